@@ -1,0 +1,127 @@
+"""The one family of errors. The first split is whose fault it is and what helps.
+
+    GatewayError
+    ├── InvalidRequest              change the request
+    │   ├── QueryTooBroad           pin a patient, a study or an accession number (SAF-11)
+    │   ├── NotAcceptable           ask for a media type that we make
+    │   └── RequestTooLarge         send less
+    ├── NotIdentified               authenticate: certificate, AE title and address of one trust
+    ├── Denied                      a reason that may be told (SAF-02); hidden reasons never raise, they answer absence
+    ├── NotFound                    no such resource path; never says whether imaging exists
+    ├── ServiceFault                ours, the same for every patient: ring, or try again
+    │   ├── RegisterUnavailable     a register is stale or unreadable (SAF-01)
+    │   ├── AuditUnavailable        nothing can be recorded, so nothing is disclosed (SAF-30)
+    │   ├── StoreUnavailable        the database is gone
+    │   └── OverCapacity            later
+    ├── PeerError                   another trust's archive; named in the answer
+    │   ├── PeerUnavailable         retry: no connection, refused, in back-off
+    │   ├── PeerTimeout             retry: past its deadline
+    │   ├── PeerRefused             do not retry: it said no to us
+    │   └── PeerProtocolError       do not retry: what it sent cannot be believed
+    └── ConfigurationError          the operator's file; all errors at once, each with its path
+
+Messages are lower case, without full stop and without patient data: every one may be logged and some are shown.
+Each edge maps every class to its wire form in one table, and a test walks this tree to see that none is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from policy.parties import TrustId
+
+if TYPE_CHECKING:
+    from policy.access import Decision
+
+
+class GatewayError(Exception):
+    """Anything the gateway refuses or fails to do, in words that may be logged."""
+
+
+class InvalidRequest(GatewayError):
+    """The request is wrong in itself; sending it again unchanged cannot help."""
+
+
+class QueryTooBroad(InvalidRequest):
+    """The query pins no patient, study or accession number: refused visibly, never answered with zero rows (SAF-11)."""
+
+
+class NotAcceptable(InvalidRequest):
+    """None of the media types that the caller accepts can be made."""
+
+
+class RequestTooLarge(InvalidRequest):
+    """A head, body, parameter list or value is longer than its limit."""
+
+
+class NotIdentified(GatewayError):
+    """The evidence does not bind to exactly one enrolled caller."""
+
+
+class Denied(GatewayError):
+    """Policy denied, for at least one reason that the caller may be told."""
+
+    def __init__(self, decision: Decision, advice: str = "") -> None:
+        super().__init__("; ".join(reason.text for reason in decision.told))
+        self.decision = decision
+        self.advice = advice
+        """What may help: the desk to ring, how old the evidence is (SAF-09, SAF-32)."""
+
+
+class NotFound(GatewayError):
+    """No such resource path."""
+
+
+class ServiceFault(GatewayError):
+    """The gateway cannot do its work for anybody at this moment."""
+
+    retry_after_s = 30
+
+
+class RegisterUnavailable(ServiceFault):
+    """A register, the policy store or the key service is stale or unreadable: `sharing not checked` (SAF-01)."""
+
+
+class AuditUnavailable(ServiceFault):
+    """The audit cannot be written: `not recorded` (SAF-30)."""
+
+
+class StoreUnavailable(ServiceFault):
+    """The database cannot be reached, or refused a transaction."""
+
+
+class OverCapacity(ServiceFault):
+    """A named limit is reached; the work was not begun."""
+
+
+class PeerError(GatewayError):
+    """A trust's archive failed us; an ordinary outcome."""
+
+    def __init__(self, trust: TrustId, detail: str) -> None:
+        super().__init__(detail)
+        self.trust = trust
+
+
+class PeerUnavailable(PeerError):
+    """No connection, connection refused or reset, or the peer is in back-off."""
+
+
+class PeerTimeout(PeerError):
+    """No whole answer before the peer's deadline."""
+
+
+class PeerRefused(PeerError):
+    """The peer answered with a refusal (4xx, association rejected)."""
+
+
+class PeerProtocolError(PeerError):
+    """The peer's answer breaks the protocol or one of our limits."""
+
+
+class ConfigurationError(GatewayError):
+    """One or more errors in the configuration, each with its path, all at once."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)

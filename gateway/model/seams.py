@@ -1,0 +1,129 @@
+"""The seams: what the core needs from the outside, as protocols with few methods.
+
+A protocol stands here when the core must not import what is behind it. Every implementation passes the same contract
+suite in `tests/contracts/`. `decide()` is a function, not a seam: there is nothing to fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from gateway.model.audit import AuditEntry, AuditRecord
+from gateway.model.imaging import Attributes, JsonValue, Query
+from policy.facts import Facts
+from policy.parties import NhsNumber, TrustId
+
+
+class Clock(Protocol):
+    """Time as a value handed in. Tests own it."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards; for durations and deadlines."""
+
+    async def sleep(self, delay_s: float) -> None:
+        """Return after `delay_s` seconds of this clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRequest:
+    """One question for one peer: the query in the peer's terms, and what travels with it (DEC-01)."""
+
+    query: Query
+    request_id: str
+    hops: int
+    matches_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswer:
+    """A peer's rows as it sent them, not yet believed; `is_truncated` if it, or our limit, cut them."""
+
+    rows: Sequence[Attributes]
+    is_truncated: bool = False
+
+
+class Observer(Protocol):
+    """Who counts what happens: figures by trust, rule and state, never a patient."""
+
+    def question_answered(self, outcome: str, duration_s: float) -> None:
+        """A caller's question ended: `answered`, `empty`, `refused`, or a `ServiceFault`'s class name."""
+
+    def peer_answered(self, trust: TrustId, state: str, duration_s: float) -> None:
+        """A peer's part ended in a `SourceState`."""
+
+    def decided(self, rule: str, effect: str) -> None:
+        """A rule found something in a decision."""
+
+    def audit_appended(self, duration_s: float) -> None:
+        """An audit record became durable."""
+
+    def register_fault(self, register: str) -> None:
+        """A register could not be believed."""
+
+
+class PeerConnector(Protocol):
+    """One trust's archive, over whatever protocol it speaks. Fails with `PeerError`; never retries (peers does)."""
+
+    @property
+    def trust(self) -> TrustId:
+        """Whose archive this is."""
+
+    async def find(self, request: PeerRequest) -> PeerAnswer:
+        """Ask; raises `PeerError`. The deadline is the caller's `asyncio.timeout`."""
+
+    async def close(self) -> None:
+        """Give up pooled connections; idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactsSnapshot:
+    """The registers' facts for several patients and one recipient, from one snapshot of the store."""
+
+    register_version: int
+    unpinned: Facts
+    """What is known when no patient is: agreements with the recipient, and faults."""
+    by_patient: Mapping[NhsNumber, Facts]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityItem:
+    """Something that a custodian must put right; never shown to callers with its content (SAF-08)."""
+
+    kind: str
+    custodian: TrustId
+    study_uid: str
+    patient: NhsNumber | None
+    detail: Mapping[str, JsonValue]
+
+
+class Store(Protocol):
+    """What the core asks of the store. One snapshot per read; a write returns only when it is durable (DEC-11)."""
+
+    async def facts(
+        self,
+        recipient: TrustId,
+        patients: Sequence[NhsNumber],
+        *,
+        at: datetime,
+        known_at: datetime | None = None,
+    ) -> FactsSnapshot:
+        """Read the facts that may matter at `at`, as they were known at `known_at` (None: now).
+
+        A register that cannot be read, is too old, or does not answer in time becomes a fault in `Facts.faults`, the
+        same for every patient; raises `StoreUnavailable` only when nothing can be read at all.
+        """
+
+    async def register_version(self) -> int:
+        """The number that every register write raises (DEC-12); raises `StoreUnavailable`."""
+
+    async def append_audit(self, entry: AuditEntry) -> AuditRecord:
+        """Append to this node's chain; returns when durable, raises `AuditUnavailable`."""
+
+    async def report_quality(self, items: Sequence[QualityItem], at: datetime) -> None:
+        """Record data-quality items; an item that is open already is not doubled. Raises `StoreUnavailable`."""

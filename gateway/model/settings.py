@@ -1,0 +1,92 @@
+"""Limits and behaviours that the core and the edges obey, as plain values with their start values.
+
+`gateway.config` fills them from `gateway.toml`; nothing here reads a file. Every limit carries its unit in its name
+and is tested at the limit and one past it. What policy itself needs is `policy.settings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of anything: `[limits]`."""
+
+    matches_max: int = 1_000
+    """Rows in one answer to a caller, all pages together (DEC-33); beyond it the answer is cut and says so."""
+    peer_matches_max: int = 5_000
+    """Rows believed from one peer in one answer; beyond it the peer's part is cut and says so."""
+    peers_at_once_max: int = 64
+    """Trusts asked at the same time for one question."""
+    peer_requests_at_once_max: int = 8
+    """Questions under way to one peer, from all callers."""
+    queries_at_once_max: int = 256
+    """Questions under way in the whole process; beyond it `OverCapacity`."""
+    queries_per_caller_at_once_max: int = 64
+    """Questions under way from one trust, so that one caller cannot starve another."""
+    find_timeout_s: float = 5.0
+    """A peer's whole time to answer a question (product 3.1)."""
+    connect_timeout_s: float = 3.0
+    """A peer's time to accept a connection, TLS included."""
+    peer_answer_bytes_max: int = 16 * 1024 * 1024
+    """Bytes read of one peer's answer."""
+    json_depth_max: int = 32
+    """Nesting of a peer's JSON answer."""
+    request_head_bytes_max: int = 16 * 1024
+    """Request line and headers of an HTTP request."""
+    request_body_bytes_max: int = 1024 * 1024
+    """Body of an HTTP request that carries no images."""
+    request_head_timeout_s: float = 15.0
+    """Time to send a whole HTTP head."""
+    keepalive_timeout_s: float = 60.0
+    """An idle HTTP connection is closed after this."""
+    connections_max: int = 1_024
+    """HTTP connections open on one listener."""
+    connections_per_address_max: int = 128
+    """HTTP connections open from one address on one listener."""
+    query_keys_max: int = 64
+    """Matching keys in one question."""
+    uid_list_max: int = 256
+    """UIDs in one list."""
+    key_value_chars_max: int = 1_024
+    """Characters in one key's value; a UID list is judged item by item."""
+    include_fields_max: int = 256
+    """Attributes asked for by `includefield`."""
+    register_read_timeout_s: float = 2.0
+    """A register that does not answer in this time is a fault (SAF-01)."""
+    snapshot_max_s: float = 60.0
+    """Life of a page snapshot (DEC-35)."""
+    snapshots_max: int = 256
+    """Page snapshots kept at once; the oldest goes first."""
+    peer_backoff_first_s: float = 1.0
+    """Pause after a peer's first failure; doubled at each further one."""
+    peer_backoff_max_s: float = 30.0
+    """Longest pause between two attempts on a failing peer."""
+    peer_failures_before_backoff: int = 3
+    """Failures in a row before a peer is left alone for a while; at most 5 (goal G6)."""
+    peer_probe_interval_s: float = 20.0
+    """How often a peer is probed: keeps its state true and feeds the absence delays (SAF-06)."""
+    drain_timeout_s: float = 30.0
+    """Time that running work has to finish after SIGTERM."""
+    audit_append_timeout_s: float = 5.0
+    """An audit record that is not durable in this time is an audit that is down (SAF-30)."""
+
+
+class QidoEmpty(StrEnum):
+    """Status of a QIDO answer without rows (DEC-35)."""
+
+    OK = "200"
+    NO_CONTENT = "204"
+
+
+@dataclass(frozen=True, slots=True)
+class SharingSettings:
+    """How the door behaves: `[sharing]`."""
+
+    absence_timing: bool = True
+    """Send an answer withheld by a register no faster than absence itself (SAF-06). Off only in tests of it."""
+    absence_grid_ms: int = 20
+    """Answers without rows to questions that name only a study leave on this grid of milliseconds (SAF-06)."""
+    qido_empty: QidoEmpty = QidoEmpty.OK

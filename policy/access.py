@@ -1,0 +1,124 @@
+"""The question and the answer: `Access`, `Decision`, the reasons in it, and what each reason may tell the caller.
+
+A `Decision` keeps every reason for the audit; `told` and `is_hidden` say what SAF-02 lets a caller see. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from policy.parties import NhsNumber, PrincipalKind, PurposeOfUse, TrustId
+
+
+class Action(StrEnum):
+    """What the caller wishes to do. QUERY is asked before anybody is asked; SEE once per answered row."""
+
+    QUERY = "query"
+    SEE = "see"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What the wish is about. QUERY knows at most the patient; SEE knows the custodian's study as well.
+
+    `custodian` None means "every trust of the region"; `modalities` empty means "not known".
+    """
+
+    patient: NhsNumber | None
+    custodian: TrustId | None = None
+    study_uid: str = ""
+    modalities: frozenset[str] = frozenset()
+    age_years: int | None = None
+    """The patient's age at the time of asking, in whole years; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One wish, at one instant. `recipient` is the organisation that would hold the answer (DEC-04)."""
+
+    subject: str
+    kind: PrincipalKind
+    caller_trust: TrustId
+    proven_by: frozenset[str]
+    recipient: TrustId
+    person: str
+    teams: frozenset[str]
+    purpose: PurposeOfUse
+    action: Action
+    resource: Resource
+    at: datetime
+    patient_named: bool
+    """Whether the question itself named the patient: only then may a missing relationship be told (SAF-02)."""
+
+    @property
+    def is_own_images(self) -> bool:
+        """A trust's use of its own images, never subject to the sharing rules on the patient (SAF-12)."""
+        return self.resource.custodian is not None and self.resource.custodian == self.recipient
+
+
+class Effect(StrEnum):
+    """What one rule says, and what all of them together come to."""
+
+    PERMIT = "permit"
+    FORBID = "forbid"
+
+
+class Telling(StrEnum):
+    """Who may be told of a reason (SAF-02, SAF-07)."""
+
+    CALLER = "caller"
+    """Depends on caller and question alone: the caller is told in words."""
+    COVERAGE = "coverage"
+    """An agreement's refusal that does not depend on the patient: shown as coverage, never row by row."""
+    NOBODY = "nobody"
+    """Depends on a register entry or on what exists: the answer is that of absence. Audit only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One rule's finding: a permit, or a forbid with what may be told."""
+
+    rule: str
+    effect: Effect
+    code: str
+    text: str
+    telling: Telling = Telling.NOBODY
+    evidence: str = ""
+    """Id of the register row that decided; for the audit and `explain`, never shown to a caller."""
+
+
+class Obligation(StrEnum):
+    """What must be done if the permit is used. A closed set: one the broker cannot discharge is a denial."""
+
+    RECORD_DETAIL = "record-detail"
+    """The audit names each row disclosed, not only their number."""
+    ALERT_PRIVACY_OFFICERS = "alert-privacy-officers"
+    """The access stands on a grant: the privacy officers of both trusts are alerted (SHR-26)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one `Access`, with every reason found and the version of the rules that found them."""
+
+    decision_id: str
+    effect: Effect
+    reasons: tuple[Reason, ...]
+    rule_set: str
+    obligations: frozenset[Obligation] = field(default_factory=frozenset)
+
+    @property
+    def is_permitted(self) -> bool:
+        """Whether the access may go on."""
+        return self.effect is Effect.PERMIT
+
+    @property
+    def told(self) -> tuple[Reason, ...]:
+        """The forbids that the caller is told, whatever the registers say (SAF-02)."""
+        return tuple(r for r in self.reasons if r.effect is Effect.FORBID and r.telling is Telling.CALLER)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Denied, and nothing may be told: the caller gets the answer of absence."""
+        return not self.is_permitted and not self.told
