@@ -1,7 +1,7 @@
 """Settings for generated tests: the same examples in every CI run, no deadline anywhere.
 
-A deadline would fail a correct test on a busy machine; the hang guard of pytest-timeout is what bounds a test. A failure
-in CI prints the line that reproduces it elsewhere. A pytest plug-in, loaded by name in pyproject.toml.
+A deadline would fail a correct test on a busy machine; the hang guard of pytest-timeout is what bounds a test. A
+failure in CI prints the line that reproduces it elsewhere. A pytest plug-in, loaded by name in pyproject.toml.
 """
 
 import os
