@@ -133,10 +133,10 @@ def test_no_log_call_has_patient_data() -> None:
 
 
 def test_every_setting_is_in_the_commented_configuration() -> None:
-    from gateway.config import Config
+    from gateway.config import Configuration
 
     described = documented((ROOT / "gateway.toml").read_text())
-    assert sorted(set(setting_paths(Config)) - described) == []
+    assert sorted(set(setting_paths(Configuration)) - described) == []
 
 
 def test_every_error_has_its_answer_in_http() -> None:
