@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def _run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def _run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subproce
 
 
 def _names(lock: str) -> set[str]:
-    return set(re.findall(r"^([a-z0-9-]+)==", (ROOT / lock).read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+)==", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def _project_name(requirement: str) -> str:
@@ -34,12 +34,14 @@ def test_there_is_a_lock_for_setting_up_for_running_and_for_developing() -> None
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_everything_locked_has_one_version_and_a_hash_and_no_address(lock: Path) -> None:
-    logical_lines = re.sub(r"\\\n", " ", re.sub(r"^ *#.*\n?", "", lock.read_text(), flags=re.MULTILINE)).splitlines()
+    logical_lines = re.sub(
+        r"\\\n", " ", re.sub(r"^ *#.*\n?", "", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    ).splitlines()
     bad = [
         line for line in logical_lines if not re.match(r"[a-z0-9-]+==\S+( ; [^#]+?)?( +--hash=sha256:\w{64})+$", line)
     ]
     assert logical_lines and bad == []
-    assert not re.search(r"://|--(extra-)?index-url|--find-links| @ ", lock.read_text())
+    assert not re.search(r"://|--(extra-)?index-url|--find-links| @ ", lock.read_text(encoding="utf-8"))
 
 
 def test_the_locks_hold_every_declared_dependency() -> None:
@@ -51,19 +53,27 @@ def test_the_locks_hold_every_declared_dependency() -> None:
 
 def test_running_and_developing_use_the_same_versions() -> None:
     def pins(lock: str) -> set[str]:
-        return set(re.findall(r"^[a-z0-9-]+==\S+", (ROOT / lock).read_text(), re.MULTILINE))
+        return set(re.findall(r"^[a-z0-9-]+==\S+", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE))
 
     assert pins("requirements.lock") <= pins("requirements-dev.lock")
 
 
 def test_every_top_level_package_is_shipped_and_under_the_import_contracts() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
-    contracts = (ROOT / ".importlinter").read_text().partition("root_packages =\n")[2].partition("\ninclude")[0].split()
+    contracts = (
+        (ROOT / ".importlinter")
+        .read_text(encoding="utf-8")
+        .partition("root_packages =\n")[2]
+        .partition("\ninclude")[0]
+        .split()
+    )
     assert packages == set(PROJECT["tool"]["uv"]["build-backend"]["module-name"]) == set(contracts)
 
 
 def test_make_help_tells_of_every_target() -> None:
-    targets = set(re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split())
+    targets = set(
+        re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[0].split()
+    )
     listed = re.findall(r"^  make (\S+) +\S", _run("make", "--no-print-directory", "help").stdout, re.MULTILINE)
     assert targets == set(listed)
     assert {"setup", "demo", "test", "bench", "bench-quick", "soak"} <= targets

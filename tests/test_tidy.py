@@ -36,7 +36,11 @@ SOURCES = [path for path in MODULES if path.parts[0] != "tests"]
 
 
 def _findings(paths: list[Path], check: Callable[[ast.Module], list[str]]) -> list[str]:
-    return [f"{path}: {finding}" for path in paths for finding in check(ast.parse((ROOT / path).read_text()))]
+    return [
+        f"{path}: {finding}"
+        for path in paths
+        for finding in check(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+    ]
 
 
 def test_the_tree_is_seen() -> None:
@@ -50,7 +54,11 @@ def test_every_module_says_why_it_exists() -> None:
 
 def test_no_module_is_longer_than_a_reader_can_hold() -> None:
     assert house_rules.too_long("x\n" * 401) and not house_rules.too_long("x\n" * 400)
-    assert [f"{path}: {long}" for path in SOURCES for long in house_rules.too_long((ROOT / path).read_text())] == []
+    assert [
+        f"{path}: {long}"
+        for path in SOURCES
+        for long in house_rules.too_long((ROOT / path).read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_no_function_is_longer_than_seventy_lines() -> None:
@@ -89,7 +97,7 @@ def test_no_file_names_a_registry_a_machine_or_unfinished_work() -> None:
     findings = []
     for path in FILES:
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue  # an image or a sealed file
         findings += [f"{path.relative_to(ROOT)}: {finding}" for finding in house_rules.forbidden_text(text)]
@@ -135,7 +143,7 @@ def test_no_log_call_has_patient_data() -> None:
 def test_every_setting_is_in_the_commented_configuration() -> None:
     from gateway.config import Configuration
 
-    described = documented((ROOT / "gateway.toml").read_text())
+    described = documented((ROOT / "gateway.toml").read_text(encoding="utf-8"))
     assert sorted(set(setting_paths(Configuration)) - described) == []
 
 
@@ -154,7 +162,7 @@ def test_every_error_has_its_answer_in_http() -> None:
 def test_every_fault_point_has_one_literal_name_of_its_own() -> None:
     names = []
     for path in SOURCES:
-        for call in house_rules.calls_of(ast.parse((ROOT / path).read_text()), "faultpoint"):
+        for call in house_rules.calls_of(ast.parse((ROOT / path).read_text(encoding="utf-8")), "faultpoint"):
             match call.args:
                 case [ast.Constant(value=str(name))]:
                     names.append(name)
