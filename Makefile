@@ -32,7 +32,7 @@ format: setup-dev ## Lay the code out and mend what ruff can mend
 
 soak: setup-dev ## Run the long tests: hours of traffic, long fuzzing
 	@.ci/setup apt
-	$(BIN)/python -m pytest -m soak $(ARGS)
+	$(BIN)/python -m pytest -m soak --timeout=0 $(ARGS)
 
 bench: setup-dev ## Measure against other implementations side by side, up to 45 minutes
 	@.ci/setup apt
