@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from typing import Annotated, TypeGuard, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 HEADING = re.compile(r"#?\s*\[{1,2}([\w.-]+)\]{1,2}\s*(#.*)?$")
 SETTING = re.compile(r"#?\s*([a-z][a-z0-9_-]*)\s*=")
@@ -40,7 +40,15 @@ def setting_paths(model: type[object], prefix: str = "") -> Iterator[str]:
 
 def _fields(model: type[object]) -> list[tuple[str, object]]:
     if issubclass(model, BaseModel):
-        return [(field.alias or name, field.annotation) for name, field in model.model_fields.items()]
+        # A field with a reader of its own is one value in the file, whatever class it becomes.
+        return [
+            (
+                field.alias or name,
+                str if any(isinstance(part, BeforeValidator) for part in field.metadata) else annotation,
+            )
+            for name, field in model.model_fields.items()
+            for annotation in [field.annotation]
+        ]
     hints = get_type_hints(model)
     return [(name, hints[name]) for name in getattr(model, "__dataclass_fields__", {})]
 

@@ -8,6 +8,7 @@ import ast
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import pytest
@@ -138,6 +139,20 @@ def test_a_count_or_a_call_that_does_not_log_is_let_be(call: str) -> None:
 
 def test_no_log_call_has_patient_data() -> None:
     assert _findings(SOURCES, house_rules.patient_data_in_logs) == []
+
+
+def test_a_setting_counts_as_described_in_its_own_section_only() -> None:
+    @dataclass
+    class Section:
+        size_bytes_max: int
+
+    @dataclass
+    class Settings:
+        cache: Section
+        spool: Section | None
+
+    toml = "[cache]\n# size_bytes_max = 5 # bytes\n\n# [[spool]]\nname = 'x'\n"
+    assert set(setting_paths(Settings)) - documented(toml) == {"spool.size_bytes_max"}
 
 
 def test_every_setting_is_in_the_commented_configuration() -> None:
