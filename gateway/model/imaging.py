@@ -120,8 +120,8 @@ class Source:
     name: str
     state: SourceState
     desk_phone: str
-    not_shared_modalities: tuple[str, ...] = ()
-    """Modalities that this trust's agreement never shows the caller, whoever the patient (SAF-07)."""
+    shared_modalities: tuple[str, ...] | None = None
+    """The only modalities that this trust's agreement ever shows the caller, whoever the patient; None: any (SAF-07)."""
     has_identity_conflict: bool = False
     """Something there could not be shown because identity details differ (SAF-08)."""
 

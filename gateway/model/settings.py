@@ -60,6 +60,8 @@ class Limits:
     """Life of a page snapshot (DEC-35)."""
     snapshots_max: int = 256
     """Page snapshots kept at once; the oldest goes first."""
+    snapshot_rows_max: int = 50_000
+    """Rows kept in all page snapshots together."""
     peer_backoff_first_s: float = 1.0
     """Pause after a peer's first failure; doubled at each further one."""
     peer_backoff_max_s: float = 30.0

@@ -1,0 +1,213 @@
+"""The one door for images. Every protocol's question comes here, and nothing else reaches a peer or a register.
+
+A question is pinned, guarded, asked of every trust that shares anything with the caller, judged row by row, merged,
+paged and recorded; only then is it answered. A trust that fails is named in the answer, unless none answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from gateway.model.errors import InvalidRequest, OverCapacity
+from gateway.model.imaging import JsonValue, Match, Matches, Query, Source, SourceState
+from gateway.model.seams import Clock, PeerRequest
+from gateway.model.settings import Limits, SharingSettings
+from gateway.sharing.absence import AbsenceDelays, next_on_grid
+from gateway.sharing.conflicts import Judgement, judge, quality_items
+from gateway.sharing.directory import Directory
+from gateway.sharing.gate import Gate, Passage, Wish
+from gateway.sharing.matching import Matcher
+from gateway.sharing.merge import Candidate, candidate, merge, supported
+from gateway.sharing.patients import identity_of
+from gateway.sharing.peers import Peers, TrustAnswer
+from gateway.sharing.scope import Scope, for_peers, matched_keys, pinned_scope
+from gateway.sharing.snapshots import Snapshot, Snapshots
+from policy.agreements import Coverage
+from policy.parties import Caller, TrustId
+
+NO_ANSWERS = Judgement((), ())
+HOPS_MAX = 1
+"""Gateways that a question may have passed before this one (DEC-01)."""
+
+
+class Broker:
+    """Finds studies, series and instances across trusts for callers who may know of them."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        peers: Peers,
+        directory: Directory,
+        delays: AbsenceDelays,
+        limits: Limits,
+        settings: SharingSettings,
+        clock: Clock,
+        *,
+        new_token: Callable[[], str],
+    ) -> None:
+        self._gate = gate
+        self._peers = peers
+        self._directory = directory
+        self._delays = delays
+        self._limits = limits
+        self._settings = settings
+        self._clock = clock
+        self._snapshots = Snapshots(limits, new_token)
+        self._under_way: Counter[TrustId] = Counter()
+
+    async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
+        """Find what this caller may know of, at every trust but its own (or at `query.only_trust` alone).
+
+        Raises `InvalidRequest`, `NotFound`, `Denied`, a `ServiceFault`, or a `PeerError` when every trust that was
+        asked failed. `snapshot` continues the page order of an earlier answer while it lives (DEC-35).
+        """
+        scope = pinned_scope(query)
+        if caller.hops > HOPS_MAX:
+            raise InvalidRequest("this question has passed another gateway already")
+        if query.only_trust is not None:
+            self._directory.trust(query.only_trust)
+        async with self._place(caller.principal.trust):
+            wish = Wish(caller, scope.patient, query.only_trust, _question(query))
+            async with self._gate.guard(wish) as passage:
+                return await self._answer(passage, caller, query, scope, snapshot)
+
+    async def _answer(self, passage: Passage, caller: Caller, query: Query, scope: Scope, token: str) -> Matches:
+        began = self._clock.monotonic()
+        coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
+        asked = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing)
+        fingerprint = repr((caller.principal, caller.purpose, query.level, query.keys, query.only_trust))
+        kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
+        if kept is not None:
+            judgement, answers, unsupported = kept.judgement, kept.answers, kept.unsupported_keys
+        elif passage.is_hidden:
+            judgement, answers, unsupported = NO_ANSWERS, tuple(self._peers.expected(asked)), ()
+        else:
+            request = PeerRequest(
+                for_peers(query, scope), caller.request_id, caller.hops + 1, self._limits.peer_matches_max
+            )
+            answers = tuple(await self._peers.ask(request, asked))
+            judgement, unsupported = self._judged(query, scope, answers)
+        await passage.refresh(judgement)
+        visible = await passage.visible(judgement.accepted)
+        conflicting = await self._told_conflicts(passage, judgement, scope)
+        rows = merge(query.level, visible)
+        page, remaining, truncated_at = self._page(rows, query)
+        if kept is None and remaining > 0:
+            expires_at = began + self._limits.snapshot_max_s
+            token = self._snapshots.keep(Snapshot(fingerprint, judgement, answers, unsupported, expires_at), began)
+        sources = self._sources(coverage, answers, conflicting)
+        passage.tally.returned = len(page)
+        passage.tally.sources = _source_record(answers, judgement)
+        if not rows:
+            await self._let_absence_take_its_time(passage, answers, began, is_measured=kept is None)
+        _raise_if_none_answered(answers)
+        return Matches(page, sources, remaining, truncated_at, unsupported, token if remaining > 0 else "")
+
+    def _candidates_for(self, caller: Caller, query: Query) -> list[TrustId]:
+        """The trusts this question is for: the one named, else all with an archive but the caller's own (DEC-01)."""
+        if query.only_trust is not None:
+            return [query.only_trust] if query.only_trust in self._peers.trusts else []
+        return sorted(self._peers.trusts - {caller.principal.trust})
+
+    def _judged(self, query: Query, scope: Scope, answers: Sequence[TrustAnswer]) -> tuple[Judgement, tuple[str, ...]]:
+        matcher = Matcher(matched_keys(query, scope))
+        found: list[Candidate] = []
+        for answer in answers:
+            issuer = self._directory.trust(answer.trust).patient_id_issuer
+            for row in answer.rows:
+                if matcher.matches(row):
+                    entry = candidate(query.level, answer.trust, identity_of(row, issuer), row)
+                    if entry is not None:
+                        found.append(entry)
+        return judge(query, scope, found), supported(query, matcher)
+
+    async def _told_conflicts(self, passage: Passage, judgement: Judgement, scope: Scope) -> frozenset[TrustId]:
+        """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""
+        told: set[TrustId] = set()
+        for conflict in judgement.conflicts:
+            passage.tally.withheld += len(conflict.rows)
+            await self._gate.report(quality_items(conflict))
+            if passage.may_tell(conflict, scope.patient):
+                told.update(row.trust for row in conflict.rows)
+        return frozenset(told)
+
+    def _page(self, rows: Sequence[Match], query: Query) -> tuple[tuple[Match, ...], int, int | None]:
+        whole = rows[: self._limits.matches_max]
+        truncated_at = self._limits.matches_max if len(rows) > len(whole) else None
+        limit = len(whole) if query.limit is None else query.limit
+        page = tuple(whole[query.offset : query.offset + limit])
+        return page, max(0, len(whole) - query.offset - len(page)), truncated_at
+
+    def _sources(
+        self, coverage: dict[TrustId, Coverage], answers: Sequence[TrustAnswer], conflicting: frozenset[TrustId]
+    ) -> tuple[Source, ...]:
+        states = {answer.trust: answer.state for answer in answers}
+        sources = []
+        for trust, extent in sorted(coverage.items()):
+            entry = self._directory.trust(trust)
+            shared = None if extent.modalities is None else tuple(sorted(extent.modalities))
+            state = states.get(trust, SourceState.NOT_SHARED)
+            sources.append(Source(trust, entry.name, state, entry.desk_phone, shared, trust in conflicting))
+        return tuple(sources)
+
+    async def _let_absence_take_its_time(
+        self, passage: Passage, answers: Sequence[TrustAnswer], began: float, *, is_measured: bool
+    ) -> None:
+        """Send an answer without rows when absence would be sent, whatever the reason (SAF-06)."""
+        if not self._settings.absence_timing:
+            return
+        elapsed_s = self._clock.monotonic() - began
+        profile = frozenset((answer.trust, answer.state) for answer in answers)
+        delay_s = 0.0
+        if passage.is_hidden:
+            delay_s = max(0.0, self._delays.draw(profile) - elapsed_s)
+        elif is_measured:
+            self._delays.question_was_empty(profile, elapsed_s)
+        await self._clock.sleep(delay_s + next_on_grid(elapsed_s + delay_s, self._settings.absence_grid_ms))
+
+    @contextlib.asynccontextmanager
+    async def _place(self, trust: TrustId) -> AsyncIterator[None]:
+        """Hold one of the places for questions under way; raises `OverCapacity` at once when there is none."""
+        if self._under_way.total() >= self._limits.queries_at_once_max:
+            raise OverCapacity("too many questions are under way")
+        if self._under_way[trust] >= self._limits.queries_per_caller_at_once_max:
+            raise OverCapacity("too many questions of this trust are under way")
+        self._under_way[trust] += 1
+        try:
+            yield
+        finally:
+            self._under_way[trust] -= 1
+
+
+def _raise_if_none_answered(answers: Sequence[TrustAnswer]) -> None:
+    """Nobody answered although somebody was asked: no list at all is better than an empty one."""
+    if not answers or any(not answer.state.is_missing or answer.rows for answer in answers):
+        return
+    raise answers[0].failure()
+
+
+def _question(query: Query) -> dict[str, JsonValue]:
+    keys: list[JsonValue] = [[".".join(key.path), *key.values] for key in query.keys]
+    return {
+        "level": query.level.value,
+        "keys": keys,
+        "limit": query.limit,
+        "offset": query.offset,
+        "trust": query.only_trust.code if query.only_trust is not None else "",
+    }
+
+
+def _source_record(answers: Sequence[TrustAnswer], judgement: Judgement) -> list[JsonValue]:
+    conflicts = Counter(row.trust for conflict in judgement.conflicts for row in conflict.rows)
+    return [
+        {
+            "trust": answer.trust.code,
+            "state": answer.state.value,
+            "rows": len(answer.rows),
+            "conflicts": conflicts[answer.trust],
+            "duration_ms": round(answer.duration_s * 1000, 1),
+        }
+        for answer in answers
+    ]

@@ -1,0 +1,96 @@
+"""Rows that do not agree on whose they are: taken out, quarantined, and told without content (SAF-08, IDN-06).
+
+Works on the rows that answer a question, before policy has decided on them, and says which are accepted, at which
+trusts something had to be taken out, and what the custodians must put right. Never a best guess. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.model.imaging import Query
+from gateway.model.seams import QualityItem
+from gateway.sharing.merge import Candidate, conflicting_studies
+from gateway.sharing.patients import Demographics, Likeness, compare, contradicts_question
+from gateway.sharing.scope import Scope
+from policy.parties import NhsNumber
+
+VARIANTS_MAX = 16
+"""Different demographics under one NHS number that are still compared pair by pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Rows taken out together, for one reason."""
+
+    kind: str
+    """`nhs-number-missing`, `demographics-differ`, or `study-uid-of-two-patients`."""
+    rows: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What may go on to policy, and what was taken out."""
+
+    accepted: tuple[Candidate, ...]
+    conflicts: tuple[Conflict, ...]
+
+
+def judge(query: Query, scope: Scope, candidates: Sequence[Candidate]) -> Judgement:
+    """Sort the rows that answer the question into accepted ones and conflicts.
+
+    Rows of another patient than the one pinned are simply no answer, unless they file a study under two patients.
+    """
+    same_uid = conflicting_studies(candidates)
+    doubled = [c for c in candidates if c.study_uid in same_uid]
+    if scope.patient is not None and not any(c.patient == scope.patient or c.patient is None for c in doubled):
+        doubled = []
+    rest = [c for c in candidates if c.study_uid not in same_uid]
+    if scope.patient is not None:
+        nameless = [c for c in rest if c.patient is None]
+        rest = [c for c in rest if c.patient == scope.patient]
+    else:
+        # Patients without an NHS number stay inside their trust until linked (D10): no answer to another trust.
+        nameless, rest = [], [c for c in rest if c.patient is not None]
+    contradicting = {c for c in rest if contradicts_question(query, c.row)} if scope.patient is not None else set()
+    if not contradicting:
+        contradicting = _disagreeing(rest)
+    rest = [c for c in rest if c not in contradicting]
+    conflicts = [
+        Conflict(kind, tuple(rows))
+        for kind, rows in (
+            ("study-uid-of-two-patients", doubled),
+            ("nhs-number-missing", nameless),
+            ("demographics-differ", sorted(contradicting, key=lambda c: (c.trust, c.uids))),
+        )
+        if rows
+    ]
+    return Judgement(tuple(rest), tuple(conflicts))
+
+
+def quality_items(conflict: Conflict) -> list[QualityItem]:
+    """One item for each custodian and study concerned; its content is for that custodian alone."""
+    others = sorted({row.trust.code for row in conflict.rows})
+    concerned = {(row.trust, row.study_uid): row for row in conflict.rows}
+    return [
+        QualityItem(conflict.kind, trust, study_uid, row.patient, {"trusts": list(others)})
+        for (trust, study_uid), row in sorted(concerned.items())
+    ]
+
+
+def _disagreeing(rows: Sequence[Candidate]) -> set[Candidate]:
+    """Rows of one NHS number whose demographics contradict those of another row; both sides (IDN-06)."""
+    people: dict[NhsNumber, dict[Demographics, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.patient is not None:
+            people[row.patient][row.identity.demographics].append(row)
+    disagreeing: set[Candidate] = set()
+    for variants in people.values():
+        # Nobody has this many true spellings: a source that sends them is not believed, and not compared pair by pair.
+        is_flood = len(variants) > VARIANTS_MAX
+        for one, rows_of_one in variants.items():
+            if is_flood or any(compare(one, other) is Likeness.CONFLICT for other in variants if other != one):
+                disagreeing.update(rows_of_one)
+    return disagreeing

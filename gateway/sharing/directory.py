@@ -1,0 +1,77 @@
+"""The region's directory: which trusts there are, who may call, and whom to ring.
+
+One frozen value, replaced as a whole when the configuration is reloaded (DEC-04). Evidence from an edge becomes a
+`Caller` here, by `policy.identity`, so that both protocols get one answer. Holds no sockets and reads no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gateway.model.errors import InvalidRequest, NotFound, NotIdentified
+from policy.facts import Organisation, OrganisationKind
+from policy.identity import CallerBinding, Evidence, NotProven, identify, purpose_of
+from policy.parties import Caller, InvalidIdentifier, TrustId
+
+
+@dataclass(frozen=True, slots=True)
+class TrustEntry:
+    """One organisation of the region (`[[trust]]`)."""
+
+    trust: TrustId
+    name: str
+    kind: OrganisationKind
+    is_enrolled: bool
+    desk_phone: str
+    """The PACS desk, around the clock (SAF-09)."""
+    patient_id_issuer: str = ""
+    """What its archive means by a Patient ID without an issuer; `NHS` if it files under NHS numbers (C4)."""
+
+
+class Directory:
+    """Look-ups over trusts and callers; constructed from configuration, never changed."""
+
+    def __init__(self, trusts: Iterable[TrustEntry], callers: Sequence[CallerBinding]) -> None:
+        self._trusts = {entry.trust: entry for entry in trusts}
+        self._callers = tuple(callers)
+
+    @property
+    def trusts(self) -> tuple[TrustEntry, ...]:
+        """Every organisation, by ODS code."""
+        return tuple(self._trusts[trust] for trust in sorted(self._trusts))
+
+    def trust(self, trust: TrustId) -> TrustEntry:
+        """The entry of a trust; raises `NotFound` for a code that the region does not know."""
+        entry = self._trusts.get(trust)
+        if entry is None:
+            raise NotFound("this region has no such trust")
+        return entry
+
+    def organisations(self, trusts: Iterable[TrustId]) -> tuple[Organisation, ...]:
+        """The directory's facts about these codes, as policy reads them; unknown codes are left out."""
+        known = (self._trusts.get(trust) for trust in sorted(set(trusts)))
+        return tuple(Organisation(entry.trust, entry.kind, entry.is_enrolled) for entry in known if entry is not None)
+
+    def identify(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+        """Who asks, and for what purpose: the one stated, if the caller may state it, else the caller's first.
+
+        Raises `NotIdentified` when the evidence does not bind to exactly one caller, `InvalidRequest` for a purpose
+        that this caller may not state. A purpose that is not direct care is kept: policy refuses it in words.
+        """
+        principal = identify(evidence, self._callers)
+        if isinstance(principal, NotProven):
+            raise NotIdentified(principal.reason.value)
+        binding = next(binding for binding in self._callers if binding.name == principal.subject)
+        stated = purpose_of(binding, purpose)
+        if isinstance(stated, NotProven):
+            raise InvalidRequest(f"the stated purpose of use is refused: {stated.reason.value}")
+        return Caller(principal, stated, request_id, hops)
+
+
+def parse_trust(text: str) -> TrustId:
+    """An ODS code from a URL; raises `NotFound`, because a code that cannot exist is a path that does not."""
+    try:
+        return TrustId.parse(text)
+    except InvalidIdentifier as error:
+        raise NotFound("this region has no such trust") from error

@@ -1,0 +1,360 @@
+"""The guard at the one door: facts, decision, durable attempt, [work], durable outcome.
+
+Nothing is asked of a peer and nothing is shown before the attempt is on disk, and no answer leaves before its outcome
+is. Every row is decided again after the peers have answered, under the registers as they then stand, so that an opt-out
+implemented meanwhile holds (DEC-34, SHR-36). What a caller is told is SAF-01 and SAF-02; the audit keeps every reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+
+from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.errors import (
+    AuditUnavailable,
+    Denied,
+    GatewayError,
+    NotIdentified,
+    RegisterUnavailable,
+    StoreUnavailable,
+)
+from gateway.model.imaging import MODALITIES_IN_STUDY, MODALITY, JsonValue
+from gateway.model.seams import Clock, FactsSnapshot, Observer, QualityItem, Store
+from gateway.sharing.conflicts import Conflict, Judgement
+from gateway.sharing.directory import Directory
+from gateway.sharing.merge import Candidate, texts
+from gateway.sharing.patients import age_years
+from policy import record
+from policy.access import Access, Action, Decision, Effect, Obligation, Resource
+from policy.agreements import Coverage, coverage
+from policy.engine import decide, shows_fault
+from policy.facts import Facts, Register, SharingChoice
+from policy.identity import Evidence
+from policy.parties import Caller, NhsNumber, PrincipalKind, TrustId
+from policy.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked at the door: by whom, of which patient if one is named, and of which trust if only one."""
+
+    caller: Caller
+    patient: NhsNumber | None
+    only_trust: TrustId | None
+    question: Mapping[str, JsonValue]
+    """The question as the audit keeps it."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the outcome record says; filled while the work goes on."""
+
+    sources: list[JsonValue] = field(default_factory=list)
+    decisions: list[JsonValue] = field(default_factory=list)
+    returned: int = 0
+    withheld: int = 0
+    facts: JsonValue = "attempt"
+
+
+class Passage:
+    """One guarded question, from its permit to its recorded outcome."""
+
+    def __init__(self, gate: Gate, wish: Wish, access: Access, snapshot: FactsSnapshot, decision: Decision) -> None:
+        self._gate = gate
+        self._wish = wish
+        self._access = access
+        self._snapshot = snapshot
+        self._decision = decision
+        self._complete: dict[NhsNumber | None, Facts] = {}
+        self.tally = _Tally()
+
+    @property
+    def is_hidden(self) -> bool:
+        """Denied without a word: nobody is asked, and the answer is that of absence."""
+        return not self._decision.is_permitted
+
+    def coverage(self, custodian: TrustId) -> Coverage:
+        """What this custodian ever shows this caller, whoever the patient (SAF-07)."""
+        return coverage(self._facts(None), self._access.recipient, self._access.purpose, custodian, self._access.at)
+
+    async def refresh(self, judgement: Judgement) -> None:
+        """Read the registers again if they moved, or if rows name other patients; raises `RegisterUnavailable`."""
+        rows = (*judgement.accepted, *(row for conflict in judgement.conflicts for row in conflict.rows))
+        patients = {row.patient for row in rows if row.patient is not None}
+        known = set(self._snapshot.by_patient)
+        store, at = self._gate.store, self._gate.clock.now()
+        try:
+            version = await store.register_version()
+            if not patients <= known or version != self._snapshot.register_version:
+                self._snapshot = await store.facts(self._access.recipient, sorted(patients | known), at=at)
+                self._complete.clear()
+                self.tally.facts = {
+                    "none" if patient is None else patient.digits: record.facts_to_json(self._facts(patient))
+                    for patient in (None, *sorted(self._snapshot.by_patient))
+                }
+        except StoreUnavailable as error:
+            raise RegisterUnavailable("sharing not checked") from error
+        # One instant for all rows of an answer, not earlier than the registers that were read for it.
+        self._access = replace(self._access, at=at)
+        if self._snapshot.unpinned.faults:
+            self._gate.fault(self._snapshot.unpinned.faults)
+
+    async def visible(self, candidates: Collection[Candidate]) -> list[Candidate]:
+        """The rows that may be shown, each decided; equal resources share one decision."""
+        decisions: dict[Resource, Decision] = {}
+        shown: dict[str, list[JsonValue]] = {}
+        visible = []
+        for candidate in candidates:
+            resource = self._resource(candidate)
+            decision = decisions.get(resource)
+            if decision is None:
+                decision_id = f"{self._decision.decision_id}.{len(decisions) + 1}"
+                decision = decisions[resource] = self._decide(resource, self._facts(resource.patient), decision_id)
+                await self._gate.discharge(decision, self._wish, resource)
+                self._record(resource, decision, shown.setdefault(decision_id, []))
+            if decision.is_permitted:
+                visible.append(candidate)
+                shown[decision.decision_id].append(candidate.sop_uid or candidate.series_uid or candidate.study_uid)
+        self.tally.withheld += len(candidates) - len(visible)
+        return visible
+
+    def may_tell(self, conflict: Conflict, pinned: NhsNumber | None) -> bool:
+        """Whether a conflict may be told: policy would show one of its rows, and no patient in it opted out (SAF-08).
+
+        A row without an NHS number is judged as the patient whom the question named.
+        """
+        is_shown = False
+        for row in conflict.rows:
+            resource = self._resource(row)
+            if resource.patient is None:
+                resource = replace(resource, patient=pinned)
+            facts = self._facts(resource.patient)
+            choice = facts.acting_choice(self._access.at)
+            if choice is not None and choice.choice is SharingChoice.OPT_OUT:
+                return False
+            is_shown |= self._decide(resource, facts, f"{self._decision.decision_id}.conflict").is_permitted
+        return is_shown
+
+    def _facts(self, patient: NhsNumber | None) -> Facts:
+        facts = self._complete.get(patient)
+        if facts is None:
+            known = self._snapshot.by_patient.get(patient) if patient is not None else None
+            trusts = (self._access.recipient, *self._gate.custodians)
+            facts = self._gate.with_organisations(known if known is not None else self._snapshot.unpinned, trusts)
+            self._complete[patient] = facts
+        return facts
+
+    def _resource(self, candidate: Candidate) -> Resource:
+        modalities = texts(candidate.row, MODALITY) or texts(candidate.row, MODALITIES_IN_STUDY)
+        age = age_years(candidate.identity.demographics.birth_date, self._access.at.date())
+        return Resource(candidate.patient, candidate.trust, candidate.study_uid, frozenset(modalities), age)
+
+    def _decide(self, resource: Resource, facts: Facts, decision_id: str) -> Decision:
+        return self._gate.decide(replace(self._access, action=Action.SEE, resource=resource), facts, decision_id)
+
+    def _record(self, resource: Resource, decision: Decision, uids: list[JsonValue]) -> None:
+        self.tally.decisions.append(
+            {
+                "decision": record.decision_to_json(decision),
+                "resource": record.resource_to_json(resource),
+                "at": self._access.at.isoformat(),
+                "disclosed": uids,
+            }
+        )
+
+
+class Gate:
+    """Decides, records, and lets through. One for the process."""
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        settings: Settings,
+        clock: Clock,
+        observer: Observer,
+        *,
+        new_id: Callable[[], str],
+        custodians: Collection[TrustId],
+        alerts_per_minute_max: int = 60,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.custodians = tuple(sorted(custodians))
+        self._directory = directory
+        self._settings = settings
+        self._observer = observer
+        self._new_id = new_id
+        self._alerts_per_minute_max = alerts_per_minute_max
+        self._alert_minute = self._alerts_this_minute = self._unrecorded_alerts = 0
+
+    @contextlib.asynccontextmanager
+    async def guard(self, wish: Wish) -> AsyncIterator[Passage]:
+        """Let a question through, or refuse it.
+
+        Raises `Denied` with what may be told, `RegisterUnavailable` (SAF-01), `AuditUnavailable` (SAF-30). A denial
+        that must not be told gives a passage that `is_hidden`. On leaving, the outcome is durable, whatever happened.
+        """
+        passage, snapshot_facts = await self._admit(wish)
+        began = self.clock.monotonic()
+        result = "error"
+        try:
+            self._refuse(passage, snapshot_facts)
+            yield passage
+            result = "hidden" if passage.is_hidden else "answered"
+        except asyncio.CancelledError:
+            result = "cancelled"
+            raise
+        except GatewayError as error:
+            result = type(error).__name__
+            raise
+        finally:
+            self._observer.question_answered(result, self.clock.monotonic() - began)
+            body = self._outcome(passage, result)
+            await asyncio.shield(self._append(AuditEvent.QUERY_OUTCOME, wish.caller.request_id, body))
+
+    async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+        """Who asks. An unproven one raises `NotIdentified`, after a security alert (at most so many a minute)."""
+        try:
+            return self._directory.identify(evidence, purpose, request_id, hops)
+        except NotIdentified as error:
+            if self._may_alert():
+                body: dict[str, JsonValue] = {
+                    "alert": "node-authentication",
+                    "reason": str(error),
+                    "channel": evidence.channel.value,
+                    "address": evidence.address,
+                    "certificate": evidence.certificate_sha256,
+                    "unrecorded_before": self._unrecorded_alerts,
+                }
+                self._unrecorded_alerts = 0
+                await self._append(AuditEvent.SECURITY_ALERT, request_id, body)
+            log.warning("caller not identified", reason=str(error), address=evidence.address)
+            raise
+
+    def _may_alert(self) -> bool:
+        """Strangers must not fill the audit: beyond the limit alerts are counted, and the count stands in the next."""
+        minute = int(self.clock.monotonic() // 60)
+        if minute != self._alert_minute:
+            self._alert_minute, self._alerts_this_minute = minute, 0
+        self._alerts_this_minute += 1
+        if self._alerts_this_minute <= self._alerts_per_minute_max:
+            return True
+        self._unrecorded_alerts += 1
+        return False
+
+    def decide(self, access: Access, facts: Facts, decision_id: str) -> Decision:
+        """Decide and count."""
+        decision = decide(access, facts, self._settings, decision_id)
+        for reason in decision.reasons:
+            self._observer.decided(reason.rule, reason.effect.value)
+        return decision
+
+    def with_organisations(self, facts: Facts, trusts: Iterable[TrustId]) -> Facts:
+        """The facts with the directory's entries of these trusts."""
+        return replace(facts, organisations=self._directory.organisations(trusts))
+
+    def fault(self, registers: frozenset[Register]) -> None:
+        """Count and raise the fault of SAF-01."""
+        for register in sorted(registers):
+            self._observer.register_fault(register.value)
+        raise RegisterUnavailable("sharing not checked")
+
+    async def discharge(self, decision: Decision, wish: Wish, resource: Resource) -> None:
+        """Do what a permit obliges to, before anything is shown under it."""
+        if not decision.is_permitted or Obligation.ALERT_PRIVACY_OFFICERS not in decision.obligations:
+            return
+        custodian = resource.custodian.code if resource.custodian is not None else ""
+        grants: list[JsonValue] = [r.evidence for r in decision.reasons if r.effect is Effect.PERMIT and r.evidence]
+        body: dict[str, JsonValue] = {
+            "alert": "emergency-override",
+            "decision": decision.decision_id,
+            "custodian": custodian,
+            "recipient": wish.caller.principal.trust.code,
+            "grants": grants,
+        }
+        await self._append(AuditEvent.SECURITY_ALERT, wish.caller.request_id, body)
+        log.warning("emergency access used", decision=decision.decision_id, custodian=custodian)
+
+    async def report(self, items: Collection[QualityItem]) -> None:
+        """Tell custodians what they must put right; an answer never fails because that could not be recorded."""
+        if items:
+            try:
+                await self.store.report_quality(list(items), self.clock.now())
+            except StoreUnavailable:
+                log.error("quality items not recorded", items=len(items))
+
+    async def _admit(self, wish: Wish) -> tuple[Passage, Facts]:
+        at = self.clock.now()
+        access = self._question(wish, at)
+        patients = [wish.patient] if wish.patient is not None else []
+        try:
+            snapshot = await self.store.facts(access.recipient, patients, at=at)
+        except StoreUnavailable as error:
+            raise RegisterUnavailable("sharing not checked") from error
+        facts = snapshot.by_patient[wish.patient] if wish.patient is not None else snapshot.unpinned
+        facts = self.with_organisations(facts, (access.recipient, *self.custodians))
+        decision = self.decide(access, facts, self._new_id())
+        body: dict[str, JsonValue] = {
+            "question": dict(wish.question),
+            "access": record.access_to_json(access),
+            "facts": record.facts_to_json(facts),
+            "settings": self._settings.version,
+            "decision": record.decision_to_json(decision),
+            "hops": wish.caller.hops,
+        }
+        await self._append(AuditEvent.QUERY_ATTEMPT, wish.caller.request_id, body)
+        return Passage(self, wish, access, snapshot, decision), facts
+
+    def _refuse(self, passage: Passage, facts: Facts) -> None:
+        decision = passage._decision
+        if shows_fault(decision, facts):
+            self.fault(facts.faults)
+        if decision.told:
+            raise Denied(decision)
+
+    def _question(self, wish: Wish, at: datetime) -> Access:
+        principal = wish.caller.principal
+        return Access(
+            subject=principal.subject,
+            kind=principal.kind,
+            caller_trust=principal.trust,
+            proven_by=principal.proven_by,
+            recipient=principal.trust,
+            person=principal.subject if principal.kind is PrincipalKind.CLINICIAN else "",
+            teams=principal.teams,
+            purpose=wish.caller.purpose,
+            action=Action.QUERY,
+            resource=Resource(wish.patient, custodian=wish.only_trust),
+            at=at,
+            patient_named=wish.patient is not None,
+        )
+
+    def _outcome(self, passage: Passage, result: str) -> dict[str, JsonValue]:
+        tally = passage.tally
+        return {
+            "attempt": passage._decision.decision_id,
+            "result": result,
+            "sources": tally.sources,
+            "decisions": tally.decisions,
+            "returned": tally.returned,
+            "withheld": tally.withheld,
+            "facts": tally.facts,
+            "settings": self._settings.version,
+        }
+
+    async def _append(self, event: AuditEvent, request_id: str, body: Mapping[str, JsonValue]) -> None:
+        began = self.clock.monotonic()
+        try:
+            await self.store.append_audit(AuditEntry(event, self.clock.now(), request_id, body))
+        except StoreUnavailable as error:
+            raise AuditUnavailable("not recorded") from error
+        self._observer.audit_appended(self.clock.monotonic() - began)

@@ -1,0 +1,220 @@
+"""Attribute matching on raw rows: does this row answer that question?
+
+The one matcher for every door and every peer's answer, because archives ignore keys (PS3.4 C.2.2.2; domain.md D3).
+A query's keys are compiled once and applied to many rows. An attribute that a row *lacks* is one the peer does not
+support: the row stays and the key is reported; an attribute that is present but empty matches universal keys only.
+Who the patient is is not decided here: with a patient pinned, name, birth date and sex go to the identity rules of
+`gateway.sharing.patients` (SAF-08), never to a silent drop. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from gateway.model.imaging import Attributes, JsonValue, Key
+
+WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+"""VRs in which `*` and `?` are wild cards (PS3.4 C.2.2.2.4)."""
+
+Test = Callable[[JsonValue], bool]
+
+
+class Matcher:
+    """Keys compiled for many rows. `unsupported` collects the tags of keys that some row did not carry."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._tests: list[tuple[str, Test]] = []
+        self._sequences: dict[str, list[Key]] = {}
+        self.unsupported: set[str] = set()
+        for key in keys:
+            if len(key.path) > 1:
+                self._sequences.setdefault(key.path[0], []).append(Key(key.path[1:], key.vr, key.values))
+            else:
+                self._tests.append((key.path[0], _any_of([value_test(key.vr, value) for value in key.values])))
+        self._items = {tag: Matcher(inner) for tag, inner in self._sequences.items()}
+
+    def matches(self, row: Attributes) -> bool:
+        """Whether every key that the row can answer is satisfied."""
+        return all(self._satisfied(tag, test, row) for tag, test in self._tests) and all(
+            self._sequence_matches(tag, items, row) for tag, items in self._items.items()
+        )
+
+    def _satisfied(self, tag: str, test: Test, row: Attributes) -> bool:
+        element = row.get(tag)
+        if element is None:
+            self.unsupported.add(tag)
+            return True
+        values = element.get("Value")
+        return any(test(value) for value in values) if isinstance(values, list) and values else test(None)
+
+    def _sequence_matches(self, tag: str, items: Matcher, row: Attributes) -> bool:
+        """At least one item satisfies all of the item's keys (PS3.4 C.2.2.2.6)."""
+        element = row.get(tag)
+        if element is None:
+            self.unsupported.add(tag)
+            return True
+        values = element.get("Value")
+        if not isinstance(values, list):
+            return False
+        return any(items.matches(item) for item in values if isinstance(item, dict))  # type: ignore[arg-type]  # items are elements by the reader's contract
+
+
+def value_test(vr: str, pattern: str) -> Test:
+    """The test of one value against one pattern; the value None stands for an attribute without a value."""
+    if pattern == "" or (pattern == "*" and vr in WILDCARD_VRS):
+        return _always
+    if vr == "PN":
+        return _person_name(pattern)
+    if vr in ("DA", "TM", "DT"):
+        return _temporal(vr, pattern)
+    if vr in ("IS", "DS", "SL", "SS", "UL", "US", "FL", "FD", "SV", "UV"):
+        return _numeric(pattern)
+    if vr in WILDCARD_VRS and ("*" in pattern or "?" in pattern):
+        wild = wildcard(pattern.strip(" "))
+        return lambda value: isinstance(value, str) and wild.fullmatch(value.strip(" ")) is not None
+    wanted = _unpadded(pattern)
+    return lambda value: isinstance(value, str) and _unpadded(value) == wanted
+
+
+@lru_cache(maxsize=1024)
+def wildcard(pattern: str) -> re.Pattern[str]:
+    """`*` for any run, `?` for exactly one character, all else literal.
+
+    Between two `*` the first place that fits is the best one, so each such run is an atomic group: matching stays
+    linear in the value, whatever a caller types.
+    """
+    head, *rest = (_literal(piece) for piece in re.split(r"\*+", pattern))
+    if not rest:
+        return re.compile(head, re.DOTALL)
+    middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1])
+    return re.compile(f"{head}{middle}.*{rest[-1]}", re.DOTALL)
+
+
+def folded_name(name: str) -> str:
+    """A person's name for comparison: marks stripped, upper case, insignificant carets and spaces gone (IDN-03)."""
+    stripped = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    components = [" ".join(component.split()) for component in stripped.upper().split("^")]
+    return "^".join(components).rstrip("^")
+
+
+def _literal(piece: str) -> str:
+    return "".join("." if character == "?" else re.escape(character) for character in piece)
+
+
+def _always(_value: JsonValue) -> bool:
+    return True
+
+
+def _any_of(tests: Sequence[Test]) -> Test:
+    return tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
+
+
+def _unpadded(text: str) -> str:
+    return text.strip(" \0")
+
+
+def _person_name(pattern: str) -> Test:
+    """Case- and accent-insensitive, against each component group, or against the whole if the pattern has `=`."""
+    wild = wildcard("=".join(folded_name(group) for group in pattern.split("=")))
+
+    def test(value: JsonValue) -> bool:
+        if not isinstance(value, dict):
+            return False
+        groups = [folded_name(group) for group in _groups(value)]
+        if "=" in pattern:
+            return wild.fullmatch("=".join(groups).rstrip("=")) is not None
+        return any(wild.fullmatch(group) is not None for group in groups if group)
+
+    return test
+
+
+def _groups(name: dict[str, JsonValue]) -> list[str]:
+    values = [name.get(group) for group in ("Alphabetic", "Ideographic", "Phonetic")]
+    return [value if isinstance(value, str) else "" for value in values]
+
+
+def _temporal(vr: str, pattern: str) -> Test:
+    """Single value or inclusive range; an end given less precisely covers all of its unit (PS3.4 C.2.2.2.5)."""
+    low, high = _bounds(vr, pattern)
+
+    def test(value: JsonValue) -> bool:
+        if not isinstance(value, str) or not _unpadded(value):
+            return False
+        start, end = _earliest(vr, _unpadded(value)), _latest(vr, _unpadded(value))
+        return (low is None or end >= low) and (high is None or start <= high)
+
+    return test
+
+
+def _bounds(vr: str, pattern: str) -> tuple[str | None, str | None]:
+    text = _unpadded(pattern)
+    parts = re.fullmatch(_DT_RANGE if vr == "DT" else r"([^-]*)-([^-]*)", text)
+    # A lone DT may end in an offset such as -0500, which is no range (PS3.5 6.2).
+    if vr == "DT" and re.fullmatch(r"\d{4,14}(?:\.\d{1,6})?-(0\d|1[0-2])\d\d", text):
+        parts = None
+    if parts is None:
+        return _earliest(vr, text), _latest(vr, text)
+    first, last = parts.group(1).strip(), parts.group(2).strip()
+    return (_earliest(vr, first) if first else None), (_latest(vr, last) if last else None)
+
+
+_DT = r"\d{4,14}(?:\.\d{1,6})?(?:[+-]\d{4})?"
+_DT_RANGE = re.compile(rf"(?=.)((?:{_DT})?)-((?:{_DT})?)")
+_EARLIEST = {"DA": "00010101", "TM": "000000", "DT": "00010101000000"}
+_LATEST = {"DA": "99991231", "TM": "235959", "DT": "99991231235959"}
+
+
+def _earliest(vr: str, text: str) -> str:
+    whole, fraction, offset_minutes = _components(vr, text)
+    return _shifted(whole + _EARLIEST[vr][len(whole) :], offset_minutes) + fraction.ljust(6, "0")
+
+
+def _latest(vr: str, text: str) -> str:
+    whole, fraction, offset_minutes = _components(vr, text)
+    return _shifted(whole + _LATEST[vr][len(whole) :], offset_minutes) + fraction.ljust(6, "9")
+
+
+def _components(vr: str, text: str) -> tuple[str, str, int]:
+    """Digits before and after the point, and the offset from UTC in minutes (0 if none is given).
+
+    The old forms `1997.08.01` and `10:30:00` are read too (PS3.5 6.2, notes on DA and TM).
+    """
+    if vr == "DA":
+        return re.sub(r"[.:]", "", text), "", 0
+    offset = re.search(r"([+-])(\d\d)(\d\d)$", text) if vr == "DT" else None
+    minutes = (
+        (int(offset.group(2)) * 60 + int(offset.group(3))) * (-1 if offset.group(1) == "-" else 1) if offset else 0
+    )
+    whole, _, fraction = (text[: offset.start()] if offset else text).replace(":", "").partition(".")
+    return whole, fraction, minutes
+
+
+def _shifted(stamp: str, offset_minutes: int) -> str:
+    if not offset_minutes:
+        return stamp
+    try:
+        instant = datetime.strptime(stamp, "%Y%m%d%H%M%S") - timedelta(minutes=offset_minutes)  # noqa: DTZ007  # UTC by construction
+    except (ValueError, OverflowError):
+        return stamp
+    return instant.strftime("%Y%m%d%H%M%S")
+
+
+def _numeric(pattern: str) -> Test:
+    wanted = _number(pattern)
+    if wanted is None:
+        text = pattern.strip()
+        return lambda value: isinstance(value, str) and value.strip() == text
+    return lambda value: _number(value) == wanted
+
+
+def _number(value: JsonValue) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,152 @@
+"""One study at several trusts becomes one match with its holders; conflicts stay apart.
+
+Rows of one UID are united only when they are of one patient; counts are never added (C3, A9). The same UID with
+another patient is withheld everywhere (SAF-08). Any order and duplication of answers gives the same result. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gateway.model.imaging import (
+    MODALITIES_IN_STUDY,
+    SERIES_UID,
+    SOP_UID,
+    STUDY_DATE,
+    STUDY_UID,
+    Attributes,
+    Element,
+    JsonValue,
+    Level,
+    Match,
+    Query,
+)
+from gateway.sharing.matching import Matcher
+from gateway.sharing.patients import RowIdentity, shown_identity
+from policy.parties import NhsNumber, TrustId
+
+RELATED_COUNTS = ("00201206", "00201208", "00201209")
+"""Number of Study Related Series / Instances, Number of Series Related Instances: the greatest is kept, never a sum."""
+
+SOURCE_ONLY = ("00080054", "00081190", "00080056")
+"""Retrieve AE Title, Retrieve URL, Instance Availability: the source's own would lead round the policy (D2)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A peer's row that answers the question: whose it says it is, and which study, series or instance.
+
+    Compared by identity: two peers' equal rows are still two rows.
+    """
+
+    trust: TrustId
+    identity: RowIdentity
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    row: Attributes
+
+    @property
+    def patient(self) -> NhsNumber | None:
+        """The NHS number the row carries."""
+        return self.identity.nhs_number
+
+    @property
+    def uids(self) -> tuple[str, str, str]:
+        """The entity's identifiers, upper levels first."""
+        return (self.study_uid, self.series_uid, self.sop_uid)
+
+
+def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attributes) -> Candidate | None:
+    """Read a row's unique keys; None when the level's own, or one above it, is missing."""
+    study = _uid(row, STUDY_UID)
+    series = _uid(row, SERIES_UID) if level in (Level.SERIES, Level.IMAGE) else ""
+    sop = _uid(row, SOP_UID) if level is Level.IMAGE else ""
+    wanted = {
+        Level.PATIENT: True,
+        Level.STUDY: study,
+        Level.SERIES: study and series,
+        Level.IMAGE: study and series and sop,
+    }
+    return Candidate(trust, identity, study, series, sop, row) if wanted[level] else None
+
+
+def conflicting_studies(candidates: Iterable[Candidate]) -> frozenset[str]:
+    """Study UIDs that rows file under different patients, missing numbers counting as different (SAF-08)."""
+    patients: dict[str, set[NhsNumber | None]] = {}
+    for found in candidates:
+        patients.setdefault(found.study_uid, set()).add(found.patient)
+    return frozenset(uid for uid, numbers in patients.items() if uid and len(numbers) > 1)
+
+
+def merge(level: Level, candidates: Iterable[Candidate]) -> list[Match]:
+    """Unite rows of the same UIDs; newest study first, then by UID (B3)."""
+    groups: dict[tuple[str, str, str], list[Candidate]] = {}
+    for found in candidates:
+        groups.setdefault(found.uids, []).append(found)
+    matches = [_united(level, group) for group in groups.values()]
+    # Two stable sorts: UIDs ascending inside equal dates, dates descending.
+    matches.sort(key=lambda match: (match.study_uid, match.series_uid, match.sop_uid))
+    matches.sort(key=lambda match: _text(match.attributes, STUDY_DATE), reverse=True)
+    return matches
+
+
+def supported(query: Query, matcher: Matcher) -> tuple[str, ...]:
+    """The tags of the query's keys that no peer could be held to, sorted."""
+    return tuple(sorted(matcher.unsupported & {key.path[0] for key in query.keys}))
+
+
+def _united(level: Level, group: Sequence[Candidate]) -> Match:
+    best = min(group, key=_precedence)
+    attributes: dict[str, Element] = dict(best.row)
+    for tag in SOURCE_ONLY:
+        attributes.pop(tag, None)
+    attributes.update(shown_identity(best.row, best.identity))
+    if len(group) > 1:
+        _unite_counts(attributes, group)
+    holders = tuple(sorted({found.trust for found in group}))
+    return Match(level, best.patient, best.study_uid, best.series_uid, best.sop_uid, holders, attributes)
+
+
+def _precedence(found: Candidate) -> tuple[float, str, str]:
+    """The most complete copy speaks; ties go to the lower ODS code, then to the content: order never matters."""
+    return (-max(_counts(found.row)), found.trust.code, repr(sorted(found.row.items(), key=lambda item: item[0])))
+
+
+def _unite_counts(attributes: dict[str, Element], group: Sequence[Candidate]) -> None:
+    for tag in RELATED_COUNTS:
+        known = [count for found in group if (count := _count(found.row, tag)) is not None]
+        if known:
+            attributes[tag] = {"vr": "IS", "Value": [max(known)]}
+    modalities = sorted({text for found in group for text in texts(found.row, MODALITIES_IN_STUDY)})
+    if modalities:
+        attributes[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": list(modalities)}
+
+
+def _counts(row: Attributes) -> list[float]:
+    return [float(count) for tag in RELATED_COUNTS if (count := _count(row, tag)) is not None] or [0.0]
+
+
+def _count(row: Attributes, tag: str) -> int | None:
+    values = row.get(tag, {}).get("Value")
+    value: JsonValue = values[0] if isinstance(values, list) and values else None
+    try:
+        return int(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    except ValueError:
+        return None
+
+
+def texts(row: Attributes, tag: str) -> list[str]:
+    """The text values of an attribute, unpadded, empty ones left out."""
+    values = row.get(tag, {}).get("Value")
+    return [v.strip(" \0") for v in values if isinstance(v, str) and v.strip(" \0")] if isinstance(values, list) else []
+
+
+def _text(row: Attributes, tag: str) -> str:
+    found = texts(row, tag)
+    return found[0] if found else ""
+
+
+def _uid(row: Attributes, tag: str) -> str:
+    return _text(row, tag)

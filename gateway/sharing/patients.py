@@ -1,0 +1,245 @@
+"""Whose row is this, and are two rows of the same person?
+
+Reads the identifiers and demographics that a row carries, compares them by the identity rules (domain.md C5, IDN), and
+writes the identity that a caller is shown: the NHS number with its issuer, the source's own number kept beside it
+(SAF-34; C4). An NHS number alone is never enough against contradicting demographics, and name with date of birth is
+never enough without one. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+
+from gateway.model.imaging import (
+    ISSUER_OF_PATIENT_ID,
+    OTHER_PATIENT_IDS,
+    PATIENT_BIRTH_DATE,
+    PATIENT_ID,
+    PATIENT_NAME,
+    PATIENT_SEX,
+    Attributes,
+    JsonValue,
+    Query,
+)
+from gateway.sharing.matching import folded_name, wildcard
+from policy.parties import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, InvalidIdentifier, NhsNumber, PatientId
+
+_NHS_ISSUERS = frozenset({NHS_NUMBER_ISSUER, "NHS NUMBER", "NHSNUMBER", NHS_NUMBER_OID})
+_PLACEHOLDER_NAMES = re.compile(r"(UNKNOWN|UNK|ANON(YMOUS)?|BABY|INFANT|NONAME|TEST)?")
+_PLACEHOLDER_DATES = frozenset({"", "00000000", "19000101", "99991231"})
+
+
+@dataclass(frozen=True, slots=True)
+class Demographics:
+    """What corroborates an identity; empty fields are missing, placeholders are read as missing (IDN-11)."""
+
+    family: str = ""
+    given: str = ""
+    birth_date: str = ""
+    sex: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowIdentity:
+    """The person a row says it is about: NHS number if it carries one, the source's own numbers, demographics."""
+
+    nhs_number: NhsNumber | None
+    local_ids: tuple[PatientId, ...]
+    demographics: Demographics
+
+
+class Likeness(Enum):
+    """How two sets of demographics under one NHS number compare."""
+
+    SAME = "same"
+    DOUBTFUL = "doubtful"
+    """Tolerated, and flagged to the custodian: two of three parts of a birth date, a changed surname (IDN-02)."""
+    CONFLICT = "conflict"
+    """No sharing: quarantine, and tell both trusts (IDN-06)."""
+
+
+def identity_of(row: Attributes, default_issuer: str) -> RowIdentity:
+    """Read a row's identity. `default_issuer`, from the peer's profile, stands in where none is named (C4)."""
+    identifiers = list(_identifiers(row, default_issuer))
+    numbers = {number for issuer, value in identifiers if _is_nhs(issuer) and (number := _nhs_number(value))}
+    locals_ = tuple(PatientId(issuer, value) for issuer, value in identifiers if not _is_nhs(issuer))
+    # Two different NHS numbers on one row identify nobody.
+    nhs_number = numbers.pop() if len(numbers) == 1 else None
+    return RowIdentity(nhs_number, locals_, demographics_of(row))
+
+
+def demographics_of(row: Attributes) -> Demographics:
+    """Name, birth date and sex of a row, folded for comparison."""
+    family, given = _name_parts(_alphabetic(_first(row, PATIENT_NAME)))
+    birth_date = _text(_first(row, PATIENT_BIRTH_DATE)).replace(".", "").replace("-", "")
+    sex = _text(_first(row, PATIENT_SEX)).upper()
+    return Demographics(
+        family=family,
+        given=given,
+        birth_date="" if birth_date in _PLACEHOLDER_DATES else birth_date,
+        sex=sex if sex in ("M", "F") else "",
+    )
+
+
+def compare(one: Demographics, other: Demographics) -> Likeness:
+    """Compare demographics that stand under the same NHS number (IDN-01 to IDN-05, IDN-08); symmetric."""
+    name_agrees, name_conflicts = _names(one, other)
+    sex_differs = bool(one.sex and other.sex and one.sex != other.sex)
+    if sex_differs and not name_agrees:
+        return Likeness.CONFLICT
+    if one.birth_date and other.birth_date:
+        if one.birth_date == other.birth_date:
+            if name_conflicts:
+                return Likeness.CONFLICT
+            return Likeness.SAME if name_agrees else Likeness.DOUBTFUL
+        tolerable = name_agrees and not sex_differs and _two_of_three(one.birth_date, other.birth_date)
+        return Likeness.DOUBTFUL if tolerable else Likeness.CONFLICT
+    return Likeness.CONFLICT if name_conflicts else Likeness.DOUBTFUL
+
+
+def contradicts_question(query: Query, row: Attributes) -> bool:
+    """Whether the name or birth date stated beside the NHS number contradicts the row (SAF-08)."""
+    asked_date = query.key(PATIENT_BIRTH_DATE)
+    asked_name = query.key(PATIENT_NAME)
+    found = demographics_of(row)
+    if asked_date is not None and found.birth_date and asked_date.values[0].strip():
+        wanted = asked_date.values[0].strip()
+        if "-" not in wanted and wanted not in _PLACEHOLDER_DATES and wanted != found.birth_date:
+            asked = _asked(query)
+            if not (asked.family and compare(asked, found) is Likeness.DOUBTFUL):
+                return True
+    if asked_name is not None and (found.family or found.given):
+        return not _name_pattern_fits(asked_name.values[0], _alphabetic(_first(row, PATIENT_NAME)))
+    return False
+
+
+def age_years(birth_date: str, on: date) -> int | None:
+    """Whole years on a day, or None when the birth date is missing or no date; 29 February counts from 1 March."""
+    try:
+        born = date(int(birth_date[:4]), int(birth_date[4:6]), int(birth_date[6:8]))
+    except ValueError:
+        return None
+    years = on.year - born.year - ((on.month, on.day) < (born.month, born.day))
+    return years if years >= 0 else None
+
+
+def shown_identity(row: Attributes, identity: RowIdentity) -> dict[str, dict[str, JsonValue]]:
+    """The identity attributes a caller is shown: the NHS number, its issuer, and the source's numbers kept (C4)."""
+    if identity.nhs_number is None:
+        return {}
+    others: list[JsonValue] = [
+        {
+            PATIENT_ID: {"vr": "LO", "Value": [local.value]},
+            ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [local.issuer]} if local.issuer else {"vr": "LO"},
+        }
+        for local in identity.local_ids
+    ]
+    shown: dict[str, dict[str, JsonValue]] = {
+        PATIENT_ID: {"vr": "LO", "Value": [identity.nhs_number.digits]},
+        ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [NHS_NUMBER_ISSUER]},
+    }
+    if others:
+        shown[OTHER_PATIENT_IDS] = {"vr": "SQ", "Value": others}
+    return shown
+
+
+def _identifiers(row: Attributes, default_issuer: str) -> list[tuple[str, str]]:
+    found = []
+    value = _text(_first(row, PATIENT_ID))
+    if value:
+        found.append((_text(_first(row, ISSUER_OF_PATIENT_ID)) or default_issuer, value))
+    others = row.get(OTHER_PATIENT_IDS, {}).get("Value")
+    for item in others if isinstance(others, list) else []:
+        if isinstance(item, dict):
+            value = _text(_item(item, PATIENT_ID))
+            if value:
+                found.append((_text(_item(item, ISSUER_OF_PATIENT_ID)), value))
+    return found
+
+
+def _is_nhs(issuer: str) -> bool:
+    return issuer.upper() in _NHS_ISSUERS
+
+
+def _nhs_number(text: str) -> NhsNumber | None:
+    try:
+        return NhsNumber.parse(text)
+    except InvalidIdentifier:
+        return None
+
+
+def _names(one: Demographics, other: Demographics) -> tuple[bool, bool]:
+    """(they corroborate each other, they contradict each other). Swapped family and given name corroborate."""
+    if not (one.family or one.given) or not (other.family or other.given):
+        return False, False
+    family, given = one.family == other.family, _given_agree(one.given, other.given)
+    swapped = bool(one.given) and one.family == other.given and one.given == other.family
+    return (family and given) or swapped, not family and not (one.given and one.given == other.given) and not swapped
+
+
+def _given_agree(one: str, other: str) -> bool:
+    """Missing or shortened given names do not disagree; whole ones must be equal, so twins stay apart (IDN-08)."""
+    return not one or not other or one == other or (min(len(one), len(other)) == 1 and one[0] == other[0])
+
+
+def _two_of_three(one: str, other: str) -> bool:
+    parts = [(one[:4], other[:4]), (one[4:6], other[4:6]), (one[6:], other[6:])]
+    return sum(a == b for a, b in parts) == 2
+
+
+def _asked(query: Query) -> Demographics:
+    name, born, sex = query.key(PATIENT_NAME), query.key(PATIENT_BIRTH_DATE), query.key(PATIENT_SEX)
+    family, given = _name_parts(name.values[0]) if name and not re.search(r"[*?]", name.values[0]) else ("", "")
+    return Demographics(family, given, born.values[0].strip() if born else "", sex.values[0].strip() if sex else "")
+
+
+def _name_pattern_fits(pattern: str, name: str) -> bool:
+    """A typed name is a check, not a filter: it fits as a wild card, or as the same family and first given name."""
+    if wildcard(folded_name(pattern.partition("=")[0])).fullmatch(folded_name(name)):
+        return True
+    if "*" in pattern or "?" in pattern:
+        bare = folded_name(pattern.strip("*? "))
+        return bare == "" or _letters(bare) in _letters(folded_name(name))
+    asked, found = _name_parts(pattern), _name_parts(name)
+    return compare(Demographics(*asked), Demographics(*found)) is not Likeness.CONFLICT
+
+
+def _name_parts(name: str) -> tuple[str, str]:
+    """Family and first given name, letters only. `SMITH JOHN MR` in one component is read as such (IDN-04)."""
+    components = folded_name(name).split("^")
+    family, given = components[0], components[1] if len(components) > 1 else ""
+    if not given and " " in family:
+        family, given, *_rest = family.split(" ")
+    family, given = _letters(family), _letters(given.split(" ")[0] if given else "")
+    if _PLACEHOLDER_NAMES.fullmatch(family) or family.startswith(("ZZZ", "XXTEST")):
+        family = ""
+    return family, "" if _PLACEHOLDER_NAMES.fullmatch(given) else given
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text if c.isalnum())
+
+
+def _alphabetic(value: JsonValue) -> str:
+    if isinstance(value, dict):
+        return _text(value.get("Alphabetic")) or _text(value.get("Ideographic"))
+    return ""
+
+
+def _first(row: Attributes, tag: str) -> JsonValue:
+    element = row.get(tag)
+    values = element.get("Value") if element is not None else None
+    return values[0] if isinstance(values, list) and values else None
+
+
+def _item(item: dict[str, JsonValue], tag: str) -> JsonValue:
+    element = item.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values[0] if isinstance(values, list) and values else None
+
+
+def _text(value: JsonValue) -> str:
+    return value.strip(" \0") if isinstance(value, str) else ""

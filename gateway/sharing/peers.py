@@ -1,0 +1,185 @@
+"""Asking the other trusts: all at once, each with a deadline and a limit, and each failure named.
+
+A peer that is down, slow or lying is an ordinary outcome and costs the others nothing: its part of the answer is a
+state (`SourceState`), never an exception. After a few failures in a row a peer is left alone for a growing while; any
+answer from it ends that. A probe asks every peer now and then for a study that cannot exist: it keeps the states true
+while no caller asks, and shows how long absence takes there (SAF-06). Only this module decides about retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
+from gateway.model.imaging import STUDY_UID, Attributes, Key, Level, Query, SourceState
+from gateway.model.seams import Clock, Observer, PeerConnector, PeerRequest
+from gateway.model.settings import Limits
+from policy.parties import TrustId
+
+log = structlog.get_logger(__name__)
+
+_STATES: Mapping[type[PeerError], SourceState] = {
+    PeerUnavailable: SourceState.UNREACHABLE,
+    PeerTimeout: SourceState.TIMED_OUT,
+    PeerRefused: SourceState.REFUSED,
+    PeerProtocolError: SourceState.INVALID_ANSWER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnswer:
+    """One trust's part: its state, its rows as sent, and how long it took."""
+
+    trust: TrustId
+    state: SourceState
+    rows: Sequence[Attributes] = ()
+    duration_s: float = 0.0
+
+    def failure(self) -> PeerError:
+        """This part as an error, told from its state alone: so a failure known and a failure met look the same."""
+        kind = next((kind for kind, state in _STATES.items() if state is self.state), PeerUnavailable)
+        return kind(self.trust, "no trust that was asked could answer")
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What is known of one peer between questions."""
+
+    connector: PeerConnector
+    slots: asyncio.Semaphore
+    failures: int = 0
+    paused_until: float = 0.0
+    last_state: SourceState = SourceState.ANSWERED
+
+
+class Peers:
+    """The trusts that have an archive behind a connector."""
+
+    def __init__(
+        self,
+        connectors: Iterable[PeerConnector],
+        limits: Limits,
+        clock: Clock,
+        observer: Observer,
+        *,
+        on_empty: Callable[[TrustId, SourceState, float], None],
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._observer = observer
+        self._on_empty = on_empty
+        self._standings = {
+            connector.trust: _Standing(connector, asyncio.Semaphore(limits.peer_requests_at_once_max))
+            for connector in connectors
+        }
+
+    @property
+    def trusts(self) -> frozenset[TrustId]:
+        """Every trust that can be asked."""
+        return frozenset(self._standings)
+
+    def expected(self, trusts: Iterable[TrustId]) -> list[TrustAnswer]:
+        """What an empty answer of these trusts would look like now, by their last known states, asking nobody."""
+        return [TrustAnswer(trust, self._expected_state(trust)) for trust in sorted(trusts)]
+
+    async def ask(self, request: PeerRequest, trusts: Iterable[TrustId]) -> list[TrustAnswer]:
+        """Ask these trusts at once; an answer for each, by ODS code, within the deadline whatever they do."""
+        wanted = sorted(trusts)
+        began = self._clock.monotonic()
+        at_once = asyncio.Semaphore(self._limits.peers_at_once_max)
+        tasks = [asyncio.create_task(self._ask_one(request, trust, at_once)) for trust in wanted]
+        deadline = asyncio.create_task(self._expire(tasks))
+        try:
+            parts = await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            deadline.cancel()
+        return [self._part(trust, part, began) for trust, part in zip(wanted, parts, strict=True)]
+
+    async def close(self) -> None:
+        """Close every connector."""
+        for standing in self._standings.values():
+            await standing.connector.close()
+
+    @contextlib.asynccontextmanager
+    async def probing(self, new_uid: Callable[[], str]) -> AsyncIterator[None]:
+        """Probe every peer at once and then at intervals while the context is open."""
+        task = asyncio.create_task(self._probe_for_ever(new_uid))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def probe(self, new_uid: Callable[[], str]) -> None:
+        """Ask every peer, in back-off or not, for a study that does not exist."""
+        query = Query(Level.STUDY, (Key((STUDY_UID,), "UI", (new_uid(),)),), limit=1)
+        for standing in self._standings.values():
+            standing.paused_until = 0.0
+        for answer in await self.ask(PeerRequest(query, f"probe-{new_uid()[-12:]}", 0, 1), self.trusts):
+            if answer.state.is_missing:
+                log.warning("peer probe failed", trust=answer.trust.code, state=answer.state.value)
+
+    async def _probe_for_ever(self, new_uid: Callable[[], str]) -> None:
+        while True:
+            await self.probe(new_uid)
+            await self._clock.sleep(self._limits.peer_probe_interval_s)
+
+    async def _ask_one(self, request: PeerRequest, trust: TrustId, at_once: asyncio.Semaphore) -> TrustAnswer:
+        standing = self._standings[trust]
+        if standing.paused_until > self._clock.monotonic():
+            return TrustAnswer(trust, SourceState.BACKING_OFF)
+        async with at_once, standing.slots:
+            began = self._clock.monotonic()
+            try:
+                answer = await standing.connector.find(request)
+            except PeerError as error:
+                return self._failed(standing, error, self._clock.monotonic() - began)
+            duration_s = self._clock.monotonic() - began
+        standing.failures, standing.paused_until = 0, 0.0
+        standing.last_state = state = SourceState.TRUNCATED if answer.is_truncated else SourceState.ANSWERED
+        self._observer.peer_answered(trust, state.value, duration_s)
+        if not answer.rows:
+            self._on_empty(trust, SourceState.ANSWERED, duration_s)
+        return TrustAnswer(trust, state, answer.rows, duration_s)
+
+    async def _expire(self, tasks: Sequence[asyncio.Task[TrustAnswer]]) -> None:
+        await self._clock.sleep(self._limits.find_timeout_s)
+        for task in tasks:
+            task.cancel()
+
+    def _part(self, trust: TrustId, part: TrustAnswer | BaseException, began: float) -> TrustAnswer:
+        if isinstance(part, TrustAnswer):
+            return part
+        if not isinstance(part, asyncio.CancelledError):
+            raise part
+        error = PeerTimeout(trust, f"no answer within {self._limits.find_timeout_s:g} s")
+        return self._failed(self._standings[trust], error, self._clock.monotonic() - began)
+
+    def _failed(self, standing: _Standing, error: PeerError, duration_s: float) -> TrustAnswer:
+        state = _STATES[type(error)]
+        standing.last_state = state
+        # A peer that refuses us speaks to us: it is up, and backing off would not help it.
+        if not isinstance(error, PeerRefused):
+            standing.failures += 1
+            excess = standing.failures - self._limits.peer_failures_before_backoff
+            if excess >= 0:
+                pause_s = min(
+                    self._limits.peer_backoff_first_s * 2.0 ** min(excess, 16), self._limits.peer_backoff_max_s
+                )
+                standing.paused_until = self._clock.monotonic() + pause_s
+        self._observer.peer_answered(error.trust, state.value, duration_s)
+        self._on_empty(error.trust, state, duration_s)
+        log.warning("peer failed", trust=error.trust.code, state=state.value, detail=str(error))
+        return TrustAnswer(error.trust, state, duration_s=duration_s)
+
+    def _expected_state(self, trust: TrustId) -> SourceState:
+        standing = self._standings[trust]
+        if standing.paused_until > self._clock.monotonic():
+            return SourceState.BACKING_OFF
+        return SourceState.ANSWERED if standing.last_state is SourceState.TRUNCATED else standing.last_state

@@ -1,0 +1,59 @@
+"""Frozen pages: the one exception to "no answer is kept" (DEC-34, DEC-35).
+
+A token names the rows of one question of one caller for at most a minute, so that page two continues page one. The rows
+are decided again for every page; only the asking of peers is spared. Bounded in number, rows and time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.model.settings import Limits
+from gateway.sharing.conflicts import Judgement
+from gateway.sharing.peers import TrustAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the peers answered, as judged, for one caller and one question (`fingerprint`)."""
+
+    fingerprint: str
+    judgement: Judgement
+    answers: tuple[TrustAnswer, ...]
+    unsupported_keys: tuple[str, ...]
+    expires_at: float
+
+
+class Snapshots:
+    """The snapshots that are alive; the oldest go first when there are too many of them or of their rows."""
+
+    def __init__(self, limits: Limits, new_token: Callable[[], str]) -> None:
+        self._limits = limits
+        self._new_token = new_token
+        self._kept: OrderedDict[str, Snapshot] = OrderedDict()
+        self._rows = 0
+
+    def find(self, token: str, fingerprint: str, now: float) -> Snapshot | None:
+        """The snapshot of this token if it is alive and belongs to this caller and question."""
+        self._forget_expired(now)
+        snapshot = self._kept.get(token)
+        return snapshot if snapshot is not None and snapshot.fingerprint == fingerprint else None
+
+    def keep(self, snapshot: Snapshot, now: float) -> str:
+        """Keep a snapshot; its new token."""
+        self._forget_expired(now)
+        token = self._new_token()
+        self._kept[token] = snapshot
+        self._rows += len(snapshot.judgement.accepted)
+        while len(self._kept) > self._limits.snapshots_max or self._rows > self._limits.snapshot_rows_max:
+            self._forget(next(iter(self._kept)))
+        return token
+
+    def _forget_expired(self, now: float) -> None:
+        for token in [token for token, kept in self._kept.items() if kept.expires_at <= now]:
+            self._forget(token)
+
+    def _forget(self, token: str) -> None:
+        self._rows -= len(self._kept.pop(token).judgement.accepted)
