@@ -1,0 +1,331 @@
+"""Configuration: everything wrong is named at once with its path, and gateway.toml says all there is to set."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from gateway.checks import load
+from gateway.config import Configuration, LogLevel
+from gateway.model.errors import ConfigurationError
+from gateway.model.settings import Limits, SharingSettings
+from policy.parties import PurposeOfUse, TrustId
+from policy.settings import Mode, Settings
+from tests.gateway.certificates import Authority
+from tests.settings_tree import setting_paths
+
+ROOT = Path(__file__).parents[2]
+PLAIN = """
+[gateway]
+mode = "demo"
+[listen.machines]
+plain_http_on_loopback = true
+[listen.people]
+plain_http_on_loopback = true
+"""
+TRUST = '[[trust]]\nods = "rz1"\nname = "Northmoor"\nenrolled = true\ndesk_phone = "01632 960001"\n'
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str) -> Path:
+        path = tmp_path / "gateway.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def problems_of(path: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(path)
+    return caught.value.problems
+
+
+def test_a_small_file_is_enough_and_the_rest_has_start_values(write: Write, tmp_path: Path) -> None:
+    configuration = load(write(PLAIN))
+    assert configuration.limits == Limits()
+    assert configuration.sharing == SharingSettings()
+    assert configuration.policy_settings == Settings(mode=Mode.DEMO)
+    assert configuration.store_url == f"sqlite:///{tmp_path}/var/data/gateway.db"
+    assert configuration.audit.anchor_path == tmp_path / "var/anchor/checkpoints.jsonl", "relative to the file"
+
+
+def test_the_environment_wins_over_the_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY__GATEWAY__LOG_LEVEL", "debug")
+    monkeypatch.setenv("GATEWAY__LIMITS__MATCHES_MAX", "7")
+    monkeypatch.setenv("GATEWAY__DICOMWEB__CORS_ORIGINS", '["https://viewer.example"]')
+    configuration = load(write(PLAIN + "[limits]\nmatches_max = 5\nuid_list_max = 9\n"))
+    assert configuration.gateway.log_level is LogLevel.DEBUG
+    assert (configuration.limits.matches_max, configuration.limits.uid_list_max) == (7, 9)
+    assert configuration.dicomweb.cors_origins == ("https://viewer.example",)
+
+
+def test_everything_wrong_is_named_at_once_with_its_path(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY__LIMITZ__MATCHES_MAX", "7")
+    found = problems_of(
+        write(
+            TRUST
+            + """
+[gateway]
+colour = "blue"
+[listen.machines]
+port = 70000
+[limits]
+matches_max = "many"
+matches_maximum = 5
+[surprise]
+x = 1
+[[trust]]
+ods = "R!"
+name = "Bad"
+[[caller]]
+name = "one"
+trust = "RZ1"
+purposes = ["TREATMENT"]
+[[caller]]
+name = "two"
+trust = "RZ1"
+"""
+        )
+    )
+    assert set(found) >= {
+        "GATEWAY__LIMITZ__MATCHES_MAX: no such section",
+        "gateway.mode: must be set",
+        "gateway.colour: no such setting",
+        "limits.matches_maximum: no such setting",
+        "surprise: no such setting",
+        "trust 2 (R!).ods: an ODS code has 3 to 10 letters and digits",
+        # A check between settings, although other entries do not even parse.
+        "caller 1 (two): needs certificate_sha256 or certificate_name; an AE title or address alone proves nothing",
+    } - {found[-1]}
+    for start in ("listen.machines.port: ", "limits.matches_max: ", "caller 1 (one).purposes.0: "):
+        assert any(problem.startswith(start) for problem in found), start
+
+
+@pytest.mark.parametrize("text", ["[gateway", "\x00", "x = 'é"])
+def test_a_file_that_is_not_toml_is_named(write: Write, text: str) -> None:
+    [problem] = problems_of(write(text))
+    assert "not TOML" in problem
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    [problem] = problems_of(tmp_path / "absent.toml")
+    assert "cannot be read" in problem
+
+
+def test_the_configuration_cannot_be_changed(write: Write) -> None:
+    configuration = load(write(PLAIN))
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(configuration.gateway, "node", "other")  # noqa: B010
+
+
+def test_trusts_callers_and_peers_are_parsed(write: Write) -> None:
+    configuration = load(
+        write(
+            PLAIN
+            + TRUST
+            + f"""
+[[caller]]
+name = "pacs"
+trust = "RZ1"
+certificate_sha256 = "{":".join(["AB"] * 32)}"
+addresses = ["10.0.0.0/8"]
+purposes = ["COC", "TREAT"]
+[[peer]]
+trust = "RZ1"
+url = "http://127.0.0.1:8080/dicom-web"
+plain_http_on_loopback = true
+[peer.limits]
+find_timeout_s = 8
+"""
+        )
+    )
+    [caller], [peer] = configuration.caller, configuration.peer
+    assert caller.trust == peer.trust == TrustId("RZ1"), "ODS codes are upper case"
+    assert caller.certificate_sha256 == "ab" * 32
+    assert caller.addresses == (ip_network("10.0.0.0/8"),)
+    assert caller.purposes == (PurposeOfUse.COC, PurposeOfUse.TREAT)
+    assert peer.limits.over(configuration.limits).find_timeout_s == 8
+    assert peer.limits.over(configuration.limits).matches_max == configuration.limits.matches_max
+
+
+CALLER = '[[caller]]\nname = "pacs"\ntrust = "RZ1"\n'
+PEER = '[[peer]]\ntrust = "RZ1"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (TRUST + TRUST, "trust (RZ1): stands 2 times"),
+        (TRUST.replace("01632 960001", ""), "trust 1 (RZ1).desk_phone: an enrolled trust must give"),
+        (TRUST + 'kind = "independent-provider"', "trust 1 (RZ1).enrolled: only NHS hospital trusts"),
+        (CALLER + 'certificate_name = "a"', "caller 1 (pacs).trust: no [[trust]] has the code RZ1"),
+        (TRUST + CALLER, "caller 1 (pacs): needs certificate_sha256 or certificate_name"),
+        (
+            TRUST + CALLER + 'loopback_only = true\naddresses = ["10.0.0.0/8"]',
+            "caller 1 (pacs).addresses: a loopback_only",
+        ),
+        (
+            TRUST + TRUST.replace("rz1", "RZ2") + CALLER + 'certificate_name = "a"\n'
+            '[[caller]]\nname = "ris"\ntrust = "RZ2"\ncertificate_name = "a"\nae_titles = ["RIS"]',
+            "caller 2 (ris): its certificate stands for RZ1 too",
+        ),
+        (TRUST + CALLER + 'certificate_name = "a"\npurposes = ["COC", "COC"]', "caller 1 (pacs).purposes: a purpose"),
+        (TRUST + (CALLER + 'certificate_name = "a"\n') * 2, "caller (pacs): stands 2 times"),
+        (
+            TRUST + CALLER + 'certificate_name = "a"\n' + CALLER.replace("pacs", "ris") + 'certificate_name = "a"\n',
+            "caller 2 (ris): cannot be told from caller 1 (pacs)",
+        ),
+        (PEER + 'url = "https://x.example"', "peer 1 (RZ1).trust: no [[trust]] has the code RZ1"),
+        (TRUST + (PEER + 'url = "https://x.example"\n') * 2, "peer (RZ1): stands 2 times"),
+        (TRUST + PEER + 'url = "http://x.example/"', "peer 1 (RZ1).url: plain HTTP to another machine is never"),
+        (
+            TRUST + PEER + 'url = "http://x.example/"\nplain_http_on_loopback = true',
+            "peer 1 (RZ1).url: plain HTTP to another machine is never",
+        ),
+        (TRUST + PEER + 'url = "http://localhost:1/"', "peer 1 (RZ1).url: plain HTTP needs plain_http_on_loopback"),
+        (TRUST + PEER + 'url = "https://x.example"', "peer 1 (RZ1).ca: must be set for https"),
+        (TRUST + PEER + 'url = "https://user:pass@x.example"', "peer 1 (RZ1).url: "),
+        (TRUST + PEER + 'url = "https:///x"', "peer 1 (RZ1).url: names no host"),
+        ("[limits]\nmatches_max = 0", "limits.matches_max: must be greater than 0"),
+        ("[limits]\nfind_timeout_s = -1.0", "limits.find_timeout_s: must be greater than 0"),
+        ("[limits]\nregister_read_timeout_s = 21", "limits.register_read_timeout_s: must be 20 at most"),
+        ("[limits]\npeer_failures_before_backoff = 6", "limits.peer_failures_before_backoff: must be 5 at most"),
+        ("[sharing]\nabsence_grid_ms = 0", "sharing.absence_grid_ms: must lie between"),
+        ('[policy]\nmode = "demo"', "policy.mode: is set as gateway.mode"),
+        ("[policy]\nproof_https = []", "policy: proof_https: a certificate is always demanded"),
+        ("[policy]\ndisclaimer = false", "policy.disclaimer: no such setting"),
+        ('[storage]\nurl = "mysql://x"', "storage.url: "),
+        ('[storage]\nurl = "postgresql+psycopg://u:pw@localhost/d"', "storage.url: holds a password"),
+        ('[storage]\nurl = "postgresql+psycopg://u@db.example/d"', "storage.url: a database on another machine needs"),
+        ('[dicomweb]\npublic_base_url = "http://gateway.example"', "dicomweb.public_base_url: must be https"),
+        ('[dicomweb]\ncors_origins = ["http://viewer.example"]', "dicomweb.cors_origins 1: must be https"),
+        ('[audit]\nanchor_path = "a"\nreserve_path = "a"', "audit: two of signing_key, anchor_path, reserve_path are"),
+    ],
+)
+def test_a_mistake_between_settings_is_named(write: Write, text: str, problem: str) -> None:
+    assert [found for found in problems_of(write(PLAIN + text)) if found.startswith(problem)], problem
+
+
+def test_a_listener_without_certificates_needs_loopback_and_an_explicit_word(write: Write) -> None:
+    found = problems_of(write('[gateway]\nmode = "demo"\n'))
+    assert "listen.machines.client_ca: must be set, unless plain_http_on_loopback = true" in found
+    assert "listen.people.certificate: must be set, unless plain_http_on_loopback = true" in found
+    everywhere = PLAIN.replace("[listen.people]", 'host = "0.0.0.0"\n[listen.people]')
+    assert problems_of(write(everywhere)) == (
+        "listen.machines.host: plain HTTP is for loopback only, not for 0.0.0.0 (SAF-70)",
+    )
+
+
+def test_the_two_doors_have_two_ports(write: Write) -> None:
+    text = PLAIN.replace("[listen.people]", "port = 9000\n[listen.people]\nport = 9000")
+    assert problems_of(write(text)) == ("listen.people.port: is that of listen.machines; there are two doors",)
+
+
+def test_certificates_that_do_not_fit_are_found_before_the_start(write: Write, authority: Authority) -> None:
+    one, other = authority.issue("one.example"), authority.issue("other.example")
+    text = f"""
+[gateway]
+mode = "demo"
+[listen.machines]
+certificate = "{one.certificate}"
+private_key = "{other.private_key}"
+client_ca = "{authority.certificate}"
+[listen.people]
+certificate = "{one.certificate}"
+private_key = "{one.private_key}"
+"""
+    [problem] = problems_of(write(text))
+    assert problem.startswith("listen.machines: ")
+    assert "do not load together" in problem
+    load(write(text.replace(str(other.private_key), str(one.private_key))))
+
+
+@pytest.mark.parametrize(("mode", "is_fine"), [(0o600, True), (0o640, True), (0o644, False), (0o660, False)])
+def test_a_secret_that_others_can_read_is_refused(write: Write, tmp_path: Path, mode: int, is_fine: bool) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("pa:ss@word\n")
+    secret.chmod(mode)
+    path = write(PLAIN + '[storage]\nurl = "postgresql+psycopg://gateway@localhost/d"\npassword_file = "password"\n')
+    if is_fine:
+        assert load(path).store_url == "postgresql+psycopg://gateway:pa%3Ass%40word@localhost/d"
+    else:
+        [problem] = problems_of(path)
+        assert problem.startswith("storage.password_file: others may read or change it")
+
+
+def test_in_production_the_guards_of_the_audit_lie_elsewhere(write: Write) -> None:
+    text = PLAIN.replace("demo", "production") + '[audit]\nanchor_path = "var/data/anchor.jsonl"\n'
+    assert problems_of(write(text)) == (
+        "audit.anchor_path: lies in gateway.data_folder; what guards the data must lie elsewhere",
+    )
+    load(write(text.replace("production", "demo")))
+
+
+def test_passwords_never_stand_in_a_problem(write: Write) -> None:
+    text = PLAIN + '[storage]\nurl = "postgresql+psycopg://u:hunter2@localhost/d"\n[surprise]\nx = "hunter2"\n'
+    assert not [problem for problem in problems_of(write(text)) if "hunter2" in problem]
+
+
+# gateway.toml against the models, both ways.
+
+
+def described(text: str) -> Iterator[tuple[str, object]]:
+    """Yield every option in the file with its value, those in comments included."""
+    uncommented = re.sub(r"(?m)^# ([a-z0-9_]+ = (?:\"[^\"]*\"|[\d.]+|true|false|\[.*\]))$", r"\1", text)
+
+    def leaves(table: dict[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+        for key, value in table.items():
+            for entry in value if isinstance(value, list) and value and isinstance(value[0], dict) else [value]:
+                if isinstance(entry, dict):
+                    yield from leaves(entry, f"{prefix}{key}.")
+                else:
+                    yield f"{prefix}{key}", entry
+
+    yield from leaves(tomllib.loads(uncommented), "")
+
+
+def test_the_commented_file_describes_every_setting_and_no_other() -> None:
+    file = {path for path, _ in described((ROOT / "gateway.toml").read_text(encoding="utf-8"))}
+    models = set(setting_paths(Configuration)) - {"policy.mode"}
+    assert sorted(file - models) == [], "described, but unknown to the gateway"
+    assert sorted(models - file) == [], "known to the gateway, but not described"
+
+
+def test_the_commented_file_shows_the_start_values() -> None:
+    file = dict(described((ROOT / "gateway.toml").read_text(encoding="utf-8")))
+    for section, model in (("limits", Limits), ("sharing", SharingSettings), ("policy", Settings)):
+        for field in fields(model):
+            if f"{section}.{field.name}" == "policy.mode":
+                continue
+            assert field.default is not MISSING
+            start, shown = field.default, file[f"{section}.{field.name}"]
+            if isinstance(shown, list):
+                shown = frozenset(shown)
+            assert shown == start, f"{section}.{field.name}"
+
+
+def test_the_commented_file_lacks_only_the_certificates_that_the_demo_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stand-ins for var/certificates: whoever has run the demo has them, and then nothing is wrong at all.
+    missing = [problem for problem in _problems_or_none(ROOT / "gateway.toml") if "no such file" not in problem]
+    assert missing == []
+
+
+def _problems_or_none(path: Path) -> tuple[str, ...]:
+    try:
+        load(path)
+    except ConfigurationError as error:
+        return error.problems
+    return ()
