@@ -1,0 +1,121 @@
+"""Count what happens, for Prometheus: by trust, rule, state and register; never by patient, person or study.
+
+`Figures` is the core's `Observer`. It owns its registry, so that two gateways in one process, or two tests, never share
+a figure. The names, and what to do when one rises, are in docs/operating.md; a test compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_latest
+
+from gateway.tls import Validity
+from policy.facts import Register
+from policy.parties import TrustId
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_1_0_0
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_FINE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
+
+
+class Figures:
+    """Every counter and gauge of one gateway, in its own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self._questions = Histogram(
+            "gateway_question_seconds",
+            "Questions answered, by outcome",
+            ["outcome"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._peers = Histogram(
+            "gateway_peer_seconds", "A trust's part, by state", ["trust", "state"], buckets=_SECONDS, registry=registry
+        )
+        self._peer_state = Gauge(
+            "gateway_peer_up", "1 if the trust's latest part was an answer, else 0", ["trust"], registry=registry
+        )
+        self._rules = Counter(
+            "gateway_rule_findings", "What rules found in decisions", ["rule", "effect"], registry=registry
+        )
+        self._audit = Histogram(
+            "gateway_audit_append_seconds", "Time until a record is durable", buckets=_FINE_SECONDS, registry=registry
+        )
+        self._faults = Counter(
+            "gateway_register_faults", "Times a register could not be believed", ["register"], registry=registry
+        )
+        self._register_ok = Gauge(
+            "gateway_register_readable",
+            "1 if the latest probe could read it",
+            ["register"],
+            registry=registry,
+        )
+        self._ready = Gauge("gateway_ready", "1 while the gateway answers questions", registry=registry)
+        self._certificates = Gauge(
+            "gateway_certificate_days_left", "Days until a certificate ends", ["setting", "file"], registry=registry
+        )
+        self._connections = Gauge("gateway_connections", "Connections open", ["listener"], registry=registry)
+        self._refused = Counter(
+            "gateway_connections_refused", "Connections closed at once", ["listener", "reason"], registry=registry
+        )
+        self._reloads = Counter("gateway_reloads", "Reloads of the configuration", ["result"], registry=registry)
+
+    def question_answered(self, outcome: str, duration_s: float) -> None:
+        """A caller's question ended."""
+        self._questions.labels(outcome).observe(duration_s)
+
+    def peer_answered(self, trust: TrustId, state: str, duration_s: float) -> None:
+        """A peer's part ended in a `SourceState`."""
+        self._peers.labels(trust.code, state).observe(duration_s)
+        self._peer_state.labels(trust.code).set(state in ("answered", "truncated"))
+
+    def decided(self, rule: str, effect: str) -> None:
+        """A rule found something in a decision."""
+        self._rules.labels(rule, effect).inc()
+
+    def audit_appended(self, duration_s: float) -> None:
+        """An audit record became durable."""
+        self._audit.observe(duration_s)
+
+    def register_fault(self, register: str) -> None:
+        """A register could not be believed."""
+        self._faults.labels(register).inc()
+
+    def probed(self, faults: Iterable[Register], is_ready: bool) -> None:
+        """The health probe ended: which registers it could not read, and whether questions are answered."""
+        unreadable = frozenset(faults)
+        for register in Register:
+            self._register_ok.labels(register.value).set(register not in unreadable)
+        self._ready.set(is_ready)
+
+    def certificates(self, all_of_them: Iterable[Validity], now: datetime) -> None:
+        """Show how long every certificate in use still lives; those no longer in use vanish."""
+        self._certificates.clear()
+        for validity in sorted(all_of_them, key=lambda validity: validity.valid_until, reverse=True):
+            # The first to end of a chain is set last, and stays.
+            self._certificates.labels(validity.name, validity.path.name).set(validity.days_left(now))
+
+    def connection_opened(self, listener: str) -> None:
+        """A listener took a connection."""
+        self._connections.labels(listener).inc()
+
+    def connection_closed(self, listener: str) -> None:
+        """A connection's descriptor was given back."""
+        self._connections.labels(listener).dec()
+
+    def connection_refused(self, listener: str, reason: str) -> None:
+        """A connection was closed before its first request."""
+        self._refused.labels(listener, reason).inc()
+
+    def reloaded(self, result: str) -> None:
+        """A reload was `taken` or `refused`."""
+        self._reloads.labels(result).inc()
+
+    def exposition(self) -> bytes:
+        """Write all figures in Prometheus's text format."""
+        return generate_latest(self.registry)
