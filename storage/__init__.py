@@ -1,0 +1,1 @@
+"""What is kept: registers, facts for decisions, and the audit chain, on SQLite or PostgreSQL."""

@@ -1,0 +1,166 @@
+"""Read what a decision needs, in one snapshot: every register for one recipient and some patients (SAF-01, DEC-34).
+
+Each register is read by itself. One that cannot be read becomes a fault, the same for every patient, and the others
+are read again without it on a fresh snapshot; nothing is ever guessed or remembered from an earlier question. Opt-outs
+follow any merge, everything else only confirmed ones (SAF-33).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from sqlalchemy import Select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from gateway.model.faults import faultpoint
+from gateway.model.seams import FactsSnapshot
+from policy.facts import Agreement, Facts, Register
+from policy.parties import NhsNumber, TrustId
+from storage.columns import STILL_BELIEVED, TableRow
+from storage.database import Read
+from storage.registers import agreements, labels, optouts, patients, relationships
+from storage.registers.state import ALL, STATE
+
+T = TypeVar("T")
+Fact = Callable[[TableRow], T]
+"""How a row becomes a fact."""
+
+OF_A_PATIENT = frozenset(Register) - {Register.AGREEMENTS}
+"""Registers that cannot be told for anybody while patients cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """For whom, about whom, and at what instants. `known_at` None: as believed now."""
+
+    recipient: TrustId
+    patients: tuple[NhsNumber, ...]
+    at: datetime
+    known_at: datetime | None
+    opt_out_age_max: timedelta | None
+    """A replica of the opt-out register not confirmed for longer is a fault; None: the register is kept here."""
+
+
+class RegisterFault(Exception):
+    """One register could not be read; the snapshot is spent."""
+
+    def __init__(self, register: Register) -> None:
+        super().__init__(register.value)
+        self.register = register
+
+
+def read_facts(read: Read, question: Question, faults: frozenset[Register]) -> FactsSnapshot:
+    """Read everything but the registers in `faults` from one snapshot; raises `RegisterFault` for one more of them."""
+    known = STILL_BELIEVED if question.known_at is None else question.known_at
+    if Register.PATIENTS in faults:
+        faults |= OF_A_PATIENT
+    version, stale = _state(read, question)
+    reading = _Reading(read, question.recipient, question.at, known, faults | stale)
+    unpinned = Facts(
+        register_version=version,
+        patient=None,
+        organisations=(),
+        agreements=reading.agreements(),
+        faults=faults | stale,
+    )
+    return FactsSnapshot(
+        version, unpinned, {number: reading.of_patient(number, unpinned) for number in question.patients}
+    )
+
+
+def nothing_readable(question: Question, version: int) -> FactsSnapshot:
+    """The answer when the registers did not answer in time: every one of them is a fault."""
+    unpinned = Facts(register_version=version, patient=None, organisations=(), faults=frozenset(Register))
+    return FactsSnapshot(version, unpinned, dict.fromkeys(question.patients, unpinned))
+
+
+def _state(read: Read, question: Question) -> tuple[int, frozenset[Register]]:
+    """The register version, and the registers that are too old to be believed."""
+    version, confirmed_at = 0, None
+    for name, number, confirmed in read.connection.execute(STATE):
+        if name == ALL:
+            version = number
+        elif name == Register.OPT_OUTS.value:
+            confirmed_at = confirmed
+    if question.opt_out_age_max is None or question.known_at is not None:
+        return version, frozenset()
+    is_fresh = confirmed_at is not None and read.now - confirmed_at <= question.opt_out_age_max
+    return version, frozenset() if is_fresh else frozenset({Register.OPT_OUTS})
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The statements of one question on one snapshot."""
+
+    read: Read
+    recipient: TrustId
+    at: datetime
+    known: datetime
+    faults: frozenset[Register]
+
+    def agreements(self) -> tuple[Agreement, ...]:
+        parameters = {"recipient": self.recipient.code, "at": self.at, "known": self.known}
+        return self._rows(Register.AGREEMENTS, agreements.IN_FORCE, parameters, agreements.agreement)
+
+    def of_patient(self, number: NhsNumber, unpinned: Facts) -> Facts:
+        found = self._guarded(Register.PATIENTS, lambda: self._person(number), None)
+        if found is None:
+            return unpinned
+        person, survivor = found
+        joined, related = sorted(person.joined), sorted(person.related)
+        return replace(
+            unpinned,
+            patient=survivor,
+            relationships=self._of(
+                joined, Register.RELATIONSHIPS, relationships.IN_FORCE, relationships.care_relationship
+            ),
+            choices=self._of(related, Register.OPT_OUTS, optouts.ACTING, optouts.choice),
+            labels=self._of(joined, Register.LABELS, labels.LABELS_IN_FORCE, labels.label),
+            grants=self._of(joined, Register.GRANTS, labels.GRANTS_IN_FORCE, labels.grant),
+        )
+
+    def _person(self, number: NhsNumber) -> tuple[patients.Person, NhsNumber] | None:
+        patient_id = patients.find(self.read, patients.nhs(number), self.known)
+        if patient_id is None:
+            return None
+        person = patients.person(self.read, patient_id, self.known)
+        if person.survivor_id == patient_id:
+            return person, number
+        return person, patients.nhs_number(self.read, person.survivor_id, self.known) or number
+
+    def _of(
+        self, patient_ids: Sequence[str], register: Register, statement: Select[tuple[object, ...]], fact: Fact[T]
+    ) -> tuple[T, ...]:
+        common = {"trust": self.recipient.code, "at": self.at, "known": self.known}
+        found: tuple[T, ...] = ()
+        for patient_id in patient_ids:
+            found += self._rows(register, statement, {"patient": patient_id, **common}, fact)
+        return found
+
+    def _rows(
+        self,
+        register: Register,
+        statement: Select[tuple[object, ...]],
+        parameters: dict[str, object],
+        fact: Fact[T],
+    ) -> tuple[T, ...]:
+        def rows() -> tuple[T, ...]:
+            return tuple([fact(row) for row in self.read.connection.execute(statement, parameters)])
+
+        return self._guarded(register, rows, ())
+
+    def _guarded(self, register: Register, body: Callable[[], T], instead: T) -> T:
+        if register in self.faults:
+            return instead
+        try:
+            faultpoint(f"facts.{register.value}.read")
+            return body()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise  # the database is gone, not a register
+            raise RegisterFault(register) from error
+        except (SQLAlchemyError, ValueError, TypeError, LookupError, OSError) as error:
+            raise RegisterFault(register) from error

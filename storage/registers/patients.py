@@ -1,0 +1,378 @@
+"""Patients: an internal row for each, the identifiers that lead to it, and the merges between rows.
+
+Everything else hangs on the internal row and never on the NHS number itself, which may be superseded, wrong or
+shared (DEC-13). A number, once believed, leads to its row even after it was superseded. Merging joins the opt-outs
+of two rows at once; relationships, labels and grants join when the merge is confirmed, by PDS supersession or by two
+named people (SAF-33). No demographics are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from gateway.model.errors import InvalidRequest
+from gateway.model.faults import faultpoint
+from policy.parties import NHS_NUMBER_ISSUER, NhsNumber, PatientId
+from storage.columns import STILL_BELIEVED, Instant, TableRow, belief, believed, metadata, period
+from storage.database import Read, Tx
+from storage.registers.state import Author, bump_register_version, record_change
+
+REGISTER = "patients"
+
+patient = Table(
+    "patient",
+    metadata,
+    Column("patient_id", Text, primary_key=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+patient_identifier = Table(
+    "patient_identifier",
+    metadata,
+    Column("identifier_id", Text, primary_key=True),
+    Column("patient_id", Text, ForeignKey("patient.patient_id"), nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    *period(),
+    *belief(),
+    Index(None, "patient_id"),
+    Index("ix_patient_identifier_issuer_value", "issuer", "value"),
+)
+"""NHS numbers (issuer `NHS`) and hospitals' own numbers, each with its issuer."""
+
+Index(
+    "uq_patient_identifier_current",
+    patient_identifier.c.issuer,
+    patient_identifier.c.value,
+    unique=True,
+    sqlite_where=patient_identifier.c.superseded_at.is_(None),
+    postgresql_where=patient_identifier.c.superseded_at.is_(None),
+)
+
+patient_merge = Table(
+    "patient_merge",
+    metadata,
+    Column("merge_id", Text, primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("patient_id", Text, ForeignKey("patient.patient_id"), nullable=False),
+    Column("survivor_id", Text, ForeignKey("patient.patient_id"), nullable=False),
+    Column("basis", Text, nullable=False),
+    Column("is_confirmed", Boolean(create_constraint=False), nullable=False),
+    Column("by", Text, nullable=False),
+    *belief(),
+    Index(None, "patient_id"),
+    Index(None, "survivor_id"),
+)
+"""One row for each state of each merge: proposed, then confirmed; closing the last row undoes it."""
+
+Index(
+    "uq_patient_merge_current",
+    patient_merge.c.patient_id,
+    unique=True,
+    sqlite_where=patient_merge.c.superseded_at.is_(None),
+    postgresql_where=patient_merge.c.superseded_at.is_(None),
+)
+
+
+class NumberStatus(StrEnum):
+    """Verification of an NHS number; the codes are those of UK Core (domain.md C1)."""
+
+    VERIFIED = "01"
+    NOT_TRACED = "02"
+    TRACE_REQUIRED = "03"
+    NO_OR_MANY_MATCHES = "04"
+    CONFLICT = "05"
+    IN_PROGRESS = "06"
+    NOT_REQUIRED = "07"
+    POSTPONED = "08"
+
+
+class MergeBasis(StrEnum):
+    """On what ground two rows are held to be one person (SAF-33)."""
+
+    PDS_SUPERSESSION = "pds-supersession"
+    TWO_PEOPLE = "two-people"
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """One identifier of a patient row."""
+
+    patient_id: str
+    identifier: PatientId
+    status: str
+    source: str
+    valid_from: datetime
+    valid_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One merge as it stands."""
+
+    merge_id: str
+    patient_id: str
+    survivor_id: str
+    basis: MergeBasis
+    is_confirmed: bool
+    by: str
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The rows that stand for one person at some state of knowledge."""
+
+    patient_id: str
+    survivor_id: str
+    """The row that confirmed merges lead to."""
+    joined: frozenset[str]
+    """Rows joined by confirmed merges, the row itself among them: relationships, labels and grants count."""
+    related: frozenset[str]
+    """Rows joined by any merge, confirmed or not: opt-outs count (SAF-33)."""
+
+
+LEADS_TO = select(patient_identifier.c.patient_id).where(
+    patient_identifier.c.issuer == bindparam("issuer"),
+    patient_identifier.c.value == bindparam("value"),
+    believed(patient_identifier),
+)
+_MERGES_OF = select(patient_merge).where(
+    or_(patient_merge.c.patient_id == bindparam("patient"), patient_merge.c.survivor_id == bindparam("patient")),
+    believed(patient_merge),
+)
+_NUMBERS_OF = (
+    select(patient_identifier)
+    .where(patient_identifier.c.patient_id == bindparam("patient"), believed(patient_identifier))
+    .order_by(patient_identifier.c.valid_from, patient_identifier.c.identifier_id)
+)
+_ALL_MERGES = select(patient_merge).where(patient_merge.c.superseded_at.is_(None)).order_by(patient_merge.c.merge_id)
+_CLOSE_MERGE = (
+    update(patient_merge)
+    .where(patient_merge.c.merge_id == bindparam("of_merge"), patient_merge.c.superseded_at.is_(None))
+    .values(superseded_at=bindparam("at", type_=Instant))
+)
+_CLOSE_IDENTIFIER = (
+    update(patient_identifier)
+    .where(patient_identifier.c.identifier_id == bindparam("of_identifier"))
+    .values(superseded_at=bindparam("at", type_=Instant))
+)
+
+
+def nhs(number: NhsNumber) -> PatientId:
+    """The NHS number as an identifier with its issuer."""
+    return PatientId(NHS_NUMBER_ISSUER, number.digits)
+
+
+def find(read: Read, identifier: PatientId, known_at: datetime = STILL_BELIEVED) -> str | None:
+    """The internal row that an identifier leads to."""
+    parameters = {"issuer": identifier.issuer, "value": identifier.value, "known": known_at}
+    return read.connection.execute(LEADS_TO, parameters).scalar_one_or_none()
+
+
+def ensure(tx: Tx, identifier: PatientId, author: Author, *, source: str, status: str = "") -> str:
+    """The internal row of an identifier, made if there is none; safe with two processes at once."""
+    found = find(tx, identifier)
+    if found is not None:
+        return found
+    bump_register_version(tx)
+    found = find(tx, identifier)
+    if found is not None:
+        return found
+    patient_id = tx.new_id()
+    tx.connection.execute(insert(patient), {"patient_id": patient_id, "created_at": tx.now})
+    faultpoint("patients.create.between")
+    _add_identifier(tx, patient_id, identifier, source, status)
+    record_change(tx, author, REGISTER, "create", patient_id, {"source": source})
+    return patient_id
+
+
+def add_identifier(
+    tx: Tx, patient_id: str, identifier: PatientId, author: Author, *, source: str, status: str = ""
+) -> None:
+    """Give a row one more identifier; raises `InvalidRequest` if it leads to another row already."""
+    bump_register_version(tx)
+    found = find(tx, identifier)
+    if found == patient_id:
+        return
+    if found is not None:
+        raise InvalidRequest("the identifier belongs to another patient: merge the two instead")
+    _add_identifier(tx, patient_id, identifier, source, status)
+    record_change(tx, author, REGISTER, "add-identifier", patient_id, {"source": source})
+
+
+def remove_identifier(tx: Tx, identifier: PatientId, author: Author) -> None:
+    """Stop believing that an identifier leads to its row; raises `InvalidRequest` if it leads nowhere."""
+    bump_register_version(tx)
+    statement = select(patient_identifier).where(
+        patient_identifier.c.issuer == identifier.issuer,
+        patient_identifier.c.value == identifier.value,
+        patient_identifier.c.superseded_at.is_(None),
+    )
+    row = tx.connection.execute(statement).one_or_none()
+    if row is None:
+        raise InvalidRequest("the identifier leads to no patient")
+    tx.connection.execute(_CLOSE_IDENTIFIER, {"of_identifier": row.identifier_id, "at": max(tx.now, row.recorded_at)})
+    record_change(tx, author, REGISTER, "remove-identifier", row.patient_id)
+
+
+def _add_identifier(tx: Tx, patient_id: str, identifier: PatientId, source: str, status: str) -> None:
+    values = {
+        "identifier_id": tx.new_id(),
+        "patient_id": patient_id,
+        "issuer": identifier.issuer,
+        "value": identifier.value,
+        "status": status,
+        "source": source,
+        "valid_from": tx.now,
+        "recorded_at": tx.now,
+    }
+    tx.connection.execute(insert(patient_identifier), values)
+
+
+def identifiers(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED) -> list[Identifier]:
+    """A row's identifiers, oldest first."""
+    rows = read.connection.execute(_NUMBERS_OF, {"patient": patient_id, "known": known_at})
+    return [
+        Identifier(
+            row.patient_id, PatientId(row.issuer, row.value), row.status, row.source, row.valid_from, row.valid_until
+        )
+        for row in rows
+    ]
+
+
+def nhs_number(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED) -> NhsNumber | None:
+    """A row's NHS number, the newest if it has had several; None while it has none."""
+    numbers = [
+        entry.identifier.value
+        for entry in identifiers(read, patient_id, known_at)
+        if entry.identifier.issuer == NHS_NUMBER_ISSUER
+    ]
+    return NhsNumber(numbers[-1]) if numbers else None
+
+
+def person(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED) -> Person:
+    """All rows of the person behind a row, over merges in either direction."""
+    merges: dict[str, TableRow] = {}
+    related, to_visit = {patient_id}, [patient_id]
+    while to_visit:
+        for row in read.connection.execute(_MERGES_OF, {"patient": to_visit.pop(), "known": known_at}):
+            merges[row.merge_id] = row
+            for neighbour in (row.patient_id, row.survivor_id):
+                if neighbour not in related:
+                    related.add(neighbour)
+                    to_visit.append(neighbour)
+    leads = {row.patient_id: row.survivor_id for row in merges.values() if row.is_confirmed}
+    survivor = _follow(leads, patient_id)
+    joined = frozenset(member for member in related if _follow(leads, member) == survivor)
+    return Person(patient_id, survivor, joined, frozenset(related))
+
+
+def _follow(leads: dict[str, str], patient_id: str) -> str:
+    for _ in range(len(leads)):
+        if patient_id not in leads:
+            break
+        patient_id = leads[patient_id]
+    return patient_id
+
+
+def merge(tx: Tx, patient_id: str, survivor_id: str, basis: MergeBasis, author: Author) -> str:
+    """Join two rows; a PDS supersession is confirmed at once, else `confirm_merge` by a second person is awaited.
+
+    Raises `InvalidRequest` for a row merged already, or a merge that would come back to itself.
+    """
+    bump_register_version(tx)
+    if survivor_id in person(tx, patient_id).related:
+        raise InvalidRequest("the two rows are joined already, or are one")
+    if any(row.patient_id == patient_id for row in _current_merges(tx)):
+        raise InvalidRequest("the patient is merged already: undo that merge first")
+    merge_id = tx.new_id()
+    _add_merge(tx, merge_id, 1, (patient_id, survivor_id), basis, basis is MergeBasis.PDS_SUPERSESSION, author.subject)
+    record_change(tx, author, REGISTER, "merge", merge_id, {"basis": basis.value})
+    return merge_id
+
+
+def confirm_merge(tx: Tx, merge_id: str, author: Author) -> None:
+    """The second person's word; raises `InvalidRequest` if it is the first person again."""
+    bump_register_version(tx)
+    row = _current_merge(tx, merge_id)
+    if row.is_confirmed:
+        raise InvalidRequest("the merge is confirmed already")
+    if row.by == author.subject:
+        raise InvalidRequest("a merge is confirmed by a second person")
+    tx.connection.execute(_CLOSE_MERGE, {"of_merge": merge_id, "at": max(tx.now, row.recorded_at)})
+    _add_merge(
+        tx, merge_id, row.revision + 1, (row.patient_id, row.survivor_id), MergeBasis(row.basis), True, author.subject
+    )
+    record_change(tx, author, REGISTER, "confirm-merge", merge_id)
+
+
+def undo_merge(tx: Tx, merge_id: str, author: Author) -> None:
+    """Part two rows again; each keeps what was its own all along."""
+    bump_register_version(tx)
+    row = _current_merge(tx, merge_id)
+    tx.connection.execute(_CLOSE_MERGE, {"of_merge": merge_id, "at": max(tx.now, row.recorded_at)})
+    record_change(tx, author, REGISTER, "undo-merge", merge_id)
+
+
+def merges(read: Read) -> list[Merge]:
+    """Every merge that stands."""
+    return [
+        Merge(
+            row.merge_id,
+            row.patient_id,
+            row.survivor_id,
+            MergeBasis(row.basis),
+            row.is_confirmed,
+            row.by,
+            row.recorded_at,
+        )
+        for row in _current_merges(read)
+    ]
+
+
+def _current_merges(read: Read) -> Iterable[TableRow]:
+    return read.connection.execute(_ALL_MERGES).all()
+
+
+def _current_merge(read: Read, merge_id: str) -> TableRow:
+    found = next((row for row in _current_merges(read) if row.merge_id == merge_id), None)
+    if found is None:
+        raise InvalidRequest("no such merge")
+    return found
+
+
+def _add_merge(
+    tx: Tx, merge_id: str, revision: int, pair: tuple[str, str], basis: MergeBasis, is_confirmed: bool, by: str
+) -> None:
+    values = {
+        "merge_id": merge_id,
+        "revision": revision,
+        "patient_id": pair[0],
+        "survivor_id": pair[1],
+        "basis": basis.value,
+        "is_confirmed": is_confirmed,
+        "by": by,
+        "recorded_at": tx.now,
+    }
+    tx.connection.execute(insert(patient_merge), values)

@@ -1,0 +1,136 @@
+"""Data-quality items: what a custodian must put right, open or resolved.
+
+No decision reads them, so they raise no register version. An item that is open already is counted, not doubled. The
+number in an item is what a peer's row *claimed*, which is often the very thing that is wrong: it makes no patient row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Column, Index, Integer, Table, Text, bindparam, insert, select, update
+
+from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.errors import InvalidRequest
+from gateway.model.faults import faultpoint
+from gateway.model.seams import QualityItem
+from policy.parties import NhsNumber, TrustId
+from storage.columns import Instant, Json, TableRow, metadata
+from storage.database import Read, Tx
+from storage.registers.state import Author, record_change
+
+REGISTER = "quality"
+
+quality_item = Table(
+    "quality_item",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("custodian", Text, nullable=False),
+    Column("study_uid", Text, nullable=False),
+    Column("claimed_nhs_number", Text),
+    Column("detail", Json, nullable=False),
+    Column("times_seen", Integer, nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    Column("resolved_at", Instant),
+    Column("resolved_by", Text),
+    Column("resolution", Text),
+    Index(None, "custodian"),
+)
+
+Index(
+    "uq_quality_item_open",
+    quality_item.c.fingerprint,
+    unique=True,
+    sqlite_where=quality_item.c.resolved_at.is_(None),
+    postgresql_where=quality_item.c.resolved_at.is_(None),
+)
+
+_SEEN_AGAIN = (
+    update(quality_item)
+    .where(quality_item.c.fingerprint == bindparam("of_fingerprint"), quality_item.c.resolved_at.is_(None))
+    .values(times_seen=quality_item.c.times_seen + 1, last_seen_at=bindparam("at", type_=Instant))
+)
+_OPEN = (
+    select(quality_item)
+    .where(quality_item.c.resolved_at.is_(None))
+    .order_by(quality_item.c.custodian, quality_item.c.opened_at, quality_item.c.item_id)
+)
+_RESOLVE = (
+    update(quality_item)
+    .where(quality_item.c.item_id == bindparam("of_item"), quality_item.c.resolved_at.is_(None))
+    .values(
+        resolved_at=bindparam("at", type_=Instant),
+        resolved_by=bindparam("by"),
+        resolution=bindparam("how"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenItem:
+    """An item that waits for its custodian."""
+
+    item_id: str
+    item: QualityItem
+    times_seen: int
+    opened_at: datetime
+    last_seen_at: datetime
+
+
+def report(tx: Tx, items: Iterable[QualityItem], at: datetime) -> int:
+    """Record items; how many were new."""
+    opened = 0
+    for item in items:
+        fingerprint = _fingerprint(item)
+        if tx.connection.execute(_SEEN_AGAIN, {"of_fingerprint": fingerprint, "at": at}).rowcount:
+            continue
+        item_id = tx.new_id()
+        values = {
+            "item_id": item_id,
+            "fingerprint": fingerprint,
+            "kind": item.kind,
+            "custodian": item.custodian.code,
+            "study_uid": item.study_uid,
+            "claimed_nhs_number": item.patient.digits if item.patient else None,
+            "detail": dict(item.detail),
+            "times_seen": 1,
+            "opened_at": at,
+            "last_seen_at": at,
+        }
+        tx.connection.execute(insert(quality_item), values)
+        faultpoint("quality.open.between")
+        body = {"act": "open", "by": "gateway", "custodian": item.custodian.code, "kind": item.kind, "row": item_id}
+        tx.chain.append(AuditEntry(AuditEvent.REGISTER_CHANGE, at, "", {**body, "register": REGISTER}))
+        opened += 1
+    return opened
+
+
+def open_items(read: Read, custodian: TrustId | None = None) -> list[OpenItem]:
+    """What waits, for one custodian or all."""
+    statement = _OPEN if custodian is None else _OPEN.where(quality_item.c.custodian == custodian.code)
+    return [_open_item(row) for row in read.connection.execute(statement)]
+
+
+def resolve(tx: Tx, item_id: str, author: Author) -> None:
+    """Close an item; the author's reason says how. Raises `InvalidRequest` for one that is not open."""
+    parameters = {"of_item": item_id, "at": tx.now, "by": author.subject, "how": author.reason}
+    if tx.connection.execute(_RESOLVE, parameters).rowcount == 0:
+        raise InvalidRequest("no such open item")
+    record_change(tx, author, REGISTER, "resolve", item_id)
+
+
+def _fingerprint(item: QualityItem) -> str:
+    digits = item.patient.digits if item.patient else ""
+    return hashlib.sha256("\0".join((item.kind, item.custodian.code, item.study_uid, digits)).encode()).hexdigest()
+
+
+def _open_item(row: TableRow) -> OpenItem:
+    patient = NhsNumber(row.claimed_nhs_number) if row.claimed_nhs_number else None
+    item = QualityItem(row.kind, TrustId(row.custodian), row.study_uid, patient, row.detail)
+    return OpenItem(row.item_id, item, row.times_seen, row.opened_at, row.last_seen_at)

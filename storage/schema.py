@@ -1,0 +1,15 @@
+"""The whole schema in one import: every module that defines a table, so that `metadata` is complete.
+
+For migrations and for the test that compares them with the tables as the code declares them.
+"""
+
+from __future__ import annotations
+
+from storage import chain, commits
+from storage.columns import metadata
+from storage.registers import agreements, labels, optouts, patients, quality, relationships, state
+
+__all__ = ["metadata"]
+
+MODULES = (agreements, chain, commits, labels, optouts, patients, quality, relationships, state)
+"""Where the tables are."""
