@@ -5,7 +5,7 @@ A `Decision` keeps every reason for the audit; `told` and `is_hidden` say what S
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -76,6 +76,15 @@ class Telling(StrEnum):
     """Depends on a register entry or on what exists: the answer is that of absence. Audit only."""
 
 
+class Obligation(StrEnum):
+    """What must be done if the permit is used. A closed set: one the broker cannot discharge is a denial."""
+
+    RECORD_DETAIL = "record-detail"
+    """The audit names each row disclosed, not only their number."""
+    ALERT_PRIVACY_OFFICERS = "alert-privacy-officers"
+    """The access stands on a grant: the privacy officers of both trusts are alerted (SHR-26)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """One rule's finding: a permit, or a forbid with what may be told."""
@@ -87,15 +96,8 @@ class Reason:
     telling: Telling = Telling.NOBODY
     evidence: str = ""
     """Id of the register row that decided; for the audit and `explain`, never shown to a caller."""
-
-
-class Obligation(StrEnum):
-    """What must be done if the permit is used. A closed set: one the broker cannot discharge is a denial."""
-
-    RECORD_DETAIL = "record-detail"
-    """The audit names each row disclosed, not only their number."""
-    ALERT_PRIVACY_OFFICERS = "alert-privacy-officers"
-    """The access stands on a grant: the privacy officers of both trusts are alerted (SHR-26)."""
+    obligations: frozenset[Obligation] = frozenset()
+    """What this permit demands of whoever uses it; empty for a forbid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Decision:
     effect: Effect
     reasons: tuple[Reason, ...]
     rule_set: str
-    obligations: frozenset[Obligation] = field(default_factory=frozenset)
+    obligations: frozenset[Obligation] = frozenset()
 
     @property
     def is_permitted(self) -> bool:

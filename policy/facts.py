@@ -1,8 +1,8 @@
 """What is known for one access: the registers' rows as plain values.
 
 Every fact has a half-open period `[valid_from, valid_until)` in UTC. A decision sees nothing but these and the
-question, so a stored `Facts` replays to the same decision (DEC-14). `to_json` and `from_json` are that stored form.
-Knows no database: `storage.registers` reads them in one snapshot. Pure.
+question, so a stored `Facts` replays to the same decision (DEC-14); `policy.record` is that stored form. Knows no
+database: `storage.registers` reads them in one snapshot. Pure.
 """
 
 from __future__ import annotations
@@ -171,6 +171,13 @@ class Facts:
         return next((entry for entry in self.organisations if entry.trust == trust), None)
 
     def acting_choice(self, at: datetime) -> ImplementedChoice | None:
-        """The choice that rules at `at`: of those in force the latest by effective time, then sequence (SHR-32)."""
+        """The choice that rules at `at`: of those in force the latest by effective time, then sequence (SHR-32).
+
+        Two that tie in both come of a fault in the register; then the opt-out rules.
+        """
         acting = [choice for choice in self.choices if in_force(choice.effective_at, choice.valid_until, at)]
-        return max(acting, key=lambda choice: (choice.effective_at, choice.sequence), default=None)
+        return max(acting, key=_rank, default=None)
+
+
+def _rank(choice: ImplementedChoice) -> tuple[datetime, int, bool]:
+    return choice.effective_at, choice.sequence, choice.choice is SharingChoice.OPT_OUT
