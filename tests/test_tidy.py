@@ -163,7 +163,7 @@ def test_every_setting_is_in_the_commented_configuration() -> None:
 
 
 def test_every_error_has_its_answer_in_http() -> None:
-    from dicomweb.problem import RESPONSES
+    from dicomweb.problem import FORMS
     from gateway.model.errors import GatewayError
 
     def family(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
@@ -171,7 +171,7 @@ def test_every_error_has_its_answer_in_http() -> None:
             yield child
             yield from family(child)
 
-    assert sorted(error.__name__ for error in family(GatewayError) if error not in RESPONSES) == []
+    assert sorted(error.__name__ for error in family(GatewayError) if error not in FORMS) == []
 
 
 def test_every_fault_point_has_one_literal_name_of_its_own() -> None:
