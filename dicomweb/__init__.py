@@ -1,0 +1,1 @@
+"""The DICOMweb edge: QIDO-RS in, and DICOMweb archives asked. Decides nothing about who may see what."""

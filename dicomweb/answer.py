@@ -1,0 +1,98 @@
+"""Matches become the bytes of a QIDO-RS answer: DICOM JSON with the attributes of PS3.18 10.6.3.3, and no others.
+
+Required attributes are always present, empty where the archive gave none; what a caller asked besides is present where
+it is known. Addresses lead to this gateway, never to the archive behind it. No `Dataset` is made (DEC-32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from dicomweb.attributes import (
+    INSTANCE_AVAILABILITY,
+    INSTANCE_RETURN,
+    INSTANCE_RETURN_IF_KNOWN,
+    RETRIEVE_AE_TITLE,
+    RETRIEVE_URL,
+    SERIES_RETURN,
+    SPECIFIC_CHARACTER_SET,
+    STUDY_RETURN,
+    TIMEZONE_OFFSET,
+    vr_of,
+)
+from gateway.model.imaging import SERIES_UID, STUDY_UID, Element, Level, Match, Query
+
+_UTF_8: Element = {"vr": "CS", "Value": ["ISO_IR 192"]}
+_AVAILABILITIES = frozenset({"ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE"})
+_OURS = frozenset({SPECIFIC_CHARACTER_SET, RETRIEVE_AE_TITLE, RETRIEVE_URL, INSTANCE_AVAILABILITY})
+"""Attributes that only the gateway may set; a row's own are never shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one question wants in every row of its answer."""
+
+    level: Level
+    required: Mapping[str, Element]
+    """Tag to what stands there when a row has nothing."""
+    if_known: tuple[str, ...]
+    everything: bool
+
+
+def wanted(query: Query, path_tags: frozenset[str]) -> Wanted:
+    """The attributes for a question whose path names the UIDs `path_tags` (PS3.18 10.6.3.3).
+
+    A resource that does not name its study returns the study's attributes too, likewise for the series.
+    """
+    required: set[str] = set()
+    if_known: set[str] = set(query.include) | {key.path[0] for key in query.keys} | {TIMEZONE_OFFSET}
+    if query.level is Level.IMAGE:
+        required.update(INSTANCE_RETURN)
+        if_known.update(INSTANCE_RETURN_IF_KNOWN)
+    if query.level is Level.SERIES or (query.level is Level.IMAGE and SERIES_UID not in path_tags):
+        required.update(SERIES_RETURN)
+    if query.level is Level.STUDY or STUDY_UID not in path_tags:
+        required.update(STUDY_RETURN)
+    required.update(path_tags)
+    empty: dict[str, Element] = {tag: {"vr": vr_of(tag)} for tag in sorted(required)}
+    empty[SPECIFIC_CHARACTER_SET] = _UTF_8
+    return Wanted(query.level, empty, tuple(sorted(if_known - required - _OURS)), query.include_all)
+
+
+def encode(rows: Sequence[Match], wanted: Wanted, base_url: str) -> bytes:
+    """The answer's body. `base_url` is the public one, without a slash at its end."""
+    return orjson.dumps([_row(match, wanted, base_url) for match in rows])
+
+
+def retrieve_url(match: Match, base_url: str) -> str:
+    """Where this gateway serves the match (WADO-RS), whoever asked and by whatever host name."""
+    url = f"{base_url}/studies/{match.study_uid}"
+    if match.level in (Level.SERIES, Level.IMAGE):
+        url = f"{url}/series/{match.series_uid}"
+    return f"{url}/instances/{match.sop_uid}" if match.level is Level.IMAGE else url
+
+
+def _row(match: Match, wanted: Wanted, base_url: str) -> dict[str, Element]:
+    attributes = match.attributes
+    row: dict[str, Element] = {tag: attributes.get(tag, empty) for tag, empty in wanted.required.items()}
+    if wanted.everything:
+        row.update((tag, element) for tag, element in attributes.items() if tag not in row)
+        row.pop(RETRIEVE_AE_TITLE, None)
+    else:
+        for tag in wanted.if_known:
+            element = attributes.get(tag)
+            if element is not None:
+                row[tag] = element
+    row[SPECIFIC_CHARACTER_SET] = _UTF_8
+    row[RETRIEVE_URL] = {"vr": "UR", "Value": [retrieve_url(match, base_url)]}
+    if INSTANCE_AVAILABILITY in row and not _is_availability(row[INSTANCE_AVAILABILITY]):
+        row[INSTANCE_AVAILABILITY] = wanted.required.get(INSTANCE_AVAILABILITY, {"vr": "CS"})
+    return row if len(row) == len(wanted.required) else dict(sorted(row.items()))
+
+
+def _is_availability(element: Element) -> bool:
+    values = element.get("Value")
+    return isinstance(values, list) and len(values) == 1 and values[0] in _AVAILABILITIES

@@ -1,0 +1,338 @@
+"""A trust's DICOMweb archive, asked by QIDO-RS (PS3.18 10.6 as user agent).
+
+Asks for all that identity, policy and merging need, reads the answer with limits, and believes it only as a whole:
+`dicomweb.dicomjson` checks every row. Follows no redirect, reads no proxy setting from the environment, keeps no
+cookies, never retries. The address of a question holds a patient's number, so no address is ever logged or put into an
+error, and no library exception that might quote one is shown.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NoReturn
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from dicomweb.attributes import (
+    ACCESSION_ISSUER,
+    LEVEL_UID,
+    PATIENT_ID_QUALIFIERS,
+    SERIES_DESCRIPTION,
+    STUDY_DESCRIPTION,
+    keyword_of,
+)
+from dicomweb.dicomjson import Reading, read_rows
+from dicomweb.listener import CORRELATION_HEADER, HOPS_HEADER
+from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
+from gateway.model.imaging import (
+    ACCESSION_NUMBER,
+    ISSUER_OF_PATIENT_ID,
+    MODALITIES_IN_STUDY,
+    MODALITY,
+    OTHER_PATIENT_IDS,
+    PATIENT_BIRTH_DATE,
+    PATIENT_ID,
+    PATIENT_NAME,
+    PATIENT_SEX,
+    SERIES_UID,
+    SOP_UID,
+    STUDY_DATE,
+    STUDY_TIME,
+    STUDY_UID,
+    Attributes,
+    Element,
+    Key,
+    Level,
+    Query,
+)
+from gateway.model.seams import PeerAnswer, PeerRequest
+from gateway.model.settings import Limits
+from policy.parties import TrustId
+
+PAGE_ROWS_MAX = 1_000
+"""Rows asked for at once: reading as many takes a few milliseconds of the loop."""
+
+_CHUNK_BYTES = 64 * 1024
+_JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
+_RETRY_LATER = frozenset({408, 425, 429})
+_HAS_MORE = re.compile(r"additional results", re.IGNORECASE)
+_IGNORED_A_PARAMETER = re.compile(r"not supported|unsupported|fuzzymatching", re.IGNORECASE)
+_WILDCARD = re.compile(r"[*?]")
+
+_ALWAYS_ASKED = (
+    PATIENT_ID,
+    ISSUER_OF_PATIENT_ID,
+    PATIENT_ID_QUALIFIERS,
+    OTHER_PATIENT_IDS,
+    PATIENT_NAME,
+    PATIENT_BIRTH_DATE,
+    PATIENT_SEX,
+    STUDY_UID,
+    STUDY_DATE,
+    STUDY_TIME,
+    STUDY_DESCRIPTION,
+    ACCESSION_NUMBER,
+    ACCESSION_ISSUER,
+    MODALITIES_IN_STUDY,
+)
+_ALWAYS_ASKED_OF_SERIES = (SERIES_UID, MODALITY, SERIES_DESCRIPTION)
+
+
+class Quirk(StrEnum):
+    """Habits of archives that a peer's profile names (`quirks`)."""
+
+    NO_WILDCARDS = "no-wildcards"
+    """Takes `*` literally: keys with wild cards are not sent; every row is matched here anyway."""
+    WILDCARD_PATIENT_ID = "wildcard-patient-id"
+    """Pads or prefixes Patient IDs: they are asked between `*`."""
+    NO_PAGING = "no-paging"
+    """Refuses or ignores `limit` and `offset`: asked once, without them."""
+    BACKSLASH_LISTS = "backslash-lists"
+    """Reads UID lists only with backslashes between."""
+    PLAIN_NAMES = "plain-names"
+    """Writes person names as plain strings."""
+    NUL_PADDING = "nul-padding"
+    """Leaves the NUL that pads UIDs in files."""
+
+
+@dataclass(frozen=True, slots=True)
+class DicomwebPeerProfile:
+    """What the configuration says of one DICOMweb archive."""
+
+    trust: TrustId
+    url: str
+    """Address of its DICOMweb service, without a slash at the end."""
+    fallback_charset: str = ""
+    quirks: frozenset[Quirk] = frozenset()
+
+
+class DicomwebPeer:
+    """One trust's archive over DICOMweb. A `PeerConnector`."""
+
+    def __init__(self, profile: DicomwebPeerProfile, limits: Limits, tls: ssl.SSLContext | None) -> None:
+        self._profile = profile
+        self._limits = limits
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
+        self._reading = Reading(
+            trust=profile.trust,
+            depth_max=limits.json_depth_max,
+            fallback_charset=profile.fallback_charset,
+            forgives_plain_names=Quirk.PLAIN_NAMES in profile.quirks,
+            forgives_nul_padding=Quirk.NUL_PADDING in profile.quirks,
+        )
+
+    @property
+    def trust(self) -> TrustId:
+        """Whose archive this is."""
+        return self._profile.trust
+
+    async def find(self, request: PeerRequest) -> PeerAnswer:
+        """Ask, page after page while the archive says there is more; raises `PeerError`.
+
+        The deadline is the caller's. An archive that repeats itself instead of paging counts as truncated.
+        """
+        unique = LEVEL_UID.get(request.query.level)
+        if unique is None:
+            raise PeerRefused(self.trust, "DICOMweb has no search at patient level")
+        rows: dict[str, Attributes] = {}
+        bytes_left = self._limits.peer_answer_bytes_max
+        while True:
+            page_rows = min(PAGE_ROWS_MAX, request.matches_max + 1 - len(rows))
+            page = await self._page(request, len(rows), page_rows, bytes_left)
+            bytes_left -= page.size
+            known = len(rows)
+            for row in page.rows:
+                rows.setdefault(_uid(row, unique, self.trust), row)
+            has_more = page.has_more or len(page.rows) >= page_rows
+            is_stuck = len(rows) == known or Quirk.NO_PAGING in self._profile.quirks
+            if not has_more or is_stuck or len(rows) > request.matches_max:
+                break
+        found = _with_known_parents(list(rows.values()), request.query)
+        is_over = len(found) > request.matches_max
+        return PeerAnswer(found[: request.matches_max], is_truncated=is_over or page.is_partial)
+
+    async def close(self) -> None:
+        """Give up pooled connections; idempotent."""
+        self._is_closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _page(self, request: PeerRequest, offset: int, page_rows: int, bytes_max: int) -> _Page:
+        url = question_url(self._profile, request.query, offset=offset, limit=page_rows)
+        headers = {
+            "Accept": "application/dicom+json",
+            "Accept-Encoding": "identity",
+            CORRELATION_HEADER: request.request_id,
+            HOPS_HEADER: str(request.hops),
+        }
+        try:
+            async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
+                return await self._read(response, bytes_max)
+        except PeerError:
+            raise
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            raise PeerUnavailable(self.trust, "no connection") from error
+        except TimeoutError as error:
+            raise PeerTimeout(self.trust, "the archive stopped answering") from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError) as error:
+            raise PeerUnavailable(self.trust, "the connection broke") from error
+        except aiohttp.ClientError as error:
+            raise PeerProtocolError(self.trust, "the answer is not HTTP as it should be") from error
+
+    async def _read(self, response: aiohttp.ClientResponse, bytes_max: int) -> _Page:
+        self._check_status(response.status)
+        if response.status == 204:
+            return _Page((), has_more=False, is_partial=False, size=0)
+        if (
+            response.content_type not in _JSON_TYPES
+            or response.headers.get("Content-Encoding", "identity") != "identity"
+        ):
+            self._disbelieve("the answer is not DICOM JSON")
+        if response.content_length is not None and response.content_length > bytes_max:
+            self._disbelieve(f"the answer is longer than {self._limits.peer_answer_bytes_max} bytes")
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > bytes_max:
+                self._disbelieve(f"the answer is longer than {self._limits.peer_answer_bytes_max} bytes")
+        rows = read_rows(bytes(body), self._reading, response.charset or "")
+        warnings = [text for text in response.headers.getall("Warning", ()) if text.lstrip().startswith("299")]
+        has_more = response.status == 206 or any(map(_HAS_MORE.search, warnings))
+        # Any other 299 is taken for a gap (a gateway's missing trust), but for the word that a parameter was ignored.
+        has_gap = any(not _IGNORED_A_PARAMETER.search(warning) for warning in warnings)
+        return _Page(tuple(rows), has_more, has_more or has_gap, len(body))
+
+    def _check_status(self, status: int) -> None:
+        if status in (200, 204, 206):
+            return
+        if 300 <= status < 400:
+            self._disbelieve("the answer is a redirect to elsewhere")
+        if status in _RETRY_LATER or status >= 500:
+            raise PeerUnavailable(self.trust, f"the archive answered with status {status}")
+        if status >= 400:
+            raise PeerRefused(self.trust, f"the archive refused with status {status}")
+        self._disbelieve(f"the answer has the unexpected status {status}")
+
+    def _disbelieve(self, reason: str) -> NoReturn:
+        raise PeerProtocolError(self.trust, reason)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """The session, opened at the first question because it belongs to the running loop."""
+        if self._is_closed:
+            raise PeerUnavailable(self.trust, "the connector is closed")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=self._limits.peer_requests_at_once_max,
+                    keepalive_timeout=self._limits.keepalive_timeout_s / 2,
+                    ssl=self._tls if self._tls is not None else True,
+                ),
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    sock_connect=self._limits.connect_timeout_s,
+                    sock_read=self._limits.find_timeout_s,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                headers={"User-Agent": "image-sharing-gateway"},
+            )
+        return self._session
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    rows: Sequence[Attributes]
+    has_more: bool
+    is_partial: bool
+    size: int
+
+
+def question_url(profile: DicomwebPeerProfile, query: Query, *, offset: int, limit: int) -> URL:
+    """The address that asks `query` of an archive. Holds the patient's number: not to be logged."""
+    path, in_path = _path(query)
+    pairs = [
+        (".".join(map(keyword_of, key.path)), _value(key, profile.quirks))
+        for key in query.keys
+        if key.path not in in_path and not _is_left_out(key, profile.quirks)
+    ]
+    pairs.append(("includefield", "all" if query.include_all else ",".join(_fields(query))))
+    if Quirk.NO_PAGING not in profile.quirks:
+        pairs.append(("limit", str(limit)))
+        if offset:
+            pairs.append(("offset", str(offset)))
+    query_string = "&".join(f"{name}={quote(value, safe='*,')}" for name, value in pairs)
+    return URL(f"{profile.url}{path}?{query_string}", encoded=True)
+
+
+def _path(query: Query) -> tuple[str, set[tuple[str, ...]]]:
+    """The narrowest resource that the query's single UIDs name, and the keys that thereby stand in the path."""
+    study, series = _single(query, STUDY_UID), _single(query, SERIES_UID)
+    match query.level:
+        case Level.SERIES if study:
+            return f"/studies/{study}/series", {(STUDY_UID,)}
+        case Level.SERIES:
+            return "/series", set()
+        case Level.IMAGE if study and series:
+            return f"/studies/{study}/series/{series}/instances", {(STUDY_UID,), (SERIES_UID,)}
+        case Level.IMAGE if study:
+            return f"/studies/{study}/instances", {(STUDY_UID,)}
+        case Level.IMAGE:
+            return "/instances", set()
+        case _:
+            return "/studies", set()
+
+
+def _single(query: Query, tag: str) -> str:
+    key = query.key(tag)
+    return key.values[0] if key is not None and len(key.values) == 1 else ""
+
+
+def _fields(query: Query) -> list[str]:
+    """Everything that may be needed: archives return some of it unasked, and which differs (C11)."""
+    asked = {*_ALWAYS_ASKED, *query.include, *(key.path[0] for key in query.keys)}
+    if query.level in (Level.SERIES, Level.IMAGE):
+        asked.update(_ALWAYS_ASKED_OF_SERIES)
+    if query.level is Level.IMAGE:
+        asked.add(SOP_UID)
+    return sorted(asked)
+
+
+def _is_left_out(key: Key, quirks: frozenset[Quirk]) -> bool:
+    return Quirk.NO_WILDCARDS in quirks and any(map(_WILDCARD.search, key.values))
+
+
+def _value(key: Key, quirks: frozenset[Quirk]) -> str:
+    values = key.values
+    if key.path == (PATIENT_ID,) and Quirk.WILDCARD_PATIENT_ID in quirks:
+        values = tuple(f"*{value.strip('*')}*" for value in values)
+    return ("\\" if key.vr != "UI" or Quirk.BACKSLASH_LISTS in quirks else ",").join(values)
+
+
+def _uid(row: Attributes, tag: str, trust: TrustId) -> str:
+    values = row.get(tag, {}).get("Value")
+    uid = values[0] if isinstance(values, list) and len(values) == 1 else None
+    if not isinstance(uid, str):
+        raise PeerProtocolError(trust, "a row of the answer has no unique identifier")
+    return uid
+
+
+def _with_known_parents(rows: list[Attributes], query: Query) -> list[Attributes]:
+    """Rows with the UIDs of the path put in where an archive left them out, as PS3.18 allows it to."""
+    parents: dict[str, Element] = {
+        tag: {"vr": "UI", "Value": [uid]}
+        for tag in (STUDY_UID, SERIES_UID)
+        if tag != LEVEL_UID[query.level] and (uid := _single(query, tag))
+    }
+    if not parents:
+        return rows
+    return [row if parents.keys() <= row.keys() else {**parents, **row} for row in rows]

@@ -1,0 +1,155 @@
+"""What an answer says beside its rows: what may be missing and whom to ring, never that something was withheld.
+
+In words for people (`Warning: 299`, PS3.18 8.3.4 and 10.6.3; SAF-03, SAF-04, SAF-07 to SAF-09) and as fields for
+machines (RFC 9651). Every header here is a function of the question, the caller's coverage and the state of the trusts:
+with and without matches, and with matches withheld, they are the same (SAF-02). Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from typing import assert_never
+
+from dicomweb.attributes import keyword_of
+from gateway.model.imaging import Matches, Source, SourceState
+
+SENTENCE = "Not all imaging is shared here. An empty or short list does not mean none exists."
+"""SAF-03: stands in every answer, whatever it holds."""
+
+FUZZY_NOT_SUPPORTED = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+"""PS3.18 8.3.4.2, to the letter."""
+
+NOTICE_HEADER = "Gateway-Notice"
+SOURCES_HEADER = "Gateway-Sources"
+SNAPSHOT_HEADER = "Gateway-Snapshot"
+
+SINGLE_WARNINGS_MAX = 20
+"""Trusts with a warning line of their own; beyond it lines are shared, for clients take at most 100 headers."""
+_TRUSTS_A_LINE = 10
+_NAMES_SHOWN_MAX = 10
+_TEXT_CHARS_MAX = 200
+
+_TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
+_PARAMETER_NAME = re.compile(r"[A-Za-z0-9.]{1,64}")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+
+
+def headers(
+    matches: Matches, *, service: str, unsupported: Sequence[str] = (), is_fuzzy: bool = False
+) -> list[tuple[str, str]]:
+    """Every header that speaks of completeness, in a fixed order. `service` is the base address of the service."""
+    named: list[tuple[str, str]] = [(NOTICE_HEADER, SENTENCE)]
+    if matches.sources:
+        named.append((SOURCES_HEADER, sources_field(matches.sources)))
+    if matches.snapshot:
+        named.append((SNAPSHOT_HEADER, matches.snapshot))
+    texts = _warnings(matches, [*unsupported, *map(keyword_of, matches.unsupported_keys)], is_fuzzy)
+    named.extend(("Warning", f"299 {service}: {text}") for text in texts)
+    return named
+
+
+def sources_field(sources: Iterable[Source]) -> str:
+    """Every trust's part as an RFC 9651 list: `RJ1;state=timed-out;phone="020 7946 0000", RYJ;state=answered`."""
+    return ", ".join(map(_source_member, sources))
+
+
+def ascii_text(text: str) -> str:
+    """Text as a header can carry it: accents stripped, what is left outside ASCII replaced, never a line break."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return _UNPRINTABLE.sub("?", plain)[:_TEXT_CHARS_MAX]
+
+
+def _warnings(matches: Matches, unsupported: Sequence[str], is_fuzzy: bool) -> Iterator[str]:
+    if matches.remaining > 0:
+        yield f"There are {matches.remaining} additional results that can be requested"
+    if matches.truncated_at is not None:
+        yield f"The answer was cut at {matches.truncated_at} results: ask a narrower question to see others"
+    yield from _missing([source for source in matches.sources if source.state.is_missing])
+    yield from _in_groups(
+        [_coverage(source) for source in matches.sources if _is_covered_in_part(source)],
+        "The agreement, not this patient, decides: ",
+    )
+    for source in matches.sources:
+        if source.has_identity_conflict:
+            yield f"An item at {_name(source)} could not be shared because identity details differ: {_ring(source)}"
+    if unsupported:
+        names = sorted({name if _PARAMETER_NAME.fullmatch(name) else "(unreadable)" for name in unsupported})
+        more = f" and {len(names) - _NAMES_SHOWN_MAX} more" if len(names) > _NAMES_SHOWN_MAX else ""
+        yield f"These parameters are not supported and were ignored: {', '.join(names[:_NAMES_SHOWN_MAX])}{more}"
+    if is_fuzzy:
+        yield FUZZY_NOT_SUPPORTED
+
+
+def _missing(missing: Sequence[Source]) -> Iterator[str]:
+    texts = [f"{_name(source)} {_state(source.state)}: {_ring(source)}" for source in missing]
+    return _in_groups(texts, "Imaging may be missing: ")
+
+
+def _in_groups(texts: Sequence[str], opening: str) -> Iterator[str]:
+    size = 1 if len(texts) <= SINGLE_WARNINGS_MAX else _TRUSTS_A_LINE
+    for start in range(0, len(texts), size):
+        yield opening + "; ".join(texts[start : start + size])
+
+
+def _state(state: SourceState) -> str:
+    match state:
+        case SourceState.ANSWERED:
+            return "answered"
+        case SourceState.TRUNCATED:
+            return "answered in part"
+        case SourceState.UNREACHABLE:
+            return "cannot be reached"
+        case SourceState.TIMED_OUT:
+            return "did not answer in time"
+        case SourceState.REFUSED:
+            return "refused to answer"
+        case SourceState.INVALID_ANSWER:
+            return "gave an answer that cannot be believed"
+        case SourceState.BACKING_OFF:
+            return "has failed repeatedly and was not asked"
+        case SourceState.NOT_ASKED:
+            return "was not asked"
+        case SourceState.NOT_SHARED:
+            return "shares no imaging with you"
+    assert_never(state)
+
+
+def _is_covered_in_part(source: Source) -> bool:
+    return source.state is SourceState.NOT_SHARED or source.shared_modalities is not None
+
+
+def _coverage(source: Source) -> str:
+    if source.state is SourceState.NOT_SHARED or not source.shared_modalities:
+        return f"{_name(source)} shares no imaging with you: {_ring(source)}"
+    return f"{_name(source)} shares only {ascii_text(' '.join(source.shared_modalities))} with you: {_ring(source)}"
+
+
+def _name(source: Source) -> str:
+    return ascii_text(f"{source.trust.code} {source.name}".rstrip())
+
+
+def _ring(source: Source) -> str:
+    return f"ring {ascii_text(source.desk_phone)}" if source.desk_phone else "ring its PACS desk"
+
+
+def _source_member(source: Source) -> str:
+    member = f"{_item(source.trust.code)};state={source.state.value}"
+    if source.desk_phone:
+        member += f";phone={_string(source.desk_phone)}"
+    if source.shared_modalities:
+        member += f";only={_string(' '.join(source.shared_modalities))}"
+    if source.has_identity_conflict:
+        member += ";conflict"
+    return member
+
+
+def _item(text: str) -> str:
+    """A token where the grammar allows one; codes that begin with a digit are strings (RFC 9651 3.3.4)."""
+    return text if _TOKEN.fullmatch(text) else _string(text)
+
+
+def _string(text: str) -> str:
+    escaped = ascii_text(text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
