@@ -64,12 +64,13 @@ def make_region(folder: Path, seed: str = SEED_DEFAULT) -> tuple[MadeTrust, ...]
 
     Raises `FileNotFoundError` if a source file is not bundled with the installed pydicom; nothing is downloaded.
     """
-    made = []
-    for trust in TRUSTS:
-        data_folder = folder / trust.ods_code
-        studies = tuple(_make_study(plan, trust, data_folder, seed) for plan in STUDIES if trust in plan.trusts)
-        made.append(MadeTrust(trust, data_folder, studies))
-    return tuple(made)
+    return tuple(make_trust(trust, folder / trust.ods_code, seed) for trust in TRUSTS)
+
+
+def make_trust(trust: Trust, data_folder: Path, seed: str = SEED_DEFAULT) -> MadeTrust:
+    """Write one trust's images into its data folder; otherwise as `make_region`."""
+    studies = tuple(_make_study(plan, trust, data_folder, seed) for plan in STUDIES if trust in plan.trusts)
+    return MadeTrust(trust, data_folder, studies)
 
 
 def study_instance_uid(plan: StudyPlan, seed: str = SEED_DEFAULT) -> str:

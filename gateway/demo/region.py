@@ -1,0 +1,359 @@
+"""A whole region on this machine: three trusts' simulated archives and the gateway, each a process of its own.
+
+Writes images, certificates, configuration and registers into one folder, starts everything on loopback, and stops what
+it started. The demonstration, its check and the story tests all live in such a region. Everything is told to the
+gateway as an operator would tell it: by `gateway.toml` and by `gateway` commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from gateway.demo import cast
+from gateway.demo.cast import BEN, EASTVALE, NORTHMOOR, SENSITIVE, SOUTHBRIDGE, TRUSTS, Trust
+from gateway.demo.certificates import Authority, KeyPair
+from gateway.demo.images import make_trust, study_instance_uid
+
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 40.0
+VIEWER: Final = "northmoor-viewer"
+"""The caller of the story: Northmoor's viewer."""
+PACS_CALLER: Final = "southbridge-pacs"
+CLINICIAN: Final = "dr-hollis"
+SURGERY: Final = "elm-surgery-viewer"
+"""A general practice's viewer: known to the region, and not an enrolled hospital trust."""
+SURGEONS: Final = "spinal-surgery"
+"""The clinician's team."""
+CALLERS: Final = (VIEWER, PACS_CALLER, CLINICIAN, SURGERY)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a `gateway` command ended, and what it printed."""
+
+    status: int
+    output: str
+    errors: str
+
+
+class RegionError(RuntimeError):
+    """Something of the region did not start; the message says what, and where its log lies."""
+
+
+@dataclass(slots=True)
+class Archive:
+    """One trust's simulated PACS as a process."""
+
+    trust: Trust
+    process: asyncio.subprocess.Process
+    web_port: int
+    control_url: str
+
+    async def behave(self, **switches: object) -> None:
+        """Set the simulator's switches (docs/simulator.md); without any, it is honest again."""
+        async with aiohttp.ClientSession() as session:
+            if switches:
+                answer = await session.post(f"{self.control_url}/_simulator/behaviour", json=switches)
+            else:
+                answer = await session.delete(f"{self.control_url}/_simulator/behaviour")
+            answer.raise_for_status()
+
+    async def requests(self) -> list[dict[str, object]]:
+        """What it was asked lately, oldest first."""
+        async with aiohttp.ClientSession() as session:
+            answer = await session.get(f"{self.control_url}/_simulator/requests")
+            journal = await answer.json()
+        return list(journal["requests"])
+
+    async def forget_requests(self) -> None:
+        """Empty the journal."""
+        async with aiohttp.ClientSession() as session:
+            (await session.delete(f"{self.control_url}/_simulator/requests")).raise_for_status()
+
+
+class Region:
+    """The running region. Use `async with Region(...)`."""
+
+    def __init__(self, folder: Path, *, machines_port: int = 0, people_port: int = 0) -> None:
+        self.folder = folder
+        self.configuration = folder / "gateway.toml"
+        self.machines_port = machines_port or free_port()
+        self.people_port = people_port or free_port()
+        self.archives: dict[str, Archive] = {}
+        self.gateway: asyncio.subprocess.Process | None = None
+        self._pairs: dict[str, KeyPair] = {}
+        self.authority: Path = folder / "certificates" / "authority.pem"
+
+    @property
+    def machines_url(self) -> str:
+        """Where DICOMweb clients find the gateway."""
+        return f"https://localhost:{self.machines_port}"
+
+    @property
+    def people_url(self) -> str:
+        """Where people and monitoring find it."""
+        return f"https://localhost:{self.people_port}"
+
+    @property
+    def database(self) -> Path:
+        """The gateway's SQLite file."""
+        return self.folder / "data" / "gateway.db"
+
+    async def __aenter__(self) -> Region:
+        try:
+            self._write_certificates()
+            await asyncio.gather(*(self._start_archive(trust) for trust in TRUSTS))
+            self._write_configuration()
+            await self._fill_registers()
+            await self.start_gateway()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def key_pair(self, caller: str) -> KeyPair:
+        """The client certificate of a caller, or of an archive."""
+        return self._pairs[caller]
+
+    async def command(self, *arguments: str) -> CommandResult:
+        """Run `gateway <arguments>` on this region's configuration, whatever comes of it."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self.configuration)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        return CommandResult(process.returncode or 0, output.decode(), errors.decode())
+
+    async def must(self, *arguments: str) -> str:
+        """Run a command that must succeed; what it printed. Raises `RegionError`."""
+        result = await self.command(*arguments)
+        if result.status != 0:
+            raise RegionError(f"gateway {' '.join(arguments)}: status {result.status}\n{result.errors}{result.output}")
+        return result.output
+
+    async def start_gateway(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start `gateway serve` and wait until it is ready."""
+        log_path = self.folder / "gateway.log"
+        with log_path.open("ab") as log:
+            self.gateway = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gateway.cli", "serve", "--config", str(self.configuration)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+            )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._gateway_ready(self.gateway, log_path)
+        except TimeoutError as error:
+            raise RegionError(f"the gateway was not ready in {START_TIMEOUT_S:g} s: see {log_path}") from error
+
+    async def stop_gateway(self) -> None:
+        """Stop it with SIGTERM and wait for its end."""
+        if self.gateway is not None:
+            await _stop(self.gateway)
+            self.gateway = None
+
+    async def close(self) -> None:
+        """Stop everything that was started."""
+        await self.stop_gateway()
+        await asyncio.gather(*(_stop(archive.process) for archive in self.archives.values()))
+        self.archives.clear()
+
+    async def _gateway_ready(self, process: asyncio.subprocess.Process, log_path: Path) -> None:
+        connector = aiohttp.TCPConnector(ssl=False)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            while True:
+                if process.returncode is not None:
+                    raise RegionError(f"the gateway ended with status {process.returncode}: see {log_path}")
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.people_url}/ready") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+
+    async def _start_archive(self, trust: Trust) -> None:
+        data = self.folder / "archives" / trust.ods_code
+        await asyncio.to_thread(make_trust, trust, data)
+        pair = self._pairs[_archive_name(trust)]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.demo.pacs", "--trust", trust.ods_code, "--data", str(data)),
+            *("--ae-title", trust.ae_title, "--die-with-parent"),
+            *("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.private_key)),
+            *("--tls-client-ca", str(self.authority)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                line = await process.stdout.readline()
+        except TimeoutError as error:
+            raise RegionError(f"the archive of {trust.ods_code} did not start") from error
+        if not line:
+            raise RegionError(f"the archive of {trust.ods_code} ended before it was ready")
+        ready = json.loads(line)
+        control_url = f"http://127.0.0.1:{ready['control_port']}"
+        self.archives[trust.ods_code] = Archive(trust, process, int(ready["web_port"]), control_url)
+
+    def _write_certificates(self) -> None:
+        authority = Authority(self.folder / "certificates")
+        for name in ("gateway", *CALLERS, *map(_archive_name, TRUSTS)):
+            self._pairs[name] = authority.issue(name)
+
+    def _write_configuration(self) -> None:
+        keys = self.folder / "certificates"
+        lines = [
+            "# The demo region's configuration, written when it was started.",
+            "[gateway]",
+            'node = "demo-1"',
+            'mode = "demo"',
+            'region = "Demo region"',
+            'data_folder = "data"',
+            "[listen.machines]",
+            f"port = {self.machines_port}",
+            f'certificate = "{keys}/gateway.pem"',
+            f'private_key = "{keys}/gateway.key"',
+            f'client_ca = "{self.authority}"',
+            "[listen.people]",
+            f"port = {self.people_port}",
+            f'certificate = "{keys}/gateway.pem"',
+            f'private_key = "{keys}/gateway.key"',
+            "[audit]",
+            'signing_key = "keys/audit-signing.pem"',
+            'anchor_path = "anchor/checkpoints.jsonl"',
+            'reserve_path = "reserve/audit-reserve.bin"',
+            "[limits]",
+            "find_timeout_s = 3.0",
+            "peer_probe_interval_s = 5.0",
+            "peer_backoff_max_s = 2.0",
+        ]
+        for number, trust in enumerate(TRUSTS):
+            lines += _trust_lines(trust, f"0300 555 01{number}0")
+            lines += _peer_lines(trust, self.archives[trust.ods_code].web_port, self._pairs["gateway"], self.authority)
+        lines += [
+            *("[[trust]]", 'ods = "G81234"', 'name = "Elm Surgery"', 'kind = "general-practice"'),
+            *_caller_lines(VIEWER, NORTHMOOR.ods_code, "system", ("TREAT", "COC", "ETREAT")),
+            *_caller_lines(PACS_CALLER, SOUTHBRIDGE.ods_code, "system", ("TREAT",)),
+            *_caller_lines(CLINICIAN, NORTHMOOR.ods_code, "clinician", ("TREAT", "ETREAT")),
+            f'teams = ["{SURGEONS}"]',
+            *_caller_lines(SURGERY, "G81234", "system", ("TREAT",)),
+        ]
+        self.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    async def _fill_registers(self) -> None:
+        """Agreements, relationships, one opt-out case walked to its end, one sensitive label."""
+        registers = self.folder / "registers"
+        registers.mkdir(exist_ok=True)
+        await asyncio.gather(
+            self._import_agreements(registers), self._import_relationships(registers), self._opt_out(), self._label()
+        )
+
+    async def _import_agreements(self, registers: Path) -> None:
+        for ods_code, clauses in _AGREEMENTS.items():
+            path = registers / f"agreement-{ods_code}.toml"
+            path.write_text(clauses, encoding="utf-8")
+            await self.must("agreement", "import", str(path), "--by", "demo")
+
+    async def _import_relationships(self, registers: Path) -> None:
+        path = registers / "relationships.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["nhs_number", "trust", "kind", "team", "evidence"])
+            for ods_code, team, patients in _PATIENTS_IN_CARE:
+                for patient in patients:
+                    writer.writerow([patient.nhs_number, ods_code, "referral", team, f"referral-{patient.given_name}"])
+        await self.must("relationship", "import", str(path), "--by", "demo")
+
+    async def _opt_out(self) -> None:
+        """Ben's case, from receipt to its end (SAF-23)."""
+        await self.must("optout", "receive", "--patient", BEN.nhs_number, "--channel", "web-form", "--by", "demo")
+        for step in ("acknowledge", "verify", "consider", "implement", "confirm"):
+            await self.must("optout", step, "1", "--by", "demo")
+
+    async def _label(self) -> None:
+        study = study_instance_uid(SENSITIVE)
+        await self.must(
+            *("label", "add", "--trust", EASTVALE.ods_code, "--study", study),
+            *("--kind", "sexual-health", "--by", "demo"),
+        )
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _archive_name(trust: Trust) -> str:
+    return f"{trust.ods_code.lower()}-archive"
+
+
+def _trust_lines(trust: Trust, phone: str) -> list[str]:
+    return [
+        *("[[trust]]", f'ods = "{trust.ods_code}"', f'name = "{trust.name}"', "enrolled = true"),
+        *(f'desk_phone = "{phone}"', f'patient_id_issuer = "{trust.local_issuer}"'),
+    ]
+
+
+def _peer_lines(trust: Trust, port: int, pair: KeyPair, authority: Path) -> list[str]:
+    return [
+        *("[[peer]]", f'trust = "{trust.ods_code}"', f'url = "https://localhost:{port}/dicom-web"'),
+        *(f'client_certificate = "{pair.certificate}"', f'client_private_key = "{pair.private_key}"'),
+        *(f'ca = "{authority}"', f'character_set = "{trust.character_set}"'),
+    ]
+
+
+def _caller_lines(name: str, ods_code: str, kind: str, purposes: Sequence[str]) -> list[str]:
+    quoted = ", ".join(f'"{purpose}"' for purpose in purposes)
+    return [
+        *("[[caller]]", f'name = "{name}"', f'trust = "{ods_code}"', f'kind = "{kind}"'),
+        *(f'certificate_name = "{name}"', f"purposes = [{quoted}]"),
+    ]
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+_AGREEMENTS: Final = {
+    NORTHMOOR.ods_code: f'custodian = "{NORTHMOOR.ods_code}"\n[[clause]]\n',
+    EASTVALE.ods_code: f'custodian = "{EASTVALE.ods_code}"\n[[clause]]\nmodalities = ["CT", "CR", "DX", "US", "NM"]\n',
+    SOUTHBRIDGE.ods_code: f'custodian = "{SOUTHBRIDGE.ods_code}"\n[[clause]]\n',
+}
+"""Northmoor and Southbridge share everything with every enrolled trust; Eastvale leaves out MR."""
+
+_NORTHMOOR_PATIENTS: Final = tuple(patient for patient in cast.PATIENTS if patient is not cast.CLARA)
+_PATIENTS_IN_CARE: Final = (
+    (NORTHMOOR.ods_code, "", _NORTHMOOR_PATIENTS),
+    (NORTHMOOR.ods_code, SURGEONS, (cast.ANNE,)),
+    (SOUTHBRIDGE.ods_code, "", (cast.ANNE, cast.BEN)),
+)
+"""By trust and team. Clara is nobody's but Eastvale's and Southbridge's own."""
