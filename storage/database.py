@@ -10,6 +10,7 @@ Knows engines, not tables. Database errors leave here as `StoreUnavailable`.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections import deque
@@ -33,6 +34,9 @@ NewId = Callable[[], str]
 
 _ATTEMPTS_MAX = 3
 """How often a group is run when the engine asks for it again."""
+
+_SWITCH_INTERVAL_S = 0.0005
+"""How long one thread may keep the interpreter while another waits for it."""
 
 _READ_BACK_ATTEMPTS_MAX = 20
 _READ_BACK_PAUSE_S = 0.25
@@ -64,10 +68,11 @@ class Tx(Read):
 class _Job(Generic[T]):
     """A body on its way through a lane. Touched by its thread until delivered, then by its loop."""
 
-    __slots__ = ("body", "error", "future", "given_up", "loop", "result")
+    __slots__ = ("appends_only", "body", "error", "future", "given_up", "loop", "result")
 
-    def __init__(self, body: Callable[[Tx], T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, body: Callable[[Tx], T], loop: asyncio.AbstractEventLoop, appends_only: bool) -> None:
         self.body = body
+        self.appends_only = appends_only
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
         self.given_up = False
@@ -102,6 +107,10 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     async def __aenter__(self) -> Database:
+        # A busy event loop gives the interpreter up often, each time for a moment too short for a waiting thread, and
+        # that resets the thread's patience of 5 ms: measured, a read of 3 ms then took up to 26 s. At 0.5 ms it takes
+        # 40 ms at the worst, and throughput at sixteen callers rises by a fifth.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         writer = _Writer(self)
         self._threads = [threading.Thread(target=writer.run, args=(self._writes,), name="store-writer", daemon=True)]
         for number in range(self.settings.readers):
@@ -124,16 +133,17 @@ class Database:
         """Run `body` on one snapshot; raises `StoreUnavailable` or `OverCapacity`, or what `body` raises."""
         return await _through(self._reads, body)
 
-    async def write(self, body: Callable[[Tx], T]) -> T:
+    async def write(self, body: Callable[[Tx], T], *, appends_only: bool = False) -> T:
         """Run `body` in a transaction and return once it is durable; raises as `read` does.
 
         A caller that is cancelled while its body runs leaves the transaction whole: it may be committed all the same.
+        A body that does nothing but append to the chain says so, and needs no savepoint.
         """
-        return await _through(self._writes, body)
+        return await _through(self._writes, body, appends_only)
 
 
-async def _through(queue: _Queue, body: Callable[[Tx], T]) -> T:
-    job = _Job(body, asyncio.get_running_loop())
+async def _through(queue: _Queue, body: Callable[[Tx], T], appends_only: bool = False) -> T:
+    job = _Job(body, asyncio.get_running_loop(), appends_only)
     queue.put(job)
     try:
         return await job.future
@@ -341,16 +351,19 @@ class _Writer(_Lane):
             job.result = job.body(tx)
             return
         mark = tx.chain.mark()
-        tx.connection.exec_driver_sql("SAVEPOINT body")
+        if not job.appends_only:
+            tx.connection.exec_driver_sql("SAVEPOINT body")
         try:
             job.result = job.body(tx)
         except Exception as error:  # whatever it is belongs to this body's caller
-            if _is_worth_repeating(error):
+            if _is_worth_repeating(error) or job.appends_only and isinstance(error, SQLAlchemyError):
                 raise
-            tx.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT body")
+            if not job.appends_only:
+                tx.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT body")
             tx.chain.reset(mark)
             job.error = _as_ours(error)
-        tx.connection.exec_driver_sql("RELEASE SAVEPOINT body")
+        if not job.appends_only:
+            tx.connection.exec_driver_sql("RELEASE SAVEPOINT body")
 
 
 def _fail(jobs: Sequence[_Job[object]], error: BaseException) -> None:

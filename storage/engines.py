@@ -25,7 +25,7 @@ class DatabaseSettings:
 
     url: str
     """`sqlite:////var/lib/gateway/gateway.db` or `postgresql://user@host/name`."""
-    readers: int = 3
+    readers: int = 2
     """Threads that read, each with its own connection."""
     waiting_max: int = 4_096
     """Bodies that wait for a reader, and as many for the writer; beyond it `OverCapacity`."""

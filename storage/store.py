@@ -121,7 +121,7 @@ class SqlStore:
         """See `gateway.model.seams.Store`."""
         try:
             async with asyncio.timeout(self.settings.audit_append_timeout_s):
-                return await self.database.write(lambda tx: tx.chain.append(entry))
+                return await self.database.write(lambda tx: tx.chain.append(entry), appends_only=True)
         except TimeoutError as error:
             raise AuditUnavailable("the audit did not become durable in time") from error
         except ServiceFault as error:
