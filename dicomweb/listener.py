@@ -2,16 +2,19 @@
 
 Gives the request its id, refuses what no GET of ours may carry, answers browsers' preflights, turns errors into problem
 bodies and sets the headers that keep answers out of caches. An answer that is an error never says more than
-`dicomweb.problem` lets it. Knows nothing of DICOM; sockets are the business of `dicomweb.connections`.
+`dicomweb.problem` lets it. Knows nothing of DICOM; accepting sockets is the business of whoever serves.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import time
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypedDict
 
 import structlog
 from aiohttp import hdrs, web
@@ -33,6 +36,12 @@ PURPOSE_HEADER = "Gateway-Purpose"
 GZIP_BYTES_MIN = 1_024
 """Smaller bodies are sent as they are."""
 
+HEADER_LINES_MAX = 64
+"""Headers of one request. Real viewers and proxies send fewer than 30."""
+
+LINGER_S = 2.0
+"""How long the rest of a refused body is read, so that its sender sees the refusal."""
+
 _GZIP_LEVEL = 1
 _CORRELATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
 _METHODS = "GET, HEAD, OPTIONS"
@@ -43,6 +52,19 @@ _EXPOSED_HEADERS = ", ".join(
 _PREFLIGHT_MAX_AGE_S = 600
 
 log = structlog.get_logger(__name__)
+
+
+class ServerOptions(TypedDict):
+    """Arguments of `web.AppRunner`."""
+
+    access_log: None
+    logger: logging.Logger
+    handler_cancellation: bool
+    keepalive_timeout: float
+    lingering_time: float
+    max_field_size: int
+    max_line_size: int
+    max_headers: int
 
 
 def request_ids(own: str, correlation: str) -> str:
@@ -57,7 +79,10 @@ def edge(
     cors_origins: frozenset[str] = frozenset(),
     under_way: Callable[[web.Request], AbstractContextManager[None]] = lambda _request: nullcontext(),
 ) -> Middleware:
-    """The outermost middleware of a listener. `under_way` is held while a request is handled."""
+    """The outermost middleware of a listener. `under_way` is held until the answer has left.
+
+    A reader that takes none of its answer for `keepalive_timeout_s` is cut off: it is idle.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -67,17 +92,56 @@ def edge(
             request[REQUEST_ID] = request_id
             response = await _answered(request, handler, request_id, limits, cors_origins)
             _set_headers(request, response, request_id, cors_origins)
+            is_taken = await _sent(request, response, limits.keepalive_timeout_s)
             log.info(
                 "request answered",
                 request=request_id,
                 method=request.method if request.method in hdrs.METH_ALL else "other",
                 route=_route(request),
                 status=response.status,
+                taken=is_taken,
                 duration_ms=round((time.monotonic() - began) * 1000, 2),
             )
             return response
 
     return middleware
+
+
+def server_options(limits: Limits) -> ServerOptions:
+    """What `web.AppRunner` is told for every listener: aiohttp's own limits, and silence about requests."""
+    return {
+        "access_log": None,
+        "logger": _ParserLog("dicomweb.http"),
+        "handler_cancellation": True,
+        "keepalive_timeout": limits.keepalive_timeout_s,
+        "lingering_time": LINGER_S,
+        "max_field_size": limits.request_head_bytes_max,
+        "max_line_size": limits.request_head_bytes_max,
+        "max_headers": HEADER_LINES_MAX,
+    }
+
+
+class _ParserLog(logging.Logger):
+    """Where aiohttp reports what its parser refused: the event is kept, the text is not, for it quotes the request."""
+
+    def _log(self, level: int, msg: object, *_args: object, **_kwargs: object) -> None:
+        if level >= logging.WARNING:
+            log.warning("request refused by the parser")
+
+
+async def _sent(request: web.Request, response: web.StreamResponse, timeout_s: float) -> bool:
+    """Send the whole answer; False if its reader took none of it in time, and was cut off."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        return False
+    except ConnectionError:
+        return False
+    return True
 
 
 async def _answered(
