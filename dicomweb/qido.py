@@ -43,8 +43,8 @@ class FindsMatches(Protocol):
 class Identifies(Protocol):
     """Who is asking."""
 
-    def identify(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
-        """The one caller that the evidence proves; raises `NotIdentified`."""
+    async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+        """The one caller that the evidence proves; raises `NotIdentified`, once that is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Qido:
             yield web.get(f"{PREFIX}/trust/{{trust}}{resource.path}", handler)
 
     async def _search(self, resource: Resource, request: web.Request) -> web.Response:
-        caller = self._directory.identify(
+        caller = await self._directory.identified(
             evidence_of(request), request.headers.get(PURPOSE_HEADER, ""), request[REQUEST_ID], _hops(request)
         )
         trust = request.match_info.get("trust")
