@@ -1,6 +1,6 @@
 """Read and verify the audit: what the chain holds, in order, and whether anybody touched it since it was written.
 
-Growing a chain is `storage.chain`, the arithmetic `gateway.model.audit`. A cut tail and a database rolled back as a
+Growing a chain is `storage.tables.chain`, the arithmetic `gateway.model.audit`. A cut tail and a database rolled back as a
 whole leave a chain that fits together; they show only against checkpoints kept elsewhere, see `storage.checkpoints`.
 """
 
@@ -15,9 +15,9 @@ from sqlalchemy import bindparam, select
 
 from gateway.model.audit import AuditRecord, BrokenChain, ChainHead
 from gateway.model.imaging import JsonValue
-from storage.chain import audit_head, audit_record
-from storage.columns import Instant, TableRow
-from storage.database import Read
+from storage.database import Database, Read
+from storage.tables.chain import audit_head, audit_record
+from storage.tables.columns import Instant, TableRow
 
 _COLUMNS = (
     audit_record.c.node,
@@ -111,3 +111,98 @@ def contents(entry: AuditRecord) -> Mapping[str, JsonValue]:
     if not isinstance(value, dict):
         raise ValueError("an audit record holds a JSON object")
     return value
+
+
+async def verify(
+    database: Database,
+    anchors: Sequence[ChainHead] = (),
+    progress: Callable[[int], None] = lambda records: None,
+) -> Verification:
+    """Walk every chain from its first record; name the first broken record of each that does not hold.
+
+    `anchors` are ends that signed checkpoints bear witness to: they show a cut tail, a rewritten chain and a database
+    rolled back. `progress` is told how many records were looked at. Reads page by page, so appending goes on meanwhile.
+    """
+    of_node: dict[str, dict[int, str]] = {}
+    for anchor in anchors:
+        of_node.setdefault(anchor.node, {})[anchor.sequence] = anchor.hash
+    whole: list[ChainHead] = []
+    breaks: list[BrokenChain] = []
+    records = 0
+    for node in sorted(set(await database.read(nodes)) | set(of_node)):
+        walk = _Walk(ChainHead.empty(node), of_node.get(node, {}))
+        while not walk.is_over:
+            await database.read(walk.step)
+            progress(records + walk.records)
+        records += walk.records
+        if walk.broken is not None:
+            breaks.append(walk.broken)
+        else:
+            whole.append(walk.head)
+    return Verification(tuple(whole), tuple(breaks), records)
+
+
+class _Walk:
+    """One chain, followed page by page."""
+
+    def __init__(self, head: ChainHead, anchors: Mapping[int, str]) -> None:
+        self.head = head
+        self.anchors = anchors
+        self.records = 0
+        self.broken: BrokenChain | None = None
+        self.is_over = False
+
+    def step(self, read: Read) -> None:
+        """Follow one page; the page past the last record decides whether the end is the true one."""
+        parameters = {"of_node": self.head.node, "after": self.head.sequence, "count_max": PAGE_RECORDS}
+        rows = read.connection.execute(_AFTER, parameters).all()
+        self.records += len(rows)
+        followed = follow(self.head, map(record, rows))
+        self.broken = self._first(_disagreeing(rows), followed)
+        if isinstance(followed, ChainHead):
+            self.broken = self._first(self.broken, self._against_anchors(rows))
+            self.head = followed
+        if self.broken is None and not rows:
+            self.broken = self._against_end(read)
+        self.is_over = self.broken is not None or not rows
+
+    @staticmethod
+    def _first(one: BrokenChain | None, other: BrokenChain | ChainHead | None) -> BrokenChain | None:
+        if not isinstance(other, BrokenChain):
+            return one
+        return other if one is None or other.sequence <= one.sequence else one
+
+    def _against_anchors(self, rows: Sequence[TableRow]) -> BrokenChain | None:
+        for row in rows:
+            witnessed = self.anchors.get(row.sequence)
+            if witnessed is not None and witnessed != row.hash:
+                problem = "the chain up to here is not the one that a checkpoint bears witness to"
+                return BrokenChain(self.head.node, row.sequence, problem)
+        return None
+
+    def _against_end(self, read: Read) -> BrokenChain | None:
+        node, sequence = self.head.node, self.head.sequence
+        end = next((head for head in heads(read) if head.node == node), ChainHead.empty(node))
+        if end != self.head:
+            return BrokenChain(node, sequence + 1, "the chain does not end where its last commit ended it")
+        last = max(self.anchors, default=0)
+        if last > sequence:
+            return BrokenChain(node, sequence + 1, f"records are missing: a checkpoint bears witness to number {last}")
+        return None
+
+
+def _disagreeing(rows: Sequence[TableRow]) -> BrokenChain | None:
+    """The first row whose columns for looking up say something else than its record."""
+    for row in rows:
+        try:
+            said = contents(record(row))
+            agrees = (
+                said.get("at") == row.at.astimezone(UTC).isoformat()
+                and said.get("event") == row.event
+                and said.get("request") == row.request_id
+            )
+        except ValueError:
+            agrees = False
+        if not agrees:
+            return BrokenChain(row.node, row.sequence, "the row's columns differ from its record")
+    return None

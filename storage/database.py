@@ -24,9 +24,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.model.errors import GatewayError, OverCapacity, StoreUnavailable
 from gateway.model.faults import faultpoint
-from storage.chain import ChainEnd
-from storage.commits import CommitMarks
 from storage.engines import DatabaseSettings, open_engine
+from storage.tables.chain import ChainEnd
+from storage.tables.commits import CommitMarks
 
 T = TypeVar("T")
 Now = Callable[[], datetime]
@@ -356,7 +356,7 @@ class _Writer(_Lane):
         try:
             job.result = job.body(tx)
         except Exception as error:  # whatever it is belongs to this body's caller
-            if _is_worth_repeating(error) or job.appends_only and isinstance(error, SQLAlchemyError):
+            if _is_worth_repeating(error) or (job.appends_only and isinstance(error, SQLAlchemyError)):
                 raise
             if not job.appends_only:
                 tx.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT body")

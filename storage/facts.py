@@ -19,10 +19,10 @@ from gateway.model.faults import faultpoint
 from gateway.model.seams import FactsSnapshot
 from policy.facts import Agreement, Facts, Register
 from policy.parties import NhsNumber, TrustId
-from storage.columns import STILL_BELIEVED, TableRow
 from storage.database import Read
 from storage.registers import agreements, labels, optouts, patients, relationships
 from storage.registers.state import ALL, STATE
+from storage.tables.columns import STILL_BELIEVED, TableRow
 
 T = TypeVar("T")
 Fact = Callable[[TableRow], T]

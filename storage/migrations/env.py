@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from storage.schema import metadata
+from storage.tables.schema import metadata
 
 connection = context.config.attributes["connection"]
 if not isinstance(connection, Connection):

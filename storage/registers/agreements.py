@@ -30,9 +30,9 @@ from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
 from policy.facts import Agreement
 from policy.parties import PurposeOfUse, TrustId
-from storage.columns import STILL_BELIEVED, Instant, TableRow, belief, believed, in_force, metadata, period
 from storage.database import Read, Tx
 from storage.registers.state import Author, bump_register_version, record_change
+from storage.tables.columns import STILL_BELIEVED, Instant, TableRow, belief, believed, in_force, metadata, period
 
 REGISTER = "agreements"
 ANYBODY = ""

@@ -15,7 +15,9 @@ from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
 from policy.facts import Grant, SensitiveLabel
 from policy.parties import PurposeOfUse, TrustId
-from storage.columns import (
+from storage.database import Read, Tx
+from storage.registers.state import Author, bump_register_version, record_change
+from storage.tables.columns import (
     STILL_BELIEVED,
     Instant,
     Json,
@@ -27,8 +29,6 @@ from storage.columns import (
     period,
     strings,
 )
-from storage.database import Read, Tx
-from storage.registers.state import Author, bump_register_version, record_change
 
 LABELS = "labels"
 GRANTS = "grants"

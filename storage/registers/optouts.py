@@ -33,9 +33,9 @@ from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
 from policy.facts import ImplementedChoice, SharingChoice
 from policy.optout import Case, CaseEvent, CaseState, CaseTerms, Refusal, Role, acting, move, receive
-from storage.columns import Instant, TableRow, belief, believed, metadata
 from storage.database import Read, Tx
 from storage.registers.state import Author, bump_register_version, record_change
+from storage.tables.columns import Instant, TableRow, belief, believed, metadata
 
 REGISTER = "opt-outs"
 

@@ -31,9 +31,9 @@ from sqlalchemy import (
 from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
 from policy.parties import NHS_NUMBER_ISSUER, NhsNumber, PatientId
-from storage.columns import STILL_BELIEVED, Instant, TableRow, belief, believed, metadata, period
 from storage.database import Read, Tx
 from storage.registers.state import Author, bump_register_version, record_change
+from storage.tables.columns import STILL_BELIEVED, Instant, TableRow, belief, believed, metadata, period
 
 REGISTER = "patients"
 

@@ -18,9 +18,9 @@ from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
 from gateway.model.seams import QualityItem
 from policy.parties import NhsNumber, TrustId
-from storage.columns import Instant, Json, TableRow, metadata
 from storage.database import Read, Tx
 from storage.registers.state import Author, record_change
+from storage.tables.columns import Instant, Json, TableRow, metadata
 
 REGISTER = "quality"
 

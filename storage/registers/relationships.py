@@ -15,9 +15,9 @@ from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
 from policy.facts import CareRelationship, RelationshipKind
 from policy.parties import TrustId
-from storage.columns import STILL_BELIEVED, Instant, TableRow, belief, believed, in_force, metadata, period
 from storage.database import Read, Tx
 from storage.registers.state import Author, bump_register_version, record_change
+from storage.tables.columns import STILL_BELIEVED, Instant, TableRow, belief, believed, in_force, metadata, period
 
 REGISTER = "relationships"
 

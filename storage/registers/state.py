@@ -16,8 +16,8 @@ from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.faults import faultpoint
 from gateway.model.imaging import JsonValue
 from policy.facts import Register
-from storage.columns import Instant, metadata
 from storage.database import Read, Tx
+from storage.tables.columns import Instant, metadata
 
 register_state = Table(
     "register_state",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import storage.columns
+import storage.tables.columns
 
 revision = "0001"
 down_revision = None
@@ -26,10 +26,10 @@ def upgrade() -> None:
         sa.Column("purposes", sa.Text(), nullable=False),
         sa.Column("age_min_years", sa.Integer(), nullable=True),
         sa.Column("age_max_years", sa.Integer(), nullable=True),
-        sa.Column("valid_from", storage.columns.Instant(), nullable=False),
-        sa.Column("valid_until", storage.columns.Instant(), nullable=True),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
-        sa.Column("superseded_at", storage.columns.Instant(), nullable=True),
+        sa.Column("valid_from", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("valid_until", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("superseded_at", storage.tables.columns.Instant(), nullable=True),
         sa.PrimaryKeyConstraint("row_id", name=op.f("pk_agreement_clause")),
     )
     with op.batch_alter_table("agreement_clause", schema=None) as batch_op:
@@ -45,8 +45,8 @@ def upgrade() -> None:
         "agreement_version",
         sa.Column("custodian", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("valid_from", storage.columns.Instant(), nullable=False),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
+        sa.Column("valid_from", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
         sa.Column("imported_by", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("custodian", "version", name=op.f("pk_agreement_version")),
@@ -65,7 +65,7 @@ def upgrade() -> None:
         sa.Column("previous", sa.Text(), nullable=False),
         sa.Column("encoded", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
-        sa.Column("at", storage.columns.Instant(), nullable=False),
+        sa.Column("at", storage.tables.columns.Instant(), nullable=False),
         sa.Column("event", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("node", "sequence", name=op.f("pk_audit_record")),
@@ -78,13 +78,13 @@ def upgrade() -> None:
         "commit_mark",
         sa.Column("writer", sa.Text(), nullable=False),
         sa.Column("token", sa.Text(), nullable=False),
-        sa.Column("at", storage.columns.Instant(), nullable=False),
+        sa.Column("at", storage.tables.columns.Instant(), nullable=False),
         sa.PrimaryKeyConstraint("writer", name=op.f("pk_commit_mark")),
     )
     op.create_table(
         "patient",
         sa.Column("patient_id", sa.Text(), nullable=False),
-        sa.Column("created_at", storage.columns.Instant(), nullable=False),
+        sa.Column("created_at", storage.tables.columns.Instant(), nullable=False),
         sa.PrimaryKeyConstraint("patient_id", name=op.f("pk_patient")),
     )
     op.create_table(
@@ -95,11 +95,11 @@ def upgrade() -> None:
         sa.Column("custodian", sa.Text(), nullable=False),
         sa.Column("study_uid", sa.Text(), nullable=False),
         sa.Column("claimed_nhs_number", sa.Text(), nullable=True),
-        sa.Column("detail", storage.columns.Json(), nullable=False),
+        sa.Column("detail", storage.tables.columns.Json(), nullable=False),
         sa.Column("times_seen", sa.Integer(), nullable=False),
-        sa.Column("opened_at", storage.columns.Instant(), nullable=False),
-        sa.Column("last_seen_at", storage.columns.Instant(), nullable=False),
-        sa.Column("resolved_at", storage.columns.Instant(), nullable=True),
+        sa.Column("opened_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("last_seen_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("resolved_at", storage.tables.columns.Instant(), nullable=True),
         sa.Column("resolved_by", sa.Text(), nullable=True),
         sa.Column("resolution", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("item_id", name=op.f("pk_quality_item")),
@@ -118,7 +118,7 @@ def upgrade() -> None:
         "register_state",
         sa.Column("register", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("confirmed_at", storage.columns.Instant(), nullable=True),
+        sa.Column("confirmed_at", storage.tables.columns.Instant(), nullable=True),
         sa.PrimaryKeyConstraint("register", name=op.f("pk_register_state")),
     )
     op.create_table(
@@ -129,10 +129,10 @@ def upgrade() -> None:
         sa.Column("trust", sa.Text(), nullable=False),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("valid_from", storage.columns.Instant(), nullable=False),
-        sa.Column("valid_until", storage.columns.Instant(), nullable=False),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
-        sa.Column("superseded_at", storage.columns.Instant(), nullable=True),
+        sa.Column("valid_from", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("valid_until", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("superseded_at", storage.tables.columns.Instant(), nullable=True),
         sa.ForeignKeyConstraint(
             ["patient_id"], ["patient.patient_id"], name=op.f("fk_access_grant_patient_id_patient")
         ),
@@ -150,17 +150,17 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("applicant", sa.Text(), nullable=False),
-        sa.Column("received_at", storage.columns.Instant(), nullable=False),
-        sa.Column("acknowledge_by", storage.columns.Instant(), nullable=False),
-        sa.Column("implement_by", storage.columns.Instant(), nullable=False),
+        sa.Column("received_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("acknowledge_by", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("implement_by", storage.tables.columns.Instant(), nullable=False),
         sa.Column("restricts_provisionally", sa.Boolean(), nullable=False),
-        sa.Column("acknowledged_at", storage.columns.Instant(), nullable=True),
-        sa.Column("verified_at", storage.columns.Instant(), nullable=True),
-        sa.Column("considered_at", storage.columns.Instant(), nullable=True),
-        sa.Column("implemented_at", storage.columns.Instant(), nullable=True),
-        sa.Column("confirmed_at", storage.columns.Instant(), nullable=True),
-        sa.Column("ended_at", storage.columns.Instant(), nullable=True),
-        sa.Column("closed_at", storage.columns.Instant(), nullable=True),
+        sa.Column("acknowledged_at", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("verified_at", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("considered_at", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("implemented_at", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("confirmed_at", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("ended_at", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("closed_at", storage.tables.columns.Instant(), nullable=True),
         sa.ForeignKeyConstraint(["patient_id"], ["patient.patient_id"], name=op.f("fk_optout_case_patient_id_patient")),
         sa.PrimaryKeyConstraint("case_id", name=op.f("pk_optout_case")),
         sa.UniqueConstraint("sequence", name=op.f("uq_optout_case_sequence")),
@@ -176,10 +176,10 @@ def upgrade() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("valid_from", storage.columns.Instant(), nullable=False),
-        sa.Column("valid_until", storage.columns.Instant(), nullable=True),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
-        sa.Column("superseded_at", storage.columns.Instant(), nullable=True),
+        sa.Column("valid_from", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("valid_until", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("superseded_at", storage.tables.columns.Instant(), nullable=True),
         sa.ForeignKeyConstraint(
             ["patient_id"], ["patient.patient_id"], name=op.f("fk_patient_identifier_patient_id_patient")
         ),
@@ -205,8 +205,8 @@ def upgrade() -> None:
         sa.Column("basis", sa.Text(), nullable=False),
         sa.Column("is_confirmed", sa.Boolean(), nullable=False),
         sa.Column("by", sa.Text(), nullable=False),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
-        sa.Column("superseded_at", storage.columns.Instant(), nullable=True),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("superseded_at", storage.tables.columns.Instant(), nullable=True),
         sa.ForeignKeyConstraint(
             ["patient_id"], ["patient.patient_id"], name=op.f("fk_patient_merge_patient_id_patient")
         ),
@@ -236,10 +236,10 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("evidence", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("valid_from", storage.columns.Instant(), nullable=False),
-        sa.Column("valid_until", storage.columns.Instant(), nullable=True),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
-        sa.Column("superseded_at", storage.columns.Instant(), nullable=True),
+        sa.Column("valid_from", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("valid_until", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("superseded_at", storage.tables.columns.Instant(), nullable=True),
         sa.ForeignKeyConstraint(
             ["patient_id"], ["patient.patient_id"], name=op.f("fk_relationship_patient_id_patient")
         ),
@@ -256,12 +256,12 @@ def upgrade() -> None:
         sa.Column("custodian", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("study_uid", sa.Text(), nullable=False),
-        sa.Column("visible_to", storage.columns.Json(), nullable=False),
-        sa.Column("teams", storage.columns.Json(), nullable=False),
-        sa.Column("valid_from", storage.columns.Instant(), nullable=False),
-        sa.Column("valid_until", storage.columns.Instant(), nullable=True),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
-        sa.Column("superseded_at", storage.columns.Instant(), nullable=True),
+        sa.Column("visible_to", storage.tables.columns.Json(), nullable=False),
+        sa.Column("teams", storage.tables.columns.Json(), nullable=False),
+        sa.Column("valid_from", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("valid_until", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("superseded_at", storage.tables.columns.Instant(), nullable=True),
         sa.ForeignKeyConstraint(
             ["patient_id"], ["patient.patient_id"], name=op.f("fk_sensitive_label_patient_id_patient")
         ),
@@ -277,11 +277,11 @@ def upgrade() -> None:
         sa.Column("patient_id", sa.Text(), nullable=False),
         sa.Column("choice", sa.Text(), nullable=False),
         sa.Column("is_provisional", sa.Boolean(), nullable=False),
-        sa.Column("effective_at", storage.columns.Instant(), nullable=False),
+        sa.Column("effective_at", storage.tables.columns.Instant(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
-        sa.Column("valid_until", storage.columns.Instant(), nullable=True),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
-        sa.Column("superseded_at", storage.columns.Instant(), nullable=True),
+        sa.Column("valid_until", storage.tables.columns.Instant(), nullable=True),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("superseded_at", storage.tables.columns.Instant(), nullable=True),
         sa.ForeignKeyConstraint(
             ["case_id"], ["optout_case.case_id"], name=op.f("fk_optout_choice_case_id_optout_case")
         ),
@@ -303,8 +303,8 @@ def upgrade() -> None:
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("by", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("at", storage.columns.Instant(), nullable=False),
-        sa.Column("recorded_at", storage.columns.Instant(), nullable=False),
+        sa.Column("at", storage.tables.columns.Instant(), nullable=False),
+        sa.Column("recorded_at", storage.tables.columns.Instant(), nullable=False),
         sa.ForeignKeyConstraint(["case_id"], ["optout_case.case_id"], name=op.f("fk_optout_event_case_id_optout_case")),
         sa.PrimaryKeyConstraint("case_id", "number", name=op.f("pk_optout_event")),
     )

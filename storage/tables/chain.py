@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from gateway.model.audit import GENESIS, AuditEntry, AuditRecord, ChainHead
 from gateway.model.faults import faultpoint
-from storage.columns import Instant, metadata
+from storage.tables.columns import Instant, metadata
 
 audit_record = Table(
     "audit_record",

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from sqlalchemy import Column, Connection, Table, Text, bindparam, delete, select, text
 
-from storage.columns import Instant, metadata, micros
+from storage.tables.columns import Instant, metadata, micros
 
 commit_mark = Table(
     "commit_mark",

@@ -5,9 +5,9 @@ For migrations and for the test that compares them with the tables as the code d
 
 from __future__ import annotations
 
-from storage import chain, commits
-from storage.columns import metadata
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state
+from storage.tables import chain, commits
+from storage.tables.columns import metadata
 
 __all__ = ["metadata"]
 

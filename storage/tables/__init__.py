@@ -1,0 +1,1 @@
+"""Tables that belong to no register: column types, the growing audit chain, the marks of commits."""
