@@ -24,6 +24,7 @@ from gateway.model.errors import (
     RegisterUnavailable,
     StoreUnavailable,
 )
+from gateway.model.faults import faultpoint
 from gateway.model.imaging import MODALITIES_IN_STUDY, MODALITY, JsonValue
 from gateway.model.seams import Clock, FactsSnapshot, Observer, QualityItem, Store
 from gateway.sharing.conflicts import Conflict, Judgement
@@ -219,7 +220,9 @@ class Gate:
         finally:
             self._observer.question_answered(result, self.clock.monotonic() - began)
             body = self._outcome(passage, result)
+            faultpoint("question.outcome.before")
             await asyncio.shield(self._append(AuditEvent.QUERY_OUTCOME, wish.caller.request_id, body))
+            faultpoint("question.outcome.after")
 
     async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
         """Who asks. An unproven one raises `NotIdentified`, after a security alert (at most so many a minute)."""
@@ -311,7 +314,9 @@ class Gate:
             "decision": record.decision_to_json(decision),
             "hops": wish.caller.hops,
         }
+        faultpoint("question.attempt.before")
         await self._append(AuditEvent.QUERY_ATTEMPT, wish.caller.request_id, body)
+        faultpoint("question.attempt.after")
         return Passage(self, wish, access, snapshot, decision), facts
 
     def _refuse(self, passage: Passage, facts: Facts) -> None:

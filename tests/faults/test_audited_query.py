@@ -1,0 +1,95 @@
+"""SIGKILL between any two steps of an audited query: never an answer without its record, and right again at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from gateway.demo import cast
+from gateway.demo.cast import ANNE
+from gateway.demo.images import study_instance_uid
+from gateway.demo.region import VIEWER, Region
+from gateway.demo.viewer import Answer, Viewer
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+
+STEPS_MAX = 40
+EXPECTED = frozenset(study_instance_uid(plan) for plan in (cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT, cast.ANNE_HEART_US))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
+    async with Region(tmp_path_factory.mktemp("killed")) as running:
+        yield running
+
+
+async def ask(region: Region) -> Answer | None:
+    """One question; None when the connection broke before an answer came."""
+    async with Viewer(region.machines_url, region.authority, region.key_pair(VIEWER)) as viewer:
+        try:
+            return await viewer.studies(PatientID=ANNE.nhs_number)
+        except aiohttp.ClientError:
+            return None
+
+
+def passed(log: Path) -> list[str]:
+    """The fault points passed so far."""
+    return log.read_text(encoding="utf-8").splitlines()
+
+
+async def points_of_one_query(region: Region, log: Path) -> list[str]:
+    """The fault points that a query passes, in order, once the start is over."""
+    await region.stop_gateway()
+    await region.start_gateway({"GATEWAY_FAULTS_LOG": str(log)})
+    before = len(passed(log))
+    assert await ask(region) is not None
+    points = passed(log)
+    await region.stop_gateway()
+    return [
+        f"{point}=kill@{points[: number + 1].count(point)}" for number, point in enumerate(points) if number >= before
+    ]
+
+
+async def test_a_kill_at_any_step_discloses_nothing_unrecorded_and_leaves_nothing_behind(
+    region: Region, tmp_path: Path
+) -> None:
+    plans = await points_of_one_query(region, tmp_path / "points.log")
+    assert any("question.attempt" in plan for plan in plans)
+    assert any("question.outcome" in plan for plan in plans)
+    assert len(plans) <= STEPS_MAX
+    killed = 0
+    for plan in plans:
+        await region.start_gateway({"GATEWAY_FAULTS": plan})
+        answer = await ask(region)
+        assert region.gateway is not None
+        if answer is None:
+            assert await region.gateway.wait() == -9, plan
+            killed += 1
+        region.gateway = None if answer is None else region.gateway
+        await region.stop_gateway()
+        verified = await region.command("audit", "verify")
+        assert verified.status == 0, f"{plan}: {verified.output}{verified.errors}"
+        if answer is not None:
+            assert answer.studies == EXPECTED
+    # A point that belongs to a probe or a checkpoint may lie after the answer; the query's own must have killed.
+    assert killed >= sum("question." in plan for plan in plans)
+    await region.start_gateway()
+    whole = await ask(region)
+    assert whole is not None
+    assert whole.studies == EXPECTED
+
+
+async def test_every_answer_has_its_attempt_and_its_outcome_on_disk(region: Region) -> None:
+    answer = await ask(region)
+    assert answer is not None
+    shown = json.loads(await region.must("audit", "show", "--last", "20", "--json"))
+    attempt = [entry for entry in shown if entry["event"] == "query-attempt"][-1]
+    outcome = [entry for entry in shown if entry["event"] == "query-outcome"][-1]
+    assert outcome["body"]["attempt"] == attempt["body"]["decision"]["decision_id"]
+    disclosed = {uid for entry in outcome["body"]["decisions"] for uid in entry["disclosed"]}
+    assert disclosed == answer.studies
