@@ -15,6 +15,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from dicomweb.connector import Quirk
+from dicomweb.dicomjson import is_known_charset
 from gateway import tls
 from gateway.config import (
     CallerEntry,
@@ -123,6 +125,16 @@ def _peer_transport(configuration: Configuration) -> Iterator[str]:
             yield f"peer ({trust}): stands {count} times"
     for place, peer in _peers(configuration):
         yield from _one_peer_transport(place, peer)
+
+
+def _peer_habits(configuration: Configuration) -> Iterator[str]:
+    known = sorted(Quirk)
+    for place, peer in _peers(configuration):
+        for quirk in peer.quirks:
+            if quirk not in known:
+                yield f"{place}.quirks: no such quirk {quirk!r}; there are {', '.join(known)}"
+        if not is_known_charset(peer.character_set):
+            yield f"{place}.character_set: {peer.character_set!r} is not a single-byte character set of DICOM or HTTP"
 
 
 def _one_peer_transport(place: str, peer: PeerEntry) -> Iterator[str]:
@@ -251,6 +263,7 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"trust"}), _peer_trusts),
     (frozenset(), _caller_proofs),
     (frozenset(), _peer_transport),
+    (frozenset(), _peer_habits),
     (frozenset({"listen"}), _listeners),
     (frozenset({"storage"}), _store),
     (frozenset({"audit", "gateway"}), _second_place),

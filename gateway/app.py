@@ -1,0 +1,385 @@
+"""The composition root: build everything, start it in order, stop it in reverse; nothing else.
+
+Start: database, rollback check, core, listeners, then "ready". SIGTERM drains: no new connections, running work ends,
+the audit gets its last record. SIGHUP reads the file again: a good one replaces trusts, callers, peers, certificates
+and the log level under way, a bad one changes nothing and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from dicomweb import qido
+from dicomweb.listener import edge, server_options
+from gateway import logs, tls
+from gateway.background import Background
+from gateway.checks import load, server_files
+from gateway.clock import SystemClock
+from gateway.config import Configuration, ListenSection, LogForm, MachinesListener, PeopleListener
+from gateway.core import Core, Door, Means, build_core, new_delays, new_id, new_uid
+from gateway.health import Health, WatchedStore
+from gateway.metrics import CONTENT_TYPE, Figures
+from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.errors import AuditUnavailable, ConfigurationError
+from gateway.model.imaging import JsonValue
+from gateway.model.seams import Clock
+from gateway.web import pages
+from gateway.web.listener import Listener
+from policy.engine import RULE_SET
+from storage import migrate
+from storage.engines import DatabaseSettings
+from storage.store import SqlStore, StoreSettings
+
+log = structlog.get_logger(__name__)
+
+CERTIFICATE_CHECK_INTERVAL_S = 3_600.0
+CUT_OFF_S = 2.0
+"""The end of the drain time, in which what still runs is cancelled and records its outcome."""
+
+Announce = Callable[[str], None]
+
+_STARTING_SECTIONS = ("storage", "audit", "policy", "sharing", "limits", "dicomweb")
+"""Sections that a reload leaves as they were at the start; of `gateway` and `listen` it takes what it can."""
+
+
+def serve(path: Path, announce: Announce) -> None:
+    """Run the gateway until SIGTERM or SIGINT; `announce` gets the one line that says it is ready.
+
+    Raises `ConfigurationError`, `StoreUnavailable`, or what else keeps it from starting.
+    """
+    configuration = load(path)
+    logs.configure(configuration.gateway.log_level, as_json=_logs_as_json(configuration))
+    asyncio.run(Gateway(path, configuration, announce).run())
+
+
+def release() -> str:
+    """The version of the installed package."""
+    try:
+        return version("image-sharing-gateway")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+class Gateway:
+    """One running node."""
+
+    def __init__(self, path: Path, configuration: Configuration, announce: Announce) -> None:
+        self._path = path
+        self._configuration = configuration
+        self._announce = announce
+        self._clock = SystemClock()
+        self._figures = Figures()
+        self._door = Door()
+        self._stop = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Start, say so, work until told to stop, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+        async with AsyncExitStack() as stack:
+            store = await self._open_store(stack)
+            self._health = Health(store, self._figures, self._clock, new_id)
+            self._means = Means(WatchedStore(store, self._health), self._figures, self._clock, new_delays())
+            core = build_core(self._configuration, self._means)
+            self._show_certificates()
+            await self._record(store, AuditEvent.SERVICE_START)
+            stack.push_async_callback(self._record, store, AuditEvent.SERVICE_STOP)
+            background = await stack.enter_async_context(Background())
+            await self._health.probe()
+            self._install(core, background)
+            stack.push_async_callback(self._take_away)
+            await self._listen(stack)
+            background.start(self._health.watch())
+            background.start(self._watch_certificates())
+            background.start(self._reload_on_hangup(background))
+            _settle_memory()
+            self._health.open()
+            self._say_ready()
+            await background.until(self._stop)
+            await self._drain()
+        log.info("stopped")
+
+    async def _open_store(self, stack: AsyncExitStack) -> SqlStore:
+        configuration = self._configuration
+        configuration.gateway.data_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database = database_settings(configuration)
+        await asyncio.to_thread(migrate.upgrade, database)
+        return await stack.enter_async_context(open_store(configuration, self._clock))
+
+    async def _record(self, store: SqlStore, event: AuditEvent) -> None:
+        settings = self._configuration.policy_settings
+        body: dict[str, JsonValue] = {
+            "version": release(),
+            "rule_set": RULE_SET,
+            "settings": settings.version,
+            "policy": dict(settings.to_json()),
+        }
+        try:
+            await store.append_audit(AuditEntry(event, self._clock.now(), new_id(), body))
+        except AuditUnavailable:
+            if event is AuditEvent.SERVICE_START:
+                raise
+            log.error("stop not recorded", alarm=True)
+
+    def _install(self, core: Core, background: Background) -> None:
+        old, self._door.core = self._door.core, core
+        background.replace("peers", self._probe_peers(core))
+        if old is not None:
+            background.start(self._retire(old))
+
+    async def _probe_peers(self, core: Core) -> None:
+        async with core.peers.probing(new_uid):
+            await asyncio.Event().wait()
+
+    async def _retire(self, core: Core) -> None:
+        """Close the connections of a core that is no longer asked, once its last question is over."""
+        try:
+            await self._clock.sleep(2 * self._configuration.limits.find_timeout_s)
+        finally:
+            await core.peers.close()
+
+    async def _take_away(self) -> None:
+        core, self._door.core = self._door.core, None
+        if core is not None:
+            await core.peers.close()
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        listen = self._configuration.listen
+        self._machines = await self._listener(stack, "machines", listen.machines, self._machines_application())
+        self._people = await self._listener(stack, "people", listen.people, self._people_application())
+        self._machines.start()
+        self._people.start()
+
+    async def _listener(
+        self, stack: AsyncExitStack, name: str, where: MachinesListener | PeopleListener, application: web.Application
+    ) -> Listener:
+        limits = self._configuration.limits
+        runner = web.AppRunner(application, shutdown_timeout=CUT_OFF_S / 2, **server_options(limits))
+        await runner.setup()
+        server = runner.server
+        assert server is not None
+        files = server_files(where)
+        secure = tls.server_context(files) if files is not None else None
+        listener = Listener(name, limits, self._figures, self._clock, new_protocol=server, secure=secure)
+        listener.open(where.host, where.port)
+        stack.callback(listener.close)
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(listener.stop)
+        return listener
+
+    def _machines_application(self) -> web.Application:
+        configuration = self._configuration
+        limits, origins = configuration.limits, frozenset(configuration.dicomweb.cors_origins)
+        outermost = edge(limits, new_id=new_id, cors_origins=origins, under_way=self._machine_request)
+        application = web.Application(middlewares=[outermost], client_max_size=limits.request_body_bytes_max)
+        application.add_routes(
+            qido.routes(
+                self._door,
+                self._door,
+                limits,
+                public_url=self._public_url() + qido.PREFIX,
+                empty=configuration.sharing.qido_empty,
+            )
+        )
+        return application
+
+    def _public_url(self) -> str:
+        listen = self._configuration.listen.machines
+        return self._configuration.dicomweb.public_base_url.rstrip("/") or _url(listen, listen.port)
+
+    def _people_application(self) -> web.Application:
+        gateway = self._configuration.gateway
+        site = pages.Site(
+            region=gateway.region,
+            node=gateway.node,
+            version=release(),
+            health=self._health,
+            figures=self._figures.exposition,
+            figures_type=CONTENT_TYPE,
+            metrics_from=lambda: self._configuration.listen.people.metrics_from,
+        )
+        return pages.people(site, self._people_request)
+
+    @contextlib.contextmanager
+    def _machine_request(self, request: web.Request) -> Iterator[None]:
+        """Hold the drain while a question is answered."""
+        self._machines.heard(_peer_name(request))
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def _people_request(self, request: web.Request) -> None:
+        self._people.heard(_peer_name(request))
+
+    def _say_ready(self) -> None:
+        listen = self._configuration.listen
+        machines = _url(listen.machines, self._machines.port) + qido.PREFIX
+        people = _url(listen.people, self._people.port)
+        log.info("ready", machines=machines, people=people, mode=self._configuration.gateway.mode.value)
+        self._announce(f"ready machines={machines} people={people} node={self._configuration.gateway.node}")
+
+    async def _drain(self) -> None:
+        log.info("draining", under_way=self._under_way)
+        self._health.drain()
+        await self._machines.stop()
+        await self._people.stop()
+        time_s = max(0.0, self._configuration.limits.drain_timeout_s - CUT_OFF_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), time_s)
+        if self._under_way:
+            log.warning("cut off", under_way=self._under_way)
+
+    async def _reload_on_hangup(self, background: Background) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            try:
+                await self._reload(background)
+            except ConfigurationError as error:
+                self._figures.reloaded("refused")
+                log.error("reload refused", alarm=True, problems=list(error.problems))
+
+    async def _reload(self, background: Background) -> None:
+        new = await asyncio.to_thread(load, self._path)
+        kept = self._configuration
+        needs_start = [name for name in _STARTING_SECTIONS if getattr(new, name) != getattr(kept, name)]
+        taken = kept.model_copy(
+            update={
+                "gateway": kept.gateway.model_copy(update={"log_level": new.gateway.log_level}),
+                "listen": _listen_as_running(kept, new),
+                "trust": new.trust,
+                "caller": new.caller,
+                "peer": new.peer,
+            }
+        )
+        core = await asyncio.to_thread(build_core, taken, self._means)
+        self._configuration = taken
+        self._secure_listeners()
+        self._install(core, background)
+        self._show_certificates()
+        logs.set_level(taken.gateway.log_level)
+        self._figures.reloaded("taken")
+        log.info("reloaded", trusts=len(taken.trust), callers=len(taken.caller), peers=len(taken.peer))
+        if needs_start:
+            log.warning("changes that need a new start were left out", sections=needs_start)
+
+    def _secure_listeners(self) -> None:
+        listen = self._configuration.listen
+        for listener, where in ((self._machines, listen.machines), (self._people, listen.people)):
+            files = server_files(where)
+            if files is not None:
+                revoked = tls.revoked_serials(files.crl) if files.crl is not None else frozenset()
+                listener.secure_with(tls.server_context(files), revoked)
+
+    async def _watch_certificates(self) -> None:
+        while True:
+            await self._clock.sleep(CERTIFICATE_CHECK_INTERVAL_S)
+            self._show_certificates()
+
+    def _show_certificates(self) -> None:
+        now = self._clock.now()
+        all_of_them = validities_in_use(self._configuration)
+        self._figures.certificates(all_of_them, now)
+        for path in dict.fromkeys(validity.path for validity in all_of_them):
+            # One file may be named by many settings: it is warned of once, by its first certificate to end.
+            worst = min((each for each in all_of_them if each.path == path), key=lambda each: each.valid_until)
+            if (day := worst.warning_day(now)) is not None:
+                log.warning(
+                    "certificate ends soon" if day else "certificate is not valid",
+                    alarm=day == 0,
+                    setting=worst.name,
+                    file=str(path),
+                    days_left=round(worst.days_left(now), 1),
+                )
+
+
+def database_settings(configuration: Configuration) -> DatabaseSettings:
+    """Where the database is; holds its password."""
+    return DatabaseSettings(configuration.store_url, readers=configuration.storage.readers)
+
+
+def open_store(configuration: Configuration, clock: Clock, *, node: str = "") -> SqlStore:
+    """The store of this configuration, not entered yet; `node` other than the configuration's names another chain."""
+    settings = StoreSettings(
+        register_read_timeout_s=configuration.limits.register_read_timeout_s,
+        audit_append_timeout_s=configuration.limits.audit_append_timeout_s,
+        opt_out_register_age_max_minutes=configuration.policy.opt_out_register_age_max_minutes,
+    )
+    name = node or configuration.gateway.node
+    return SqlStore(database_settings(configuration), node=name, clock=clock, settings=settings)
+
+
+def validities_in_use(configuration: Configuration) -> list[tls.Validity]:
+    """The life of every certificate and revocation list that the configuration names; raises `ConfigurationError`."""
+    listen = configuration.listen
+    named = [
+        ("listen.machines.certificate", listen.machines.certificate),
+        ("listen.machines.client_ca", listen.machines.client_ca),
+        ("listen.people.certificate", listen.people.certificate),
+    ]
+    for peer in configuration.peer:
+        named += [(f"peer ({peer.trust}).client_certificate", peer.client_certificate)]
+        named += [(f"peer ({peer.trust}).ca", peer.ca)]
+    found = tls.validities([(name, path) for name, path in named if path is not None])
+    if listen.machines.crl is not None:
+        found.append(tls.crl_validity("listen.machines.crl", listen.machines.crl))
+    return found
+
+
+def _listen_as_running(kept: Configuration, new: Configuration) -> ListenSection:
+    """The new file's certificates and networks on the addresses in use."""
+    machines, people = kept.listen.machines, kept.listen.people
+    fixed = {"host", "port", "plain_http_on_loopback"}
+    return ListenSection(
+        machines=new.listen.machines.model_copy(update={name: getattr(machines, name) for name in fixed}),
+        people=new.listen.people.model_copy(update={name: getattr(people, name) for name in fixed}),
+    )
+
+
+def _logs_as_json(configuration: Configuration) -> bool:
+    match configuration.gateway.log_form:
+        case LogForm.JSON:
+            return True
+        case LogForm.CONSOLE:
+            return False
+        case LogForm.AUTO:
+            return not sys.stderr.isatty()
+
+
+def _url(where: MachinesListener | PeopleListener, port: int) -> str:
+    scheme = "http" if server_files(where) is None else "https"
+    host = f"[{where.host}]" if ":" in where.host else where.host
+    return f"{scheme}://{host}:{port}"
+
+
+def _peer_name(request: web.Request) -> object:
+    return request.transport.get_extra_info("peername") if request.transport is not None else None
+
+
+def _settle_memory() -> None:
+    """What lives as long as the process need not be looked at by every collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)

@@ -1,0 +1,38 @@
+"""The `gateway` command: every act of an operator or officer, one file for each noun.
+
+Thin: a command parses, calls, prints. Exit codes: 0 done; 1 it ran and the answer is no (refused, not found, broken,
+unavailable); 2 the command line or the configuration cannot be used; 130 stopped by Ctrl-C. Errors say what to do.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from gateway.cli import console
+from gateway.model.errors import ConfigurationError, GatewayError, ServiceFault
+
+REFUSED, UNUSABLE = 1, 2
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    # Imported here, so that `import gateway.cli` costs nothing and a broken installation still says so in words.
+    from gateway.cli.commands import app  # noqa: PLC0415
+
+    try:
+        app(args=arguments, prog_name="gateway")
+    except ConfigurationError as error:
+        console.complain("the configuration cannot be used:", *(f"  {problem}" for problem in error.problems))
+        sys.exit(UNUSABLE)
+    except ServiceFault as error:
+        console.complain(
+            f"not done: {error}", "the database may be down or in use: try again, or see the gateway's log"
+        )
+        sys.exit(REFUSED)
+    except GatewayError as error:
+        console.complain(f"refused: {error}")
+        sys.exit(REFUSED)
+    except BrokenPipeError:
+        sys.exit(REFUSED)
+    sys.exit(0)

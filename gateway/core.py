@@ -1,0 +1,154 @@
+"""Build the core from the configuration: directory, peers, gate and broker, as one value that a reload replaces.
+
+Nothing here opens a socket or a file but certificates. `Door` is what the edges hold: it always leads to the core of
+this moment, so that a reload needs no edge to know of it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from dataclasses import dataclass
+from uuid import uuid4
+
+from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile, Quirk
+from gateway import tls
+from gateway.config import Configuration, PeerEntry
+from gateway.metrics import Figures
+from gateway.model.errors import ServiceFault
+from gateway.model.imaging import Matches, Query
+from gateway.model.seams import Clock, Store
+from gateway.sharing.absence import AbsenceDelays
+from gateway.sharing.broker import Broker
+from gateway.sharing.directory import Directory, TrustEntry
+from gateway.sharing.gate import Gate
+from gateway.sharing.peers import Peers
+from policy.identity import CallerBinding, Evidence
+from policy.parties import Caller
+
+UID_ROOT = "2.25."
+"""UIDs made of random UUIDs (PS3.5 B.2): used to ask peers for what cannot exist."""
+
+
+def new_id() -> str:
+    """A random identifier for a request, a decision or a row."""
+    return uuid4().hex
+
+
+def new_uid() -> str:
+    """A UID that nobody else has."""
+    return UID_ROOT + str(uuid4().int)
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The core of one configuration."""
+
+    directory: Directory
+    peers: Peers
+    gate: Gate
+    broker: Broker
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every core of this process shares, whatever its configuration."""
+
+    store: Store
+    figures: Figures
+    clock: Clock
+    delays: AbsenceDelays
+
+
+def new_delays() -> AbsenceDelays:
+    """The memory of how long absence takes; drawn from as no caller can foretell (SAF-06)."""
+    return AbsenceDelays(secrets.SystemRandom().choice)
+
+
+def build_core(configuration: Configuration, means: Means) -> Core:
+    """Build the core; raises `ConfigurationError` for certificates that do not load."""
+    limits, clock = configuration.limits, means.clock
+    directory = Directory(trust_entries(configuration), caller_bindings(configuration))
+    connectors = [_connector(peer, configuration) for peer in configuration.peer]
+    peers = Peers(connectors, limits, clock, means.figures, on_empty=means.delays.peer_was_empty)
+    gate = Gate(
+        means.store,
+        directory,
+        configuration.policy_settings,
+        clock,
+        means.figures,
+        new_id=new_id,
+        custodians=peers.trusts,
+    )
+    broker = Broker(
+        gate, peers, directory, means.delays, limits, configuration.sharing, clock, new_token=secrets.token_urlsafe
+    )
+    return Core(directory, peers, gate, broker)
+
+
+def trust_entries(configuration: Configuration) -> list[TrustEntry]:
+    """The region's organisations; a peer may say better what its archive means by a bare Patient ID."""
+    issuers = {peer.trust: peer.patient_id_issuer for peer in configuration.peer if peer.patient_id_issuer}
+    return [
+        TrustEntry(
+            trust=trust.ods,
+            name=trust.name,
+            kind=trust.kind,
+            is_enrolled=trust.enrolled,
+            desk_phone=trust.desk_phone,
+            patient_id_issuer=issuers.get(trust.ods, trust.patient_id_issuer),
+        )
+        for trust in configuration.trust
+    ]
+
+
+def caller_bindings(configuration: Configuration) -> list[CallerBinding]:
+    """Who may ask, as policy judges evidence."""
+    return [
+        CallerBinding(
+            name=caller.name,
+            trust=caller.trust,
+            kind=caller.kind,
+            certificate_sha256=caller.certificate_sha256 or "",
+            certificate_name=caller.certificate_name or "",
+            addresses=caller.addresses,
+            ae_titles=caller.ae_titles,
+            teams=frozenset(caller.teams),
+            purposes=caller.purposes,
+            loopback_only=caller.loopback_only,
+        )
+        for caller in configuration.caller
+    ]
+
+
+class Door:
+    """The door as the edges hold it. Closed until the first core is installed and after the last is taken away."""
+
+    def __init__(self) -> None:
+        self.core: Core | None = None
+
+    async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
+        """See `Broker.find`."""
+        return await self._open().broker.find(caller, query, snapshot)
+
+    async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+        """See `Gate.identified`."""
+        return await self._open().gate.identified(evidence, purpose, request_id, hops)
+
+    def _open(self) -> Core:
+        if self.core is None:
+            raise ServiceFault("not accepting questions")
+        return self.core
+
+
+def _connector(peer: PeerEntry, configuration: Configuration) -> DicomwebPeer:
+    secure: ssl.SSLContext | None = None
+    if peer.client_certificate and peer.client_private_key and peer.ca:
+        secure = tls.client_context(tls.ClientFiles(peer.client_certificate, peer.client_private_key, peer.ca))
+    profile = DicomwebPeerProfile(
+        trust=peer.trust,
+        url=peer.url.rstrip("/"),
+        fallback_charset=peer.character_set,
+        quirks=frozenset(map(Quirk, peer.quirks)),
+    )
+    return DicomwebPeer(profile, peer.limits.over(configuration.limits), secure)
