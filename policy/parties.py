@@ -35,7 +35,8 @@ class TrustId:
     def parse(cls, text: str) -> TrustId:
         """Trim, upper-case and check the form; raises `InvalidIdentifier`."""
         code = text.strip().upper()
-        if not code.isascii() or not _ODS_CODE.fullmatch(code):
+        # The text, not the code: upper case makes plain letters of some that are not ("ſ" becomes "S").
+        if not text.isascii() or not _ODS_CODE.fullmatch(code):
             raise InvalidIdentifier("an ODS code has 3 to 10 letters and digits")
         return cls(code)
 
