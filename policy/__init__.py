@@ -1,1 +1,1 @@
-"""Who may see what, and why: pure decisions over facts. Standard library only; knows no clock, no database, no DICOM."""
+"""Who may see what, and why: pure decisions over facts. Standard library only; no clock, no database, no DICOM."""
