@@ -55,7 +55,8 @@ class Access:
     @property
     def is_own_images(self) -> bool:
         """A trust's use of its own images, never subject to the sharing rules on the patient (SAF-12)."""
-        return self.resource.custodian is not None and self.resource.custodian == self.recipient
+        custodian = self.resource.custodian
+        return custodian is not None and custodian.code == self.recipient.code
 
 
 class Effect(StrEnum):

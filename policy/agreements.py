@@ -63,10 +63,11 @@ def clauses_for(
     facts: Facts, recipient: TrustId, purpose: PurposeOfUse, custodian: TrustId, at: datetime
 ) -> list[Agreement]:
     """The custodian's clauses in force that admit this recipient and purpose."""
+    code = custodian.code
     return [
         clause
         for clause in facts.agreements
-        if clause.custodian == custodian
+        if clause.custodian.code == code
         and (not clause.recipients or recipient in clause.recipients)
         and (not clause.purposes or purpose in clause.purposes)
         and in_force(clause.valid_from, clause.valid_until, at)

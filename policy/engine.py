@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from operator import attrgetter
 
-from policy.access import Access, Decision, Effect, Reason
+from policy.access import Access, Decision, Effect, Obligation, Reason
 from policy.facts import Facts, Register
 from policy.rules import RULES, Rule, rule_name
 from policy.settings import Settings
@@ -43,12 +44,13 @@ def decide(
             (permits if reason.effect is Effect.PERMIT else forbids).append(reason)
     if not permits and not forbids:
         forbids.append(_NO_PERMIT)
-    reasons = (*sorted(forbids, key=_by_rule), *sorted(permits, key=_by_rule))
+    forbids.sort(key=_by_rule)
+    permits.sort(key=_by_rule)
     rule_set = f"{RULE_SET}/{settings.version}"
     if forbids:
-        return Decision(decision_id, Effect.FORBID, reasons, rule_set)
-    obligations = frozenset().union(*(reason.obligations for reason in permits))
-    return Decision(decision_id, Effect.PERMIT, reasons, rule_set, obligations)
+        return Decision(decision_id, Effect.FORBID, (*forbids, *permits), rule_set)
+    obligations = _NOTHING.union(*[reason.obligations for reason in permits])
+    return Decision(decision_id, Effect.PERMIT, tuple(permits), rule_set, obligations)
 
 
 def shows_fault(decision: Decision, facts: Facts) -> bool:
@@ -59,5 +61,5 @@ def shows_fault(decision: Decision, facts: Facts) -> bool:
     return bool(facts.faults) and not (decision.told and _RELATIONSHIP_STORE.isdisjoint(facts.faults))
 
 
-def _by_rule(reason: Reason) -> str:
-    return reason.rule
+_NOTHING: frozenset[Obligation] = frozenset()
+_by_rule = attrgetter("rule")

@@ -168,13 +168,19 @@ class Facts:
 
     def organisation(self, trust: TrustId) -> Organisation | None:
         """The directory's entry, or None for an unknown code."""
-        return next((entry for entry in self.organisations if entry.trust == trust), None)
+        code = trust.code  # strings compare many times faster than values of a class, and this is asked per row
+        for entry in self.organisations:
+            if entry.trust.code == code:
+                return entry
+        return None
 
     def acting_choice(self, at: datetime) -> ImplementedChoice | None:
         """The choice that rules at `at`: of those in force the latest by effective time, then sequence (SHR-32).
 
         Two that tie in both come of a fault in the register; then the opt-out rules.
         """
+        if not self.choices:
+            return None
         acting = [choice for choice in self.choices if in_force(choice.effective_at, choice.valid_until, at)]
         return max(acting, key=_rank, default=None)
 

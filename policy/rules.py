@@ -39,7 +39,7 @@ def require_enrolled_trust(access: Access, facts: Facts, settings: Settings) -> 
 
 def require_own_destination(access: Access, facts: Facts, settings: Settings) -> Reason | None:
     """A caller has images sent to its own trust only: known destinations of other trusts are refused (SAF-13)."""
-    if access.recipient == access.caller_trust:
+    if access.recipient.code == access.caller_trust.code:
         return None
     return _told("require-own-destination", "destination-of-another-trust", "the destination belongs to another trust")
 
@@ -127,8 +127,13 @@ def require_care_relationship(access: Access, facts: Facts, settings: Settings) 
     """
     if access.resource.patient is None or access.is_own_images or not _SHOWING_ABSENCE.isdisjoint(facts.faults):
         return None
-    current = [entry for entry in facts.relationships if _is_current(entry, access, settings)]
-    usable = next((entry for entry in current if _admits_caller(entry, access, settings)), None)
+    usable, is_involved = None, False
+    for entry in facts.relationships:
+        if _is_current(entry, access, settings):
+            is_involved = True
+            if _admits_caller(entry, access, settings):
+                usable = entry
+                break
     grant = grant_in_scope(access, facts)
     if grant is not None and (usable is None or access.purpose is PurposeOfUse.BTG or _lifts(facts, access, settings)):
         return _permit("require-care-relationship", "granted", "emergency access was granted", grant.grant_id, _ALERT)
@@ -136,7 +141,7 @@ def require_care_relationship(access: Access, facts: Facts, settings: Settings) 
         return _permit(
             "require-care-relationship", "care-relationship", "the trust takes part in the care", usable.relationship_id
         )
-    code, text = _TEAM_NOT_INVOLVED if current else _NO_RELATIONSHIP
+    code, text = _TEAM_NOT_INVOLVED if is_involved else _NO_RELATIONSHIP
     return Reason("require-care-relationship", Effect.FORBID, code, text, _telling_if_named(access))
 
 
@@ -223,10 +228,11 @@ def _is_open_question(access: Access) -> bool:
 
 
 def _is_current(entry: CareRelationship, access: Access, settings: Settings) -> bool:
-    if entry.trust != access.recipient or not in_force(entry.valid_from, entry.valid_until, access.at):
+    if entry.trust.code != access.recipient.code or not in_force(entry.valid_from, entry.valid_until, access.at):
         return False
-    life_max = timedelta(days=settings.relationship_max_life_days)
-    return entry.valid_until is not None or access.at - entry.valid_from < life_max
+    if entry.valid_until is not None:
+        return True
+    return access.at - entry.valid_from < timedelta(days=settings.relationship_max_life_days)
 
 
 def _admits_caller(entry: CareRelationship, access: Access, settings: Settings) -> bool:
