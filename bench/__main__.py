@@ -1,0 +1,78 @@
+"""`python -m bench`: measure, print and keep the figures. `make bench` and `make bench-quick` call it.
+
+A whole run replaces `bench/results/latest.jsonl`; a quick one, or one of a single benchmark, leaves it alone and writes
+`partial.jsonl`. A figure that misses its goal is printed like any other: this never fails for being slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from bench import audit, decisions, memory, qido
+from bench.figures import LATEST, PARTIAL, Figure, machine, write
+from bench.plan import QUICK, TINY, WHOLE, Effort, Say
+
+Benchmark = Callable[[Effort, Path, Say], Iterator[Figure]]
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "decisions": decisions.measure,
+    "audit": audit.measure,
+    "qido": qido.measure,
+    "memory": memory.measure,
+}
+_EFFORTS = {"whole": WHOLE, "quick": QUICK, "tiny": TINY}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure against peers, side by side.")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a few minutes")
+    parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append", help="this one (may be given again)")
+    parser.add_argument("--tiny", action="store_true", help="only show that it runs: the figures mean nothing")
+    parser.add_argument("--results", type=Path, help="write the lines here instead")
+    chosen = parser.parse_args(arguments)
+    size = "tiny" if chosen.tiny else "quick" if chosen.quick else "whole"
+    names = [name for name in BENCHMARKS if not chosen.only or name in chosen.only]
+    is_whole = size == "whole" and not chosen.only
+    head = machine(f"{size} run of {', '.join(names)}")
+    print(json.dumps(head), flush=True)
+    figures: list[Figure] = []
+    for name in names:
+        figures += _run(name, _EFFORTS[size])
+    path = chosen.results or (LATEST if is_whole else PARTIAL)
+    write(path, head, figures)
+    _say("bench", f"{len(figures)} figures in {path}; goals missed: {sum(f.is_met is False for f in figures)}")
+    return 0
+
+
+def _run(name: str, effort: Effort) -> list[Figure]:
+    """Run one benchmark in a folder of its own on the disk that the checkout is on."""
+    began = time.monotonic()
+    figures = []
+    with tempfile.TemporaryDirectory(prefix=f"gateway-bench-{name}-", dir=_disk()) as folder:
+        for figure in BENCHMARKS[name](effort, Path(folder), lambda words: _say(name, words)):
+            figures.append(figure)
+            print(json.dumps(figure.to_json()), flush=True)
+            gc.collect()
+    _say(name, f"done in {time.monotonic() - began:.0f} s")
+    return figures
+
+
+def _disk() -> str | None:
+    """A folder on a real disk: where temporary files live in memory, durability would cost nothing."""
+    return "/var/tmp" if Path("/var/tmp").is_dir() else None
+
+
+def _say(name: str, words: str) -> None:
+    print(f"{name}: {words}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

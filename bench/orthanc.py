@@ -1,0 +1,74 @@
+"""Orthanc with its DICOMweb plugin, as Debian packages it: the peer of the QIDO figures, answering alone.
+
+Started by hand on loopback with Debian's settings, without the DIMSE listener, and with `TCP_NODELAY=1`, which cures
+the 40 ms that Nagle's algorithm would cost it at every answer: it is compared at its best.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+from bench import processes, studies
+
+PROGRAM = Path("/usr/sbin/Orthanc")
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+@dataclass(frozen=True, slots=True)
+class Orthanc:
+    """A running Orthanc."""
+
+    port: int
+    studies: int
+
+
+def is_installed() -> bool:
+    """Whether Debian's packages orthanc and orthanc-dicomweb are here."""
+    return PROGRAM.exists() and PLUGIN.exists()
+
+
+@contextmanager
+def running(folder: Path, held: Sequence[studies.Study]) -> Iterator[Orthanc]:
+    """An Orthanc that holds these studies, for as long as the block lasts."""
+    port = processes.free_port()
+    folder.mkdir(parents=True)
+    configuration = folder / "orthanc.json"
+    configuration.write_text(json.dumps(_settings(folder, port)), encoding="utf-8")
+    command = [PROGRAM, configuration]
+    with processes.running(
+        command, folder / "orthanc.log", lambda: processes.accepts(port), {"TCP_NODELAY": "1"}
+    ) as child:
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        for study in held:
+            connection.request("POST", "/instances", studies.file(study))
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"Orthanc refused a study: {answer.status}: {child.last_words()}")
+        connection.close()
+        yield Orthanc(port, len(held))
+
+
+def _settings(folder: Path, port: int) -> dict[str, object]:
+    """What differs from the program's own start values, and Debian's /etc/orthanc/dicomweb.json."""
+    return {
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "Plugins": [str(PLUGIN)],
+        "HttpPort": port,
+        "DicomServerEnabled": False,
+        "RemoteAccessAllowed": False,
+        "DicomWeb": {
+            "Enable": True,
+            "Root": "/dicom-web/",
+            "EnableWado": True,
+            "WadoRoot": "/wado",
+            "Host": "localhost",
+            "Ssl": False,
+        },
+    }

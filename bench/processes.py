@@ -1,0 +1,113 @@
+"""The processes of a benchmark: started by hand on loopback, awaited until they answer, stopped by their own number.
+
+Everything measured runs in a process of its own, so that no interpreter lock is shared and each one's memory and
+processor time can be read from the kernel. Knows nothing of what the processes do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.figures import ROOT
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+_POLL_S = 0.05
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A running process of ours."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def rss_bytes(self) -> int:
+        """Memory resident now."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("the kernel does not tell the resident memory")
+
+    @property
+    def processor_s(self) -> float:
+        """Processor time used so far, all threads."""
+        # The name in parentheses may hold spaces; the fields after it are counted from the third.
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def last_words(self) -> str:
+        """The end of what it wrote."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path], log: Path, is_ready: Callable[[], bool], environment: Mapping[str, str] | None = None
+) -> Iterator[Child]:
+    """A process that answers, for as long as the block lasts; raises `RuntimeError` with its last words."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+        )
+    child = Child(process, log)
+    try:
+        _await(child, is_ready)
+        yield child
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that we started, by force if it does not listen."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def python(*arguments: str | Path) -> list[str | Path]:
+    """The command of a Python process of this environment."""
+    return [sys.executable, "-B", *arguments]
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on a port of loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _await(child: Child, is_ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not is_ready():
+        if child.process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{child.process.args!r} did not start: {child.last_words()}")
+        time.sleep(_POLL_S)

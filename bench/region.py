@@ -1,0 +1,192 @@
+"""The gateway under measurement, whole: real certificates, its own configuration, registers on disk, `gateway serve`.
+
+Northmoor (RZ1) asks with its PACS's client certificate; Eastvale (RZ2) is the archive behind mutual TLS. The store is
+SQLite on disk as configured by default (WAL, synchronous FULL), logs, audit and absence timing are on: nothing is
+relaxed for the measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import trustme
+
+from bench import processes, studies
+from bench.archive import Plan
+from bench.load import Door
+from gateway.clock import SystemClock
+from policy.facts import RelationshipKind
+from policy.parties import NhsNumber, PurposeOfUse, TrustId
+from storage.database import Tx
+from storage.engines import DatabaseSettings
+from storage.migrate import upgrade
+from storage.registers import agreements, patients, relationships
+from storage.registers.state import Author
+from storage.store import SqlStore
+
+NORTHMOOR, EASTVALE = TrustId("RZ1"), TrustId("RZ2")
+_AUTHOR = Author("bench", "bench-registers", "measurement")
+_MODALITIES = ("CT", "MR", "CR", "DX", "US", "XA")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The running gateway, and how to ask it."""
+
+    child: processes.Child
+    door: Door
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The archive behind it, and how to ask it directly, with and without TLS."""
+
+    child: processes.Child
+    tls: Door
+    plain: Door
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A folder with certificates, and what is started on them."""
+
+    folder: Path
+    ca: Path
+
+    def door(self, port: int) -> Door:
+        """A TLS door as Northmoor's PACS knocks at it."""
+        return Door(port, str(self.ca), str(self.folder / "pacs.pem"), str(self.folder / "pacs.key"))
+
+    @contextmanager
+    def archive(self, held: Sequence[Sequence[studies.Study]]) -> Iterator[Archive]:
+        """Eastvale's archive with one answer for each patient of each set."""
+        by_patient: dict[NhsNumber, list[studies.Study]] = {}
+        for study in (study for some in held for study in some):
+            by_patient.setdefault(study.patient, []).append(study)
+        plan = Plan(
+            port=processes.free_port(),
+            tls_port=processes.free_port(),
+            certificate=str(self.folder / "archive.pem"),
+            private_key=str(self.folder / "archive.key"),
+            client_ca=str(self.ca),
+            rows={patient.digits: studies.rows(theirs) for patient, theirs in by_patient.items()},
+        )
+        plan.write(self.folder)
+        command = processes.python("-m", "bench.archive", self.folder)
+        log = self.folder / "archive.log"
+        with processes.running(command, log, lambda: processes.accepts(plan.tls_port)) as child:
+            yield Archive(child, self.door(plan.tls_port), Door(plan.port))
+
+    @contextmanager
+    def gateway(self, archive: Archive, known: Sequence[NhsNumber]) -> Iterator[Gateway]:
+        """`gateway serve` before the archive; every patient in `known` has a care relationship with Northmoor."""
+        port, people_port = processes.free_port(), processes.free_port()
+        asyncio.run(_fill(DatabaseSettings(f"sqlite:///{self.folder / 'data' / 'gateway.db'}"), known))
+        configuration = self.folder / "gateway.toml"
+        configuration.write_text(self._configuration(port, people_port, archive.tls.port), encoding="utf-8")
+        command = processes.python("-m", "gateway.cli", "serve", "--config", configuration)
+        log = self.folder / "gateway.log"
+        with processes.running(command, log, lambda: processes.accepts(port)) as child:
+            yield Gateway(child, self.door(port))
+
+    def _configuration(self, port: int, people_port: int, archive_port: int) -> str:
+        return _CONFIGURATION.format(
+            folder=self.folder, ca=self.ca, port=port, people_port=people_port, archive_port=archive_port
+        )
+
+
+def new_region(folder: Path) -> Region:
+    """Make the certificates of a region in an empty folder."""
+    authority = trustme.CA(organization_name="Bench region")
+    ca = folder / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    for name, common_name in (("gateway", "gateway"), ("archive", "archive"), ("pacs", "pacs.northmoor.example")):
+        leaf = authority.issue_cert("localhost", "127.0.0.1", common_name=common_name)
+        (folder / f"{name}.pem").write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+        key = folder / f"{name}.key"
+        key.touch(mode=0o600)
+        key.write_bytes(leaf.private_key_pem.bytes())
+    return Region(folder, ca)
+
+
+async def _fill(database: DatabaseSettings, known: Sequence[NhsNumber]) -> None:
+    """Register the patients, their relationships with Northmoor, and what Eastvale shares."""
+    upgrade(database)
+    async with SqlStore(database, node="bench-registers", clock=SystemClock()) as store:
+        since = datetime.now(UTC) - timedelta(days=1)
+
+        def share(tx: Tx) -> None:
+            clauses = [
+                agreements.Clause(frozenset({NORTHMOOR}), frozenset({modality}), frozenset({PurposeOfUse.TREAT}))
+                for modality in _MODALITIES
+            ]
+            agreements.import_version(tx, EASTVALE, clauses, since, _AUTHOR)
+
+        await store.write(share)
+        for patient in known:
+            await store.write(partial(_relate, patient=patient, since=since))
+
+
+def _relate(tx: Tx, *, patient: NhsNumber, since: datetime) -> None:
+    patient_id = patients.ensure(tx, patients.nhs(patient), _AUTHOR, source="bench")
+    claim = relationships.NewRelationship(
+        patient_id, NORTHMOOR, RelationshipKind.REFERRAL, "REF-1", "bench", since, since + timedelta(days=30)
+    )
+    relationships.add(tx, claim, _AUTHOR)
+
+
+_CONFIGURATION = """
+[gateway]
+node = "bench-1"
+mode = "demo"
+data_folder = "{folder}/data"
+
+[listen.machines]
+port = {port}
+certificate = "{folder}/gateway.pem"
+private_key = "{folder}/gateway.key"
+client_ca = "{ca}"
+
+[listen.people]
+port = {people_port}
+certificate = "{folder}/gateway.pem"
+private_key = "{folder}/gateway.key"
+
+[audit]
+signing_key = "{folder}/keys/audit-signing.pem"
+anchor_path = "{folder}/anchor/checkpoints.jsonl"
+reserve_path = "{folder}/reserve/audit-reserve.bin"
+
+[dicomweb]
+public_base_url = "https://localhost:{port}"
+
+[[trust]]
+ods = "RZ1"
+name = "Northmoor Hospitals NHS Trust"
+enrolled = true
+desk_phone = "01632 960001"
+
+[[trust]]
+ods = "RZ2"
+name = "Eastvale University NHS Trust"
+enrolled = true
+desk_phone = "01632 960002"
+
+[[caller]]
+name = "northmoor-pacs"
+trust = "RZ1"
+certificate_name = "pacs.northmoor.example"
+
+[[peer]]
+trust = "RZ2"
+url = "https://localhost:{archive_port}/dicom-web"
+client_certificate = "{folder}/gateway.pem"
+client_private_key = "{folder}/gateway.key"
+ca = "{ca}"
+"""
