@@ -88,13 +88,9 @@ def forbidden_text(text: str) -> list[str]:
     return findings
 
 
-def foreign_imports(tree: ast.Module, allowed: str) -> list[str]:
-    """Name the imports that are neither the standard library's nor the package `allowed`."""
-    return [
-        f"line {line}: imports {module}"
-        for line, module in _imports(tree)
-        if module.partition(".")[0] not in sys.stdlib_module_names | {allowed}
-    ]
+def foreign_packages(tree: ast.Module) -> set[str]:
+    """Name the top-level packages imported that are not the standard library's."""
+    return {module.partition(".")[0] for module in _imports(tree)} - sys.stdlib_module_names
 
 
 def patient_data_in_logs(tree: ast.Module) -> list[str]:
@@ -120,12 +116,12 @@ def calls_of(tree: ast.Module, function: str) -> list[ast.Call]:
     ]
 
 
-def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.lineno, node.module
+            yield node.module
 
 
 def _is_log_call(call: ast.Call) -> bool:
