@@ -168,13 +168,20 @@ KIND_OF_VR = MappingProxyType(
 )
 """Every value representation of PS3.5 6.2, by the shape of its values."""
 
-TAG_OF_KEYWORD = MappingProxyType({keyword.lower(): f"{tag:08X}" for keyword, tag in keyword_dict.items()})
+# One retired attribute of PS3.6 has no keyword; what marks the ends of items and sequences has no values.
+_KEYWORDS = tuple(
+    (keyword, f"{tag:08X}", dictionary_VR(tag))
+    for keyword, tag in keyword_dict.items()
+    if keyword and tag >> 16 != 0xFFFE
+)
+
+TAG_OF_KEYWORD = MappingProxyType({keyword.lower(): tag for keyword, tag, _ in _KEYWORDS})
 """PS3.6 keywords, in lower case."""
 
-VRS_OF_TAG = MappingProxyType({f"{tag:08X}": tuple(dictionary_VR(tag).split(" or ")) for tag in keyword_dict.values()})
+VRS_OF_TAG = MappingProxyType({tag: tuple(vr.split(" or ")) for _, tag, vr in _KEYWORDS})
 """The value representations that PS3.6 allows for each attribute."""
 
-_KEYWORD_OF_TAG = MappingProxyType({f"{tag:08X}": keyword for keyword, tag in keyword_dict.items()})
+_KEYWORD_OF_TAG = MappingProxyType({tag: keyword for keyword, tag, _ in _KEYWORDS})
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 

@@ -172,17 +172,15 @@ def _refused_head(request: web.Request, limits: Limits, request_id: str) -> web.
         response = http_problem(431, "the request line and headers are longer than their limit", request_id).response()
     elif request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and _has_body(request):
         response = problem_of(InvalidRequest("a search carries no body"), request_id).response()
-    elif len(request.headers.getall(hdrs.HOST, ())) != 1 and request.version >= (1, 1):
-        response = problem_of(InvalidRequest("a request names exactly one host"), request_id).response()
     else:
         return None
-    # What follows on this connection cannot be told apart from the rest of what was refused.
     response.force_close()
     return response
 
 
 def _has_body(request: web.Request) -> bool:
-    return request.can_read_body or request.headers.get(hdrs.CONTENT_LENGTH, "0") != "0"
+    """Whether a body is announced, be it an empty one: an intermediary may frame it otherwise than we do."""
+    return hdrs.TRANSFER_ENCODING in request.headers or request.headers.get(hdrs.CONTENT_LENGTH, "0") != "0"
 
 
 def _options(request: web.Request, cors_origins: frozenset[str]) -> web.Response:
@@ -199,6 +197,9 @@ def _options(request: web.Request, cors_origins: frozenset[str]) -> web.Response
 def _set_headers(
     request: web.Request, response: web.StreamResponse, request_id: str, cors_origins: frozenset[str]
 ) -> None:
+    if _has_body(request) or hdrs.UPGRADE in request.headers:
+        # No answer of ours reads a body or changes protocol; nothing that follows one is taken for a request.
+        response.force_close()
     headers = response.headers
     headers[CORRELATION_HEADER] = request_id
     # Answers hold patient data, and a decision is never cached (DEC-34).
