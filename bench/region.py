@@ -106,8 +106,9 @@ def new_region(folder: Path) -> Region:
     authority = trustme.CA(organization_name="Bench region")
     ca = folder / "ca.pem"
     authority.cert_pem.write_to_path(str(ca))
-    for name, common_name in (("gateway", "gateway"), ("archive", "archive"), ("pacs", "pacs.northmoor.example")):
-        leaf = authority.issue_cert("localhost", "127.0.0.1", common_name=common_name)
+    servers = ("localhost", "127.0.0.1")
+    for name, names in (("gateway", servers), ("archive", servers), ("pacs", ("pacs.northmoor.example",))):
+        leaf = authority.issue_cert(*names)
         (folder / f"{name}.pem").write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         key = folder / f"{name}.key"
         key.touch(mode=0o600)
