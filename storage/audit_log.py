@@ -1,19 +1,19 @@
 """Read and verify the audit: what the chain holds, in order, and whether anybody touched it since it was written.
 
-Growing a chain is `storage.tables.chain`, the arithmetic `gateway.model.audit`. A cut tail and a database rolled back as a
-whole leave a chain that fits together; they show only against checkpoints kept elsewhere, see `storage.checkpoints`.
+Growing a chain is `storage.tables.chain`, the arithmetic `gateway.model.audit`. A cut tail and a database rolled back
+as a whole leave a chain that fits together; they show only against checkpoints kept elsewhere: `storage.checkpoints`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import orjson
 from sqlalchemy import bindparam, select
 
-from gateway.model.audit import AuditRecord, BrokenChain, ChainHead
+from gateway.model.audit import AuditRecord, BrokenChain, ChainHead, follow
 from gateway.model.imaging import JsonValue
 from storage.database import Database, Read
 from storage.tables.chain import audit_head, audit_record

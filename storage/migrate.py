@@ -29,6 +29,11 @@ def newest() -> str:
     return revision
 
 
+def revisions() -> frozenset[str]:
+    """Every revision that this version knows."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
 def current(settings: DatabaseSettings) -> str | None:
     """The revision that the database is at; None for an empty one. Raises `StoreUnavailable`."""
     try:
