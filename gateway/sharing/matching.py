@@ -31,10 +31,13 @@ class Matcher:
         self._sequences: dict[str, list[Key]] = {}
         self.unsupported: set[str] = set()
         for key in keys:
+            test = _any_of([value_test(key.vr, value) for value in key.values])
+            if test is _always:
+                continue  # universal: no more than a wish to see the attribute
             if len(key.path) > 1:
                 self._sequences.setdefault(key.path[0], []).append(Key(key.path[1:], key.vr, key.values))
             else:
-                self._tests.append((key.path[0], _any_of([value_test(key.vr, value) for value in key.values])))
+                self._tests.append((key.path[0], test))
         self._items = {tag: Matcher(inner) for tag, inner in self._sequences.items()}
 
     def matches(self, row: Attributes) -> bool:
@@ -65,7 +68,8 @@ class Matcher:
 
 def value_test(vr: str, pattern: str) -> Test:
     """The test of one value against one pattern; the value None stands for an attribute without a value."""
-    if pattern == "" or (pattern == "*" and vr in WILDCARD_VRS):
+    pattern = _unpadded(pattern)
+    if pattern == "" or (vr in WILDCARD_VRS and not pattern.strip("*")):
         return _always
     if vr == "PN":
         return _person_name(pattern)
@@ -74,10 +78,9 @@ def value_test(vr: str, pattern: str) -> Test:
     if vr in ("IS", "DS", "SL", "SS", "UL", "US", "FL", "FD", "SV", "UV"):
         return _numeric(pattern)
     if vr in WILDCARD_VRS and ("*" in pattern or "?" in pattern):
-        wild = wildcard(pattern.strip(" "))
+        wild = wildcard(pattern)
         return lambda value: isinstance(value, str) and wild.fullmatch(value.strip(" ")) is not None
-    wanted = _unpadded(pattern)
-    return lambda value: isinstance(value, str) and _unpadded(value) == wanted
+    return lambda value: isinstance(value, str) and _unpadded(value) == pattern
 
 
 @lru_cache(maxsize=1024)
@@ -110,6 +113,8 @@ def _always(_value: JsonValue) -> bool:
 
 
 def _any_of(tests: Sequence[Test]) -> Test:
+    if _always in tests:
+        return _always
     return tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
 
 
@@ -151,13 +156,12 @@ def _temporal(vr: str, pattern: str) -> Test:
 
 
 def _bounds(vr: str, pattern: str) -> tuple[str | None, str | None]:
-    text = _unpadded(pattern)
-    parts = re.fullmatch(_DT_RANGE if vr == "DT" else r"([^-]*)-([^-]*)", text)
+    parts = re.fullmatch(_DT_RANGE if vr == "DT" else r"([^-]*)-([^-]*)", pattern)
     # A lone DT may end in an offset such as -0500, which is no range (PS3.5 6.2).
-    if vr == "DT" and re.fullmatch(r"\d{4,14}(?:\.\d{1,6})?-(0\d|1[0-2])\d\d", text):
+    if vr == "DT" and re.fullmatch(r"\d{4,14}(?:\.\d{1,6})?-(0\d|1[0-2])\d\d", pattern):
         parts = None
     if parts is None:
-        return _earliest(vr, text), _latest(vr, text)
+        return _earliest(vr, pattern), _latest(vr, pattern)
     first, last = parts.group(1).strip(), parts.group(2).strip()
     return (_earliest(vr, first) if first else None), (_latest(vr, last) if last else None)
 
@@ -206,8 +210,7 @@ def _shifted(stamp: str, offset_minutes: int) -> str:
 def _numeric(pattern: str) -> Test:
     wanted = _number(pattern)
     if wanted is None:
-        text = pattern.strip()
-        return lambda value: isinstance(value, str) and value.strip() == text
+        return lambda value: isinstance(value, str) and _unpadded(value) == pattern
     return lambda value: _number(value) == wanted
 
 

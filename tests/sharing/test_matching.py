@@ -31,6 +31,7 @@ SINGLE_VALUES = [
     ("LO", "HEAD ", "HEAD", True),  # padding is not significant
     ("LO", "HEAD", " HEAD ", True),
     ("LO", "", "HEAD", True),
+    ("LO", " ", "HEAD", True),  # nothing but padding is nothing
     ("SH", "0001234", "1234", False),
     ("CS", "CT", "CT", True),
     ("CS", "CT", "MR", False),
@@ -51,6 +52,7 @@ WILD_CARDS = [
     ("LO", "*", "", True),
     ("LO", "*", "HEAD", True),
     ("LO", "**", "HEAD", True),
+    ("LO", "* ", "HEAD", True),
     ("LO", "HE*", "HEAD", True),
     ("LO", "*AD", "HEAD", True),
     ("LO", "*EA*", "HEAD", True),
@@ -219,6 +221,7 @@ def test_numbers_are_compared_as_numbers(vr: str, pattern: str, value: JsonValue
 @pytest.mark.parametrize("vr", ["LO", "CS", "PN", "SH"])
 def test_an_empty_attribute_answers_universal_keys_only(vr: str) -> None:
     assert answers(vr, "*")
+    assert answers(vr, "**")
     assert answers(vr, "")
     assert not answers(vr, "A")
     assert not answers(vr, "?")
@@ -292,6 +295,7 @@ def test_one_item_of_a_sequence_satisfies_all_keys_of_it() -> None:
 
 def test_a_sequence_without_items_answers_universal_keys_only() -> None:
     assert not Matcher([Key((REQUEST, STEP), "SH", ("S1",))]).matches(requested())
+    assert Matcher([Key((REQUEST, STEP), "SH", ("*",))]).matches(requested())
 
 
 def test_a_sequence_that_is_absent_is_not_supported() -> None:
