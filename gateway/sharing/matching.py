@@ -124,17 +124,24 @@ def _unpadded(text: str) -> str:
 
 def _person_name(pattern: str) -> Test:
     """Case- and accent-insensitive, against each component group, or against the whole if the pattern has `=`."""
-    wild = wildcard("=".join(folded_name(group) for group in pattern.split("=")))
+    folded = "=".join(folded_name(group) for group in pattern.split("=")).rstrip("=")
+    wild = wildcard(folded)
+    is_whole = "=" in folded
 
     def test(value: JsonValue) -> bool:
         if not isinstance(value, dict):
             return False
         groups = [folded_name(group) for group in _groups(value)]
-        if "=" in pattern:
+        if is_whole:
             return wild.fullmatch("=".join(groups).rstrip("=")) is not None
-        return any(wild.fullmatch(group) is not None for group in groups if group)
+        return any(wild.fullmatch(group) or wild.fullmatch(_with_all_carets(group)) for group in groups if group)
 
     return test
+
+
+def _with_all_carets(group: str) -> str:
+    """A name with its empty components written out: `SMITH^*` means SMITH too, who has no given name."""
+    return group + "^" * (4 - group.count("^"))
 
 
 def _groups(name: dict[str, JsonValue]) -> list[str]:

@@ -151,6 +151,7 @@ NAMES = [
     ("SMITH^", name("SMITH"), True),
     ("SMI*", name("SMITH^JOHN"), True),
     ("SMITH^*", name("SMITH^JOHN"), True),
+    ("SMITH^*", name("SMITH"), True),
     ("SMITH^*", name("SMITHSON^JOHN"), False),
     ("?MITH*", name("SMITH^JOHN"), True),
     ("?MITH", name("SMITH^JOHN"), False),
@@ -164,6 +165,8 @@ NAMES = [
     ("やまだ*", name("YAMADA^TAROU", "山田^太郎", "やまだ^たろう"), True),
     ("YAMADA*=山田*", name("YAMADA^TAROU", "山田^太郎"), True),
     ("YAMADA*=田中*", name("YAMADA^TAROU", "山田^太郎"), False),
+    ("SMITH^JOHN=", name("SMITH^JOHN"), True),
+    ("SMITH^JOHN==", name("SMITH^JOHN"), True),
     ("Müller^*", name("MULLER^ANNA"), True),
     ("MULLER^ANNA", name("Müller^Anna"), True),
     ("Müller^Anna", name("Mu\u0308ller^Anna"), True),  # the same letter in two pieces
