@@ -22,6 +22,11 @@ WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", 
 
 Test = Callable[[JsonValue], bool]
 
+_LETTERS_WITHOUT_MARKS = str.maketrans(
+    {"Ł": "L", "Ø": "O", "Đ": "D", "Ð": "D", "Ħ": "H", "Ŧ": "T", "Æ": "AE", "Œ": "OE", "Þ": "TH", "ẞ": "SS"}
+)
+"""Letters whose stroke or second half Unicode does not take for a mark, as English-keyboard systems write them."""
+
 
 class Matcher:
     """Keys compiled for many rows. `unsupported` collects the tags of keys that some row did not carry."""
@@ -100,7 +105,8 @@ def wildcard(pattern: str) -> re.Pattern[str]:
 def folded_name(name: str) -> str:
     """A person's name for comparison: marks stripped, upper case, insignificant carets and spaces gone (IDN-03)."""
     stripped = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    components = [" ".join(component.split()) for component in stripped.upper().split("^")]
+    plain = stripped.upper().translate(_LETTERS_WITHOUT_MARKS)
+    components = [" ".join(component.split()) for component in plain.split("^")]
     return "^".join(components).rstrip("^")
 
 

@@ -170,6 +170,8 @@ NAMES = [
     ("Müller^*", name("MULLER^ANNA"), True),
     ("MULLER^ANNA", name("Müller^Anna"), True),
     ("Müller^Anna", name("Mu\u0308ller^Anna"), True),  # the same letter in two pieces
+    ("WALESA^LECH", name("Wałęsa^Lech"), True),
+    ("Ødegård^*", name("ODEGARD^NILS"), True),
     ("groß^*", name("GROSS^EVA"), True),
     ("SMITH  JONES^A", name("SMITH JONES^A"), True),
     ("SMITH", {}, False),
@@ -327,6 +329,7 @@ def test_no_value_of_any_shape_raises(vr: str, value: JsonValue) -> None:
     [
         ("O'Neill^Seán", "O'NEILL^SEAN"),
         ("SMITH ^ JOHN ^^", "SMITH^JOHN"),
+        ("Łukasz", "LUKASZ"),
         ("ǰ", "J"),
         ("^^^", ""),
     ],
