@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
 from gateway.model.imaging import Attributes, JsonValue, Key
@@ -227,10 +228,15 @@ def _numeric(pattern: str) -> Test:
     return lambda value: _number(value) == wanted
 
 
-def _number(value: JsonValue) -> float | None:
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
+
+
+def _number(value: JsonValue) -> Decimal | None:
+    """The exact number, for 64-bit integers differ where floating point cannot tell; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
-        return float(value)
-    except (ValueError, OverflowError):
+        text = str(value).strip(" \0")
+        return Decimal(text) if _NUMBER.fullmatch(text) else None
+    except (ValueError, InvalidOperation):  # longer than Python writes out, or beyond the greatest exponent
         return None
