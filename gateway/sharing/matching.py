@@ -159,11 +159,14 @@ def _groups(name: dict[str, JsonValue]) -> list[str]:
 def _temporal(vr: str, pattern: str) -> Test:
     """Single value or inclusive range; an end given less precisely covers all of its unit (PS3.4 C.2.2.2.5)."""
     low, high = _bounds(vr, pattern)
+    if low is not None and high is not None and low > high:
+        return lambda _value: False
 
     def test(value: JsonValue) -> bool:
-        if not isinstance(value, str) or not _unpadded(value):
+        text = _unpadded(value) if isinstance(value, str) else ""
+        if not _READABLE[vr].fullmatch(text):
             return False
-        start, end = _earliest(vr, _unpadded(value)), _latest(vr, _unpadded(value))
+        start, end = _earliest(vr, text), _latest(vr, text)
         return (low is None or end >= low) and (high is None or start <= high)
 
     return test
@@ -182,6 +185,12 @@ def _bounds(vr: str, pattern: str) -> tuple[str | None, str | None]:
 
 _DT = r"\d{4,14}(?:\.\d{1,6})?(?:[+-]\d{4})?"
 _DT_RANGE = re.compile(rf"(?=.)((?:{_DT})?)-((?:{_DT})?)")
+_READABLE = {
+    "DA": re.compile(r"[0-9]{4}(?:[.-]?[0-9]{2}(?:[.-]?[0-9]{2})?)?"),
+    "TM": re.compile(r"[0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]{1,6})?)?)?"),
+    "DT": re.compile(r"[0-9]{4}(?:[0-9]{2}){0,5}(?:\.[0-9]{1,6})?(?:[+-][0-9]{4})?"),
+}
+"""Values that say when; what an archive writes besides (`UNKNOWN`) lies in no range, not even an open one."""
 _EARLIEST = {"DA": "00010101", "TM": "000000", "DT": "00010101000000"}
 _LATEST = {"DA": "99991231", "TM": "235959", "DT": "99991231235959"}
 
@@ -199,10 +208,10 @@ def _latest(vr: str, text: str) -> str:
 def _components(vr: str, text: str) -> tuple[str, str, int]:
     """Digits before and after the point, and the offset from UTC in minutes (0 if none is given).
 
-    The old forms `1997.08.01` and `10:30:00` are read too (PS3.5 6.2, notes on DA and TM).
+    The old forms `1997.08.01` and `10:30:00` are read too (PS3.5 6.2, notes on DA and TM), and ISO's `1997-08-01`.
     """
     if vr == "DA":
-        return re.sub(r"[.:]", "", text), "", 0
+        return re.sub(r"[.-]", "", text), "", 0
     offset = re.search(r"([+-])(\d\d)(\d\d)$", text) if vr == "DT" else None
     minutes = (
         (int(offset.group(2)) * 60 + int(offset.group(3))) * (-1 if offset.group(1) == "-" else 1) if offset else 0
