@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from calendar import monthrange
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -202,7 +203,17 @@ def _earliest(vr: str, text: str) -> str:
 
 def _latest(vr: str, text: str) -> str:
     whole, fraction, offset_minutes = _components(vr, text)
+    if vr == "DT" and len(whole) in (4, 6):
+        whole = _last_day(whole[:4] + (whole[4:] or "12"))
     return _shifted(whole + _LATEST[vr][len(whole) :], offset_minutes) + fraction.ljust(6, "9")
+
+
+def _last_day(month: str) -> str:
+    """The last day of a month; the thirty-first would be no instant that an offset could shift."""
+    try:
+        return f"{month}{monthrange(int(month[:4]), int(month[4:]))[1]:02}"
+    except ValueError:
+        return month
 
 
 def _components(vr: str, text: str) -> tuple[str, str, int]:
@@ -227,7 +238,7 @@ def _shifted(stamp: str, offset_minutes: int) -> str:
         instant = datetime.strptime(stamp, "%Y%m%d%H%M%S") - timedelta(minutes=offset_minutes)  # noqa: DTZ007  # UTC by construction
     except (ValueError, OverflowError):
         return stamp
-    return instant.strftime("%Y%m%d%H%M%S")
+    return f"{instant.year:04}{instant:%m%d%H%M%S}"
 
 
 def _numeric(pattern: str) -> Test:
