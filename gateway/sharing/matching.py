@@ -31,21 +31,26 @@ _LETTERS_WITHOUT_MARKS = str.maketrans(
 
 
 class Matcher:
-    """Keys compiled for many rows. `unsupported` collects the tags of keys that some row did not carry."""
+    """Keys compiled for many rows."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._tests: list[tuple[str, Test]] = []
-        self._sequences: dict[str, list[Key]] = {}
-        self.unsupported: set[str] = set()
+        self._absent: set[str] = set()
+        sequences: dict[str, list[Key]] = {}
         for key in keys:
             test = _any_of([value_test(key.vr, value) for value in key.values])
             if test is _always:
                 continue  # universal: no more than a wish to see the attribute
             if len(key.path) > 1:
-                self._sequences.setdefault(key.path[0], []).append(Key(key.path[1:], key.vr, key.values))
+                sequences.setdefault(key.path[0], []).append(Key(key.path[1:], key.vr, key.values))
             else:
                 self._tests.append((key.path[0], test))
-        self._items = {tag: Matcher(inner) for tag, inner in self._sequences.items()}
+        self._items = {tag: Matcher(inner) for tag, inner in sequences.items()}
+
+    @property
+    def unsupported(self) -> set[str]:
+        """Tags of the keys that some row, or some item of its sequences, did not carry."""
+        return self._absent | {tag for tag, items in self._items.items() if items.unsupported}
 
     def matches(self, row: Attributes) -> bool:
         """Whether every key that the row can answer is satisfied."""
@@ -56,7 +61,7 @@ class Matcher:
     def _satisfied(self, tag: str, test: Test, row: Attributes) -> bool:
         element = row.get(tag)
         if element is None:
-            self.unsupported.add(tag)
+            self._absent.add(tag)
             return True
         values = element.get("Value")
         return any(test(value) for value in values) if isinstance(values, list) and values else test(None)
@@ -65,7 +70,7 @@ class Matcher:
         """At least one item satisfies all of the item's keys (PS3.4 C.2.2.2.6)."""
         element = row.get(tag)
         if element is None:
-            self.unsupported.add(tag)
+            self._absent.add(tag)
             return True
         values = element.get("Value")
         if not isinstance(values, list):

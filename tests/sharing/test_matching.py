@@ -321,6 +321,12 @@ def test_a_sequence_that_is_absent_is_not_supported() -> None:
     assert matcher.unsupported == {REQUEST}
 
 
+def test_an_attribute_absent_from_the_items_is_not_supported_either() -> None:
+    matcher = Matcher([Key((REQUEST, STEP), "SH", ("S1",))])
+    assert matcher.matches(requested({PROCEDURE: {"vr": "SH", "Value": ["P1"]}}))
+    assert matcher.unsupported == {REQUEST}
+
+
 def test_sequences_nest() -> None:
     matcher = Matcher([Key((REQUEST, "0040100A", "00080100"), "SH", ("HEAD",))])
     item: JsonValue = {"0040100A": {"vr": "SQ", "Value": [{"00080100": {"vr": "SH", "Value": ["HEAD"]}}]}}
