@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
-from gateway.model.errors import InvalidRequest, OverCapacity
+from gateway.model.errors import InvalidRequest, OverCapacity, PeerError
 from gateway.model.imaging import JsonValue, Match, Matches, Query, Source, SourceState
 from gateway.model.seams import Clock, PeerRequest
 from gateway.model.settings import Limits, SharingSettings
-from gateway.sharing.absence import AbsenceDelays, next_on_grid
+from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
 from gateway.sharing.conflicts import Judgement, judge, quality_items
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
@@ -30,6 +31,17 @@ from policy.parties import Caller, TrustId
 NO_ANSWERS = Judgement((), ())
 HOPS_MAX = 1
 """Gateways that a question may have passed before this one (DEC-01)."""
+
+
+@dataclass(slots=True)
+class _Absence:
+    """What is known of an answer without rows while it is made: since when, by which trusts, and why."""
+
+    began: float
+    is_empty: bool = False
+    is_hidden: bool = False
+    is_measured: bool = False
+    profile: Profile = frozenset()
 
 
 class Broker:
@@ -69,11 +81,20 @@ class Broker:
         if query.only_trust is not None:
             self._directory.trust(query.only_trust)
         async with self._place(caller.principal.trust):
+            absence = _Absence(self._clock.monotonic())
             wish = Wish(caller, scope.patient, query.only_trust, _question(query))
-            async with self._gate.guard(wish) as passage:
-                return await self._answer(passage, caller, query, scope, snapshot)
+            try:
+                async with self._gate.guard(wish) as passage:
+                    matches = await self._answer(passage, caller, query, scope, snapshot, absence)
+            except PeerError:
+                await self._let_take_its_time(absence)
+                raise
+            await self._let_take_its_time(absence)
+            return matches
 
-    async def _answer(self, passage: Passage, caller: Caller, query: Query, scope: Scope, token: str) -> Matches:
+    async def _answer(
+        self, passage: Passage, caller: Caller, query: Query, scope: Scope, token: str, absence: _Absence
+    ) -> Matches:
         began = self._clock.monotonic()
         coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
         asked = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing)
@@ -100,8 +121,10 @@ class Broker:
         sources = self._sources(coverage, answers, conflicting)
         passage.tally.returned = len(page)
         passage.tally.sources = _source_record(answers, judgement)
-        if not rows:
-            await self._let_absence_take_its_time(passage, answers, began, is_measured=kept is None)
+        absence.is_empty = not rows
+        absence.is_hidden = passage.is_hidden
+        absence.is_measured = kept is None
+        absence.profile = frozenset((answer.trust, answer.state) for answer in answers)
         _raise_if_none_answered(answers)
         return Matches(page, sources, remaining, truncated_at, unsupported, token if remaining > 0 else "")
 
@@ -152,19 +175,19 @@ class Broker:
             sources.append(Source(trust, entry.name, state, entry.desk_phone, shared, trust in conflicting))
         return tuple(sources)
 
-    async def _let_absence_take_its_time(
-        self, passage: Passage, answers: Sequence[TrustAnswer], began: float, *, is_measured: bool
-    ) -> None:
-        """Send an answer without rows when absence would be sent, whatever the reason (SAF-06)."""
-        if not self._settings.absence_timing:
+    async def _let_take_its_time(self, absence: _Absence) -> None:
+        """Send an answer without rows when absence would be sent, whatever the reason (SAF-06).
+
+        Comes last, behind the outcome's record, so that nothing of what differs is left to be measured.
+        """
+        if not (absence.is_empty and self._settings.absence_timing):
             return
-        elapsed_s = self._clock.monotonic() - began
-        profile = frozenset((answer.trust, answer.state) for answer in answers)
+        elapsed_s = self._clock.monotonic() - absence.began
         delay_s = 0.0
-        if passage.is_hidden:
-            delay_s = max(0.0, self._delays.draw(profile) - elapsed_s)
-        elif is_measured:
-            self._delays.question_was_empty(profile, elapsed_s)
+        if absence.is_hidden:
+            delay_s = max(0.0, self._delays.draw(absence.profile) - elapsed_s)
+        elif absence.is_measured:
+            self._delays.question_was_empty(absence.profile, elapsed_s)
         await self._clock.sleep(delay_s + next_on_grid(elapsed_s + delay_s, self._settings.absence_grid_ms))
 
     @contextlib.asynccontextmanager

@@ -22,6 +22,9 @@ from gateway.model.imaging import Attributes, JsonValue, Key
 WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 """VRs in which `*` and `?` are wild cards (PS3.4 C.2.2.2.4)."""
 
+NEVER_MATCHED = frozenset({"00080005", "00080052", "00080201"})
+"""Specific Character Set, Query/Retrieve Level, Timezone Offset: they say how to read a question (domain.md D3)."""
+
 Test = Callable[[JsonValue], bool]
 
 _LETTERS_WITHOUT_MARKS = str.maketrans(
@@ -39,8 +42,8 @@ class Matcher:
         sequences: dict[str, list[Key]] = {}
         for key in keys:
             test = _any_of([value_test(key.vr, value) for value in key.values])
-            if test is _always:
-                continue  # universal: no more than a wish to see the attribute
+            if test is _always or key.path[0] in NEVER_MATCHED:
+                continue  # no more than a wish to see the attribute
             if len(key.path) > 1:
                 sequences.setdefault(key.path[0], []).append(Key(key.path[1:], key.vr, key.values))
             else:
