@@ -86,13 +86,14 @@ class Archive:
 class Region:
     """The running region. Use `async with Region(...)`."""
 
-    def __init__(self, folder: Path, *, machines_port: int = 0, people_port: int = 0) -> None:
+    def __init__(self, folder: Path, *, machines_port: int = 0, people_port: int = 0, storage_url: str = "") -> None:
         self.folder = folder
         self.configuration = folder / "gateway.toml"
         self.machines_port = machines_port or free_port()
         self.people_port = people_port or free_port()
         self.archives: dict[str, Archive] = {}
         self.gateway: asyncio.subprocess.Process | None = None
+        self._storage_url = storage_url
         self._pairs: dict[str, KeyPair] = {}
         self.authority: Path = folder / "certificates" / "authority.pem"
 
@@ -236,10 +237,13 @@ class Region:
             f"port = {self.people_port}",
             f'certificate = "{keys}/gateway.pem"',
             f'private_key = "{keys}/gateway.key"',
+            "[dicomweb]",
+            f'public_base_url = "{self.machines_url}"',
             "[audit]",
             'signing_key = "keys/audit-signing.pem"',
             'anchor_path = "anchor/checkpoints.jsonl"',
             'reserve_path = "reserve/audit-reserve.bin"',
+            *(("[storage]", f'url = "{self._storage_url}"') if self._storage_url else ()),
             "[limits]",
             "find_timeout_s = 3.0",
             "peer_probe_interval_s = 5.0",

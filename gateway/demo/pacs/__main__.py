@@ -167,7 +167,7 @@ def _settings(flags: argparse.Namespace) -> Settings:
 
 
 def _read_config(file: Path) -> dict[str, object]:
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     read: object = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
     if not isinstance(read, dict):
         raise ValueError("the configuration file holds no settings")

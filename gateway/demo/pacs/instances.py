@@ -203,7 +203,8 @@ async def _store(door: WebDoor, request: web.Request) -> web.StreamResponse:
         else:
             kept.append(door.index.add(instance, content))
     status = 409 if not kept else 202 if failures else 200
-    return web.json_response(_outcome(door.base_url, kept, failures), status=status, content_type=JSON_TYPE)
+    body = json.dumps(_outcome(door.base_url, kept, failures)).encode()
+    return web.Response(body=body, status=status, content_type=JSON_TYPE)
 
 
 async def _parts_of(reader: MultipartReader) -> AsyncIterator[bytes]:

@@ -6,7 +6,7 @@ the UIDs of the levels above. Unknown keys are ignored with a Warning, as the st
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -149,16 +149,17 @@ async def _answer(door: WebDoor, request: web.Request, search: _Search) -> web.S
     headers = (
         {"Warning": ", ".join(f'299 {door.base_url}: "{text}"' for text in search.warnings)} if search.warnings else {}
     )
-    encoded = [_encode(row, search.include, door, behaviour.lies) for row in rows]
+    wanted = frozenset(f"{tag:08X}" for tag in search.include)
+    encoded = [_encode(row, wanted, door, behaviour.lies) for row in rows]
     match behaviour.body_lie:
         case Lie.HUGE:
             return await door.send(request, JSON_TYPE, many_pieces(encoded, HUGE_BYTES), headers)
         case Lie.ENDLESS:
             return await door.send(request, JSON_TYPE, many_pieces(encoded, None), headers)
         case Lie.WRONG_TYPES:
-            return web.json_response(wrong_types(encoded), content_type=JSON_TYPE)
+            return web.Response(body=json.dumps(wrong_types(encoded)).encode(), content_type=JSON_TYPE)
         case Lie.NOT_A_LIST:
-            return web.json_response({"rows": encoded}, content_type=JSON_TYPE)
+            return web.Response(body=json.dumps({"rows": encoded}).encode(), content_type=JSON_TYPE)
         case Lie.DEEP_NESTING:
             return web.Response(body=deep_nesting(json.dumps(encoded).encode()), content_type=JSON_TYPE)
         case None if not encoded and behaviour.empty_status == 204:
@@ -169,8 +170,7 @@ async def _answer(door: WebDoor, request: web.Request, search: _Search) -> web.S
             return await door.send(request, JSON_TYPE, [_text(encoded, behaviour.charset)], headers)
 
 
-def _encode(row: Row, include: Iterable[int], door: WebDoor, lies: frozenset[Lie]) -> dict[str, object]:
-    wanted = {f"{tag:08X}" for tag in include}
+def _encode(row: Row, wanted: frozenset[str], door: WebDoor, lies: frozenset[Lie]) -> dict[str, object]:
     encoded: dict[str, object] = {"00080005": {"vr": "CS", "Value": ["ISO_IR 192"]}}
     encoded |= {tag: element for tag, element in row.json.items() if tag in wanted}
     base_url = "https://images.elsewhere.invalid/dicom-web" if Lie.FOREIGN_RETRIEVE_URL in lies else door.base_url
