@@ -293,6 +293,13 @@ def test_date_and_time_are_matched_apart() -> None:
     assert matcher.matches({"00080020": element("DA", "20261002"), "00080030": element("TM", "1100")})
 
 
+@pytest.mark.parametrize("tag", ["00080005", "00080052", "00080201"])
+def test_what_says_how_to_read_a_question_is_never_matched(tag: str) -> None:
+    matcher = Matcher([Key((tag,), "CS", ("ISO_IR 100",))])
+    assert matcher.matches({tag: element("CS", "ISO_IR 192")})
+    assert matcher.unsupported == set()
+
+
 REQUEST, STEP, PROCEDURE = "00400275", "00400009", "00401001"
 
 
