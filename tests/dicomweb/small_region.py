@@ -1,4 +1,4 @@
-"""A region of one shelf: the DICOMweb edge on loopback over rows in memory, held to a question by the product's matcher."""
+"""A region of one shelf: the DICOMweb edge on loopback over rows in memory, judged by our own matcher."""
 
 from __future__ import annotations
 

@@ -274,11 +274,9 @@ def test_ohif_asks_as_it_asks() -> None:
     assert question.unsupported == () and question.query.fuzzy and question.query.limit == 101
 
 
-_NAMES = st.sampled_from(
-    "PatientName 00100020 StudyDate StudyTime ModalitiesInStudy StudyInstanceUID SeriesNumber limit offset "
-    "includefield fuzzymatching accept RequestAttributesSequence.ScheduledProcedureStepID . .. Nonsense "
-    "patientid. .patientid".split(" ")
-)
+_KEYWORDS = "PatientName 00100020 StudyDate StudyTime ModalitiesInStudy StudyInstanceUID SeriesNumber Nonsense"
+_OTHERS = "limit offset includefield fuzzymatching accept RequestAttributesSequence.ScheduledProcedureStepID . .x x."
+_NAMES = st.sampled_from([*_KEYWORDS.split(), *_OTHERS.split()])
 _TEXT = st.text(max_size=40) | st.sampled_from(["*", "?", "-", "\\\\", ",", "%", "%zz", "1.2\\1.3", "true", "all", "0"])
 
 
