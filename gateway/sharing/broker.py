@@ -31,6 +31,8 @@ from policy.parties import Caller, TrustId
 NO_ANSWERS = Judgement((), ())
 HOPS_MAX = 1
 """Gateways that a question may have passed before this one (DEC-01)."""
+DESKS_NAMED_MAX = 10
+"""Desks named in one refusal."""
 
 
 @dataclass(slots=True)
@@ -125,7 +127,7 @@ class Broker:
         absence.is_hidden = passage.is_hidden
         absence.is_measured = kept is None
         absence.profile = frozenset((answer.trust, answer.state) for answer in answers)
-        _raise_if_none_answered(answers)
+        self._raise_if_none_answered(answers)
         return Matches(page, sources, remaining, truncated_at, unsupported, token if remaining > 0 else "")
 
     def _candidates_for(self, caller: Caller, query: Query) -> list[TrustId]:
@@ -175,6 +177,13 @@ class Broker:
             sources.append(Source(trust, entry.name, state, entry.desk_phone, shared, trust in conflicting))
         return tuple(sources)
 
+    def _raise_if_none_answered(self, answers: Sequence[TrustAnswer]) -> None:
+        """Nobody answered although somebody was asked: no list at all is better than an empty one."""
+        if not answers or any(not answer.state.is_missing or answer.rows for answer in answers):
+            return
+        desks = "; ".join(self._directory.desk(answer.trust) for answer in answers[:DESKS_NAMED_MAX])
+        raise answers[0].failure(f"no trust that was asked could answer; ring {desks}")
+
     async def _let_take_its_time(self, absence: _Absence) -> None:
         """Send an answer without rows when absence would be sent, whatever the reason (SAF-06).
 
@@ -202,13 +211,6 @@ class Broker:
             yield
         finally:
             self._under_way[trust] -= 1
-
-
-def _raise_if_none_answered(answers: Sequence[TrustAnswer]) -> None:
-    """Nobody answered although somebody was asked: no list at all is better than an empty one."""
-    if not answers or any(not answer.state.is_missing or answer.rows for answer in answers):
-        return
-    raise answers[0].failure()
 
 
 def _question(query: Query) -> dict[str, JsonValue]:

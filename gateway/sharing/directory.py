@@ -48,6 +48,11 @@ class Directory:
             raise NotFound("this region has no such trust")
         return entry
 
+    def desk(self, trust: TrustId) -> str:
+        """A trust's name with its PACS desk's phone, for every text that sends somebody to it (SAF-09)."""
+        entry = self.trust(trust)
+        return f"{entry.trust} {entry.name} {entry.desk_phone}".rstrip()
+
     def organisations(self, trusts: Iterable[TrustId]) -> tuple[Organisation, ...]:
         """The directory's facts about these codes, as policy reads them; unknown codes are left out."""
         known = (self._trusts.get(trust) for trust in sorted(set(trusts)))

@@ -320,11 +320,12 @@ class Gate:
         return Passage(self, wish, access, snapshot, decision), facts
 
     def _refuse(self, passage: Passage, facts: Facts) -> None:
-        decision = passage._decision
+        decision, wish = passage._decision, passage._wish
         if shows_fault(decision, facts):
             self.fault(facts.faults)
         if decision.told:
-            raise Denied(decision)
+            desk = self._directory.desk(wish.only_trust or wish.caller.principal.trust)
+            raise Denied(decision, f"if this is wrong, ring the PACS desk of {desk}")
 
     def _question(self, wish: Wish, at: datetime) -> Access:
         principal = wish.caller.principal

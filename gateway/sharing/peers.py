@@ -40,10 +40,10 @@ class TrustAnswer:
     rows: Sequence[Attributes] = ()
     duration_s: float = 0.0
 
-    def failure(self) -> PeerError:
+    def failure(self, detail: str) -> PeerError:
         """This part as an error, told from its state alone: so a failure known and a failure met look the same."""
         kind = next((kind for kind, state in _STATES.items() if state is self.state), PeerUnavailable)
-        return kind(self.trust, "no trust that was asked could answer")
+        return kind(self.trust, detail)
 
 
 @dataclass(slots=True)
