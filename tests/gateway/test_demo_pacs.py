@@ -100,10 +100,11 @@ def test_search_keys_match_as_the_standard_says(
     assert {names[str(row[STUDY_UID]["Value"][0])] for row in rows} == expected
 
 
-def test_a_key_of_a_lower_level_is_ignored_with_a_warning(eastvale: SimulatedPacs) -> None:
-    answer = eastvale.ask("/studies", {"SOPInstanceUID": "1.2.3", "NoSuchKeyword": "x"})
+def test_an_unknown_key_or_one_of_a_lower_level_is_ignored_with_a_warning(eastvale: SimulatedPacs) -> None:
+    unknown = {"NoSuchKeyword": "x", "00991001": "x", "OtherPatientIDsSequence.00991001": "x"}
+    answer = eastvale.ask("/studies", {"SOPInstanceUID": "1.2.3", **unknown})
     assert len(answer.rows) == 10
-    assert answer.headers["Warning"].count("299 ") == 2
+    assert answer.headers["Warning"].count("299 ") == 4
 
 
 def test_paging_walks_through_all_rows_and_announces_the_rest(eastvale: SimulatedPacs) -> None:
@@ -388,6 +389,15 @@ def test_the_help_names_every_flag_and_shows_examples(capsys: pytest.CaptureFixt
     page = capsys.readouterr().out
     assert ended.value.code == 0 and "--die-with-parent" in page and "examples:" in page
     assert max(map(len, page.splitlines())) <= 100
+
+
+def test_files_that_are_no_images_are_passed_over(tmp_path: Path, region: dict[str, MadeTrust]) -> None:
+    content = region["RZ1"].studies[0].series[0].files[0].read_bytes()
+    files = {"notes.txt": b"hello", "empty.dcm": b"", "cut.dcm": content[:400], "DICM": bytes(128) + b"DICM\x02"}
+    for name, held in {**files, "image.dcm": content, "image.part": content}.items():
+        (tmp_path / name).write_bytes(held)
+    with running_pacs(tmp_path) as pacs:
+        assert pacs.ready["instances"] == 1
 
 
 def test_demo_images_are_written_on_request(tmp_path: Path) -> None:

@@ -117,6 +117,15 @@ def test_find_that_breaks_the_hierarchy_is_refused(associate: Callable[..., Asso
     assert status.Status == 0xA900
 
 
+@pytest.mark.parametrize("level", ["SERIES", "PATIENT", "STUDY"])
+def test_retrieval_that_names_no_study_is_refused(associate: Callable[..., Association], level: str) -> None:
+    asked = identifier(level, PatientID=ANNE.nhs_number)
+    association = associate(STUDY_GET, STUDY_MOVE)
+    assert [status.Status for status, _ in association.send_c_get(asked, STUDY_GET)][-1] == 0xA900
+    (moved,) = [status.Status for status, _ in association.send_c_move(asked, "VIEWER", STUDY_MOVE)]
+    assert 0xC000 <= moved <= 0xCFFF
+
+
 def test_an_unsupported_key_is_said_to_be_so(associate: Callable[..., Association]) -> None:
     asked = identifier("STUDY", PatientID=GRACE.nhs_number, PatientComments="")
     responses = list(associate(STUDY_FIND).send_c_find(asked, STUDY_FIND))

@@ -338,7 +338,8 @@ def test_a_redirection_shows_in_the_journal_if_it_is_followed(pacs: SimulatedPac
     assert pacs.counts()["other-http"] == 0
     connection = pacs.connection()
     connection.request("GET", "/elsewhere")
-    connection.getresponse().read()
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (404, b"404: Not Found")
     connection.close()
     assert pacs.counts()["other-http"] == 1
 

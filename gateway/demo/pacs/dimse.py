@@ -159,11 +159,9 @@ class DimseDoor:
         self._hold(event)
         instances = self._selected(event, identifier)
         if instances is None:
-            # pynetdicom wants a destination and a number first; they are not used for a failure.
-            yield self._host, self.port
-            yield 1
-            yield _IDENTIFIER_DOES_NOT_MATCH, None
-            return
+            # pynetdicom associates with the destination before it takes a status from here; an error it answers with
+            # C514, unable to process, and calls nobody.
+            raise ValueError("identifier does not match the SOP class")
         if title not in self._destinations:
             yield None, None
             return
@@ -208,7 +206,7 @@ class DimseDoor:
         if level is None or not _names_all_above(identifier, level, _sop_class_uid(event)):
             return None
         unique = [key for key in keys_of(identifier) if key.tag in _unique_tags(level)]
-        if not any(key.values for key in unique):
+        if not any(key.values for key in unique if key.tag == Tag(UNIQUE_KEYS[level])):
             return None
         return [one for one in self._index.instances() if matches(one.attributes, unique)]
 

@@ -6,6 +6,7 @@ the folder's `received` and into the index. Used by the event loop and by pynetd
 """
 
 import re
+import struct
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from pydicom.errors import InvalidDicomError
 
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH_MAX: Final = 64
+_UNFINISHED: Final = ".part"
 
 
 class NotAnInstance(ValueError):
@@ -127,7 +129,7 @@ class Index:
     def load(self) -> None:
         """Read the headers of every DICOM file below the folder; files of other kinds are passed over."""
         for file in sorted(self._folder.rglob("*")):
-            if file.is_file():
+            if file.is_file() and file.suffix != _UNFINISHED:
                 try:
                     self._put(_read(file))
                 except NotAnInstance:
@@ -138,7 +140,7 @@ class Index:
         received = self._folder / "received"
         received.mkdir(parents=True, exist_ok=True)
         file = received / f"{instance.uid(Level.IMAGE)}.dcm"
-        unfinished = file.with_suffix(f".{threading.get_ident()}.part")
+        unfinished = file.with_suffix(f".{threading.get_ident()}{_UNFINISHED}")
         unfinished.write_bytes(content)
         unfinished.replace(file)
         stored = Instance(file, instance.transfer_syntax_uid, instance.attributes)
@@ -190,7 +192,7 @@ def _read(source: Path | BytesIO) -> Instance:
         transfer_syntax_uid = str(dataset.file_meta.TransferSyntaxUID)
         uids = [str(dataset[UNIQUE_KEYS[level]].value) for level in Level if level is not Level.PATIENT]
         uids.append(str(dataset.SOPClassUID))
-    except (InvalidDicomError, AttributeError, KeyError, ValueError, EOFError) as error:
+    except (InvalidDicomError, AttributeError, KeyError, ValueError, EOFError, struct.error) as error:
         raise NotAnInstance("no DICOM object, or one without its UIDs") from error
     if not all(is_uid(uid) for uid in uids):
         raise NotAnInstance("a UID is not made of numbers and dots")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 
 from gateway.demo.pacs.behaviour import Charset, Lie
 from gateway.demo.pacs.index import SUPPORTED, Level, Row
@@ -108,8 +108,11 @@ def _parse(request: web.Request) -> _Search:
 
 
 def _tag(text: str) -> int | None:
-    """The tag of a keyword or of eight hexadecimal digits."""
-    return int(text, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", text) else tag_for_keyword(text)
+    """The tag of a keyword or of eight hexadecimal digits, if the standard knows it."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{8}", text):
+        return tag_for_keyword(text)
+    tag = int(text, 16)
+    return tag if dictionary_has_tag(tag) else None
 
 
 def _key(path: list[str], value: str) -> Key:

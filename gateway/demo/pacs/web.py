@@ -69,11 +69,10 @@ class WebDoor:
         match behaviour.body_lie:
             case Lie.SERVER_ERROR:
                 return web.Response(status=500, text="an error page that says nothing")
-            case Lie.REDIRECT:
+            case Lie.REDIRECT if request.path.startswith(BASE_PATH):
                 # A client that follows it is caught by the journal: `/elsewhere` stands there as `other-http`.
-                return web.Response(
-                    status=307, headers={"Location": f"{self.base_url.removesuffix(BASE_PATH)}/elsewhere"}
-                )
+                elsewhere = f"{self.base_url.removesuffix(BASE_PATH)}/elsewhere"
+                return web.Response(status=307, headers={"Location": elsewhere})
             case _:
                 return await handler(request)
 
