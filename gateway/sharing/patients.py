@@ -29,6 +29,15 @@ from policy.parties import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, InvalidIdentifier,
 
 _NHS_ISSUERS = frozenset({NHS_NUMBER_ISSUER, "NHS NUMBER", "NHSNUMBER", NHS_NUMBER_OID})
 _PLACEHOLDER_NAMES = re.compile(r"(UNKNOWN|UNK|ANON(YMOUS)?|BABY|INFANT|NONAME|TEST)?")
+_IDENTITY_TAGS = (
+    PATIENT_ID,
+    ISSUER_OF_PATIENT_ID,
+    OTHER_PATIENT_IDS,
+    PATIENT_NAME,
+    PATIENT_BIRTH_DATE,
+    PATIENT_SEX,
+)
+"""Everything that `identity_of` reads."""
 _PLACEHOLDER_DATES = frozenset({"", "00000000", "19000101", "99991231"})
 
 
@@ -71,6 +80,25 @@ def identity_of(row: Attributes, default_issuer: str) -> RowIdentity:
     return RowIdentity(nhs_number, locals_, demographics_of(row))
 
 
+class Identities:
+    """The identities of one peer's rows: rows that say the same of their patient are read once.
+
+    Lives no longer than the answer whose rows it reads.
+    """
+
+    def __init__(self, default_issuer: str) -> None:
+        self._default_issuer = default_issuer
+        self._read: dict[str, RowIdentity] = {}
+
+    def of(self, row: Attributes) -> RowIdentity:
+        """See `identity_of`."""
+        said = repr([row.get(tag) for tag in _IDENTITY_TAGS])
+        identity = self._read.get(said)
+        if identity is None:
+            identity = self._read[said] = identity_of(row, self._default_issuer)
+        return identity
+
+
 def demographics_of(row: Attributes) -> Demographics:
     """Name, birth date and sex of a row, folded for comparison."""
     family, given = _name_parts(_alphabetic(_first(row, PATIENT_NAME)))
@@ -104,6 +132,8 @@ def contradicts_question(query: Query, row: Attributes) -> bool:
     """Whether the name or birth date stated beside the NHS number contradicts the row (SAF-08)."""
     asked_date = query.key(PATIENT_BIRTH_DATE)
     asked_name = query.key(PATIENT_NAME)
+    if asked_date is None and asked_name is None:
+        return False
     found = demographics_of(row)
     if asked_date is not None and found.birth_date and asked_date.values[0].strip():
         wanted = asked_date.values[0].strip()
@@ -176,8 +206,11 @@ def _names(one: Demographics, other: Demographics) -> tuple[bool, bool]:
     if not (one.family or one.given) or not (other.family or other.given):
         return False, False
     family, given = one.family == other.family, _given_agree(one.given, other.given)
-    swapped = bool(one.given) and one.family == other.given and one.given == other.family
-    return (family and given) or swapped, not family and not (one.given and one.given == other.given) and not swapped
+    are_whole = bool(one.family and one.given)
+    swapped = are_whole and one.family == other.given and one.given == other.family
+    # Without a family name, or under another one with the same given name, nothing is contradicted.
+    differ = bool(one.family and other.family) and not family and not (one.given and one.given == other.given)
+    return (family and given) or swapped, differ and not swapped
 
 
 def _given_agree(one: str, other: str) -> bool:

@@ -235,11 +235,14 @@ COMPARISONS = [
     ("a placeholder for a birth date", person("SMITH^ANNE", "19000101"), person("SMITH^ANNE", BORN), DOUBTFUL),
     ("a placeholder for a name", person("UNKNOWN^", BORN), person("SMITH^ANNE", BORN), DOUBTFUL),
     # newborns and twins (IDN-08): nothing but the number tells them apart
+    ("a newborn, the words turned", person("BABY SMITH", BORN), person("SMITH^ANNE", BORN), DOUBTFUL),
     ("twins of one sex", person("SMITH^ANNE", BORN, "F"), person("SMITH^BETH", BORN, "F"), DOUBTFUL),
     ("twins of two sexes", person("SMITH^ANNE", BORN, "F"), person("SMITH^MARK", BORN, "M"), CONFLICT),
     ("twins on either side of midnight", person("SMITH^ANNE", BORN), person("SMITH^BETH", "19580315"), CONFLICT),
     # half a name
     ("no family name at one", person("^ANNE", BORN), person("SMITH^ANNE", BORN), DOUBTFUL),
+    ("no family name, another given", person("^MARY", BORN), person("SMITH^ANNE", BORN), DOUBTFUL),
+    ("only given against only family", person("^ANNE", BORN), person("ANNE", BORN), DOUBTFUL),
 ]
 
 
@@ -254,6 +257,11 @@ def test_two_sets_of_demographics_are_compared(one: Demographics, other: Demogra
 NAMES = st.sampled_from(["", "ANNE", "SMITH", "MARY", "JONES", "A", "S"])
 DATES = st.sampled_from(["", BORN, "19580315", "19580415", "19700102"])
 PEOPLE = st.builds(Demographics, NAMES, NAMES, DATES, st.sampled_from(["", "M", "F"]))
+
+
+@given(PEOPLE, PEOPLE)
+def test_comparing_is_symmetric(one: Demographics, other: Demographics) -> None:
+    assert compare(one, other) is compare(other, one)
 
 
 @given(PEOPLE)
