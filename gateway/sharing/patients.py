@@ -116,7 +116,7 @@ def compare(one: Demographics, other: Demographics) -> Likeness:
     """Compare demographics that stand under the same NHS number (IDN-01 to IDN-05, IDN-08); symmetric."""
     name_agrees, name_conflicts = _names(one, other)
     sex_differs = bool(one.sex and other.sex and one.sex != other.sex)
-    if sex_differs and not name_agrees:
+    if sex_differs and not name_agrees and _is_named(one) and _is_named(other):
         return Likeness.CONFLICT
     if one.birth_date and other.birth_date:
         if one.birth_date == other.birth_date:
@@ -141,7 +141,7 @@ def contradicts_question(query: Query, row: Attributes) -> bool:
             asked = _asked(query)
             if not (asked.family and compare(asked, found) is Likeness.DOUBTFUL):
                 return True
-    if asked_name is not None and (found.family or found.given):
+    if asked_name is not None and _is_named(found):
         return not _name_pattern_fits(asked_name.values[0], _alphabetic(_first(row, PATIENT_NAME)))
     return False
 
@@ -201,9 +201,13 @@ def _nhs_number(text: str) -> NhsNumber | None:
         return None
 
 
+def _is_named(one: Demographics) -> bool:
+    return bool(one.family or one.given)
+
+
 def _names(one: Demographics, other: Demographics) -> tuple[bool, bool]:
     """(they corroborate each other, they contradict each other). Swapped family and given name corroborate."""
-    if not (one.family or one.given) or not (other.family or other.given):
+    if not _is_named(one) or not _is_named(other):
         return False, False
     family, given = one.family == other.family, _given_agree(one.given, other.given)
     are_whole = bool(one.family and one.given)

@@ -216,6 +216,7 @@ COMPARISONS = [
     ("sex alone differs", person("SMITH^ANNE", BORN, "F"), person("SMITH^ANNE", BORN, "M"), SAME),
     ("sex and given name", person("SMITH^ANNE", BORN, "F"), person("SMITH^MARK", BORN, "M"), CONFLICT),
     ("sex and family name", person("JONES^ALEX", BORN, "F"), person("SMITH^ALEX", BORN, "M"), CONFLICT),
+    ("sex differs, one has no name", person("", BORN, "F"), person("SMITH^MARK", BORN, "M"), DOUBTFUL),
     ("sex missing at one", person("SMITH^ANNE", BORN, ""), person("SMITH^ANNE", BORN, "F"), SAME),
     # two of the three parts of the birth date agree
     ("another day", person("SMITH^ANNE", "19580315"), person("SMITH^ANNE", BORN), DOUBTFUL),
@@ -267,6 +268,17 @@ def test_comparing_is_symmetric(one: Demographics, other: Demographics) -> None:
 @given(PEOPLE)
 def test_nobody_conflicts_with_himself(one: Demographics) -> None:
     assert compare(one, one) is not CONFLICT
+
+
+@given(PEOPLE, PEOPLE)
+def test_what_is_missing_never_makes_a_conflict(one: Demographics, other: Demographics) -> None:
+    if compare(one, other) is not CONFLICT:
+        for less in (
+            Demographics("", "", one.birth_date, one.sex),
+            Demographics(one.family, one.given, one.birth_date, ""),
+        ):
+            if one.birth_date == other.birth_date:
+                assert compare(less, other) is not CONFLICT
 
 
 # --- the name and birth date stated beside the number (SAF-08) ---
