@@ -38,7 +38,7 @@ _IDENTITY_TAGS = (
     PATIENT_SEX,
 )
 """Everything that `identity_of` reads."""
-_PLACEHOLDER_DATES = frozenset({"", "00000000", "19000101", "99991231"})
+_PLACEHOLDER_DATES = frozenset({"19000101", "99991231"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +102,11 @@ class Identities:
 def demographics_of(row: Attributes) -> Demographics:
     """Name, birth date and sex of a row, folded for comparison."""
     family, given = _name_parts(_alphabetic(_first(row, PATIENT_NAME)))
-    birth_date = _text(_first(row, PATIENT_BIRTH_DATE)).replace(".", "").replace("-", "")
-    sex = _text(_first(row, PATIENT_SEX)).upper()
     return Demographics(
         family=family,
         given=given,
-        birth_date="" if birth_date in _PLACEHOLDER_DATES else birth_date,
-        sex=sex if sex in ("M", "F") else "",
+        birth_date=_birth_date(_text(_first(row, PATIENT_BIRTH_DATE))),
+        sex=_sex(_text(_first(row, PATIENT_SEX))),
     )
 
 
@@ -137,7 +135,7 @@ def contradicts_question(query: Query, row: Attributes) -> bool:
     found = demographics_of(row)
     if asked_date is not None and found.birth_date and asked_date.values[0].strip():
         wanted = asked_date.values[0].strip()
-        if "-" not in wanted and wanted not in _PLACEHOLDER_DATES and wanted != found.birth_date:
+        if "-" not in wanted and _birth_date(wanted) and wanted != found.birth_date:
             asked = _asked(query)
             if not (asked.family and compare(asked, found) is Likeness.DOUBTFUL):
                 return True
@@ -254,6 +252,22 @@ def _name_parts(name: str) -> tuple[str, str]:
     if _PLACEHOLDER_NAMES.fullmatch(family) or family.startswith(("ZZZ", "XXTEST")):
         family = ""
     return family, "" if _PLACEHOLDER_NAMES.fullmatch(given) else given
+
+
+def _birth_date(text: str) -> str:
+    """A day as YYYYMMDD; empty for a placeholder, and for what is no day at all (IDN-11)."""
+    digits = text.replace(".", "").replace("-", "")
+    if not re.fullmatch("[0-9]{8}", digits) or digits in _PLACEHOLDER_DATES:
+        return ""
+    try:
+        date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+    except ValueError:
+        return ""
+    return digits
+
+
+def _sex(text: str) -> str:
+    return text.upper() if text.upper() in ("M", "F") else ""
 
 
 def _letters(text: str) -> str:

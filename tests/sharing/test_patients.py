@@ -187,6 +187,11 @@ def test_a_placeholder_for_a_birth_date_is_a_missing_one(written: str) -> None:
     assert person(birth_date=written).birth_date == ""
 
 
+@pytest.mark.parametrize("written", ["UNKNOWN", "1958", "195803", "19580000", "19580230", "1958031", "195803141"])
+def test_what_is_no_date_is_a_missing_birth_date(written: str) -> None:
+    assert person(birth_date=written).birth_date == ""
+
+
 @pytest.mark.parametrize("written", ["19580314", "1958.03.14", "1958-03-14", " 19580314"])
 def test_birth_dates_are_read_in_each_form_that_archives_write(written: str) -> None:
     assert person(birth_date=written).birth_date == "19580314"
