@@ -166,6 +166,8 @@ class _Queue:
             if self._is_closed:
                 raise StoreUnavailable("the store is closed")
             if len(self._jobs) >= self._waiting_max:
+                self._jobs = deque(waiting for waiting in self._jobs if not waiting.given_up)
+            if len(self._jobs) >= self._waiting_max:
                 raise OverCapacity("too many transactions wait for the database")
             self._jobs.append(job)  # type: ignore[arg-type]  # what a job yields matters to its caller alone
             self._changed.notify()

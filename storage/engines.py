@@ -7,6 +7,7 @@ PostgreSQL is reached by psycopg 3, an optional dependency. Error texts never sh
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,11 @@ def _sqlite_engine(url: URL, settings: DatabaseSettings) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def create_private(*_: object) -> None:
+        # Never open a file that is there: closing it again would drop every lock that this process holds on it
+        # (POSIX), and another process would delete the log under our feet. SQLite alone opens its files.
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from gateway.model.faults import faultpoint
 from gateway.model.seams import FactsSnapshot
 from policy.facts import Agreement, Facts, Register
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 from storage.database import Read
 from storage.registers import agreements, labels, optouts, patients, relationships
 from storage.registers.state import ALL, STATE
@@ -27,6 +27,14 @@ from storage.tables.columns import STILL_BELIEVED, TableRow
 T = TypeVar("T")
 Fact = Callable[[TableRow], T]
 """How a row becomes a fact."""
+
+NOBODY = ""
+"""The row id that no patient has."""
+
+_NO_ONE: tuple[NhsNumber | None, patients.Person] = (
+    None,
+    patients.Person(NOBODY, NOBODY, frozenset({NOBODY}), frozenset({NOBODY})),
+)
 
 OF_A_PATIENT = frozenset(Register) - {Register.AGREEMENTS}
 """Registers that cannot be told for anybody while patients cannot."""
@@ -66,6 +74,8 @@ def read_facts(read: Read, question: Question, faults: frozenset[Register]) -> F
         agreements=reading.agreements(),
         faults=faults | stale,
     )
+    if not question.patients:
+        reading.of_patient(None, unpinned)  # a fault shows whether or not anybody was asked about
     return FactsSnapshot(
         version, unpinned, {number: reading.of_patient(number, unpinned) for number in question.patients}
     )
@@ -105,11 +115,9 @@ class _Reading:
         parameters = {"recipient": self.recipient.code, "at": self.at, "known": self.known}
         return self._rows(Register.AGREEMENTS, agreements.IN_FORCE, parameters, agreements.agreement)
 
-    def of_patient(self, number: NhsNumber, unpinned: Facts) -> Facts:
-        found = self._guarded(Register.PATIENTS, lambda: self._person(number), None)
-        if found is None:
-            return unpinned
-        person, survivor = found
+    def of_patient(self, number: NhsNumber | None, unpinned: Facts) -> Facts:
+        """An unknown patient's registers are read like a known one's: a fault, and the time it takes, tell nothing."""
+        survivor, person = self._guarded(Register.PATIENTS, lambda: self._person(number), _NO_ONE)
         joined, related = sorted(person.joined), sorted(person.related)
         return replace(
             unpinned,
@@ -122,14 +130,13 @@ class _Reading:
             grants=self._of(joined, Register.GRANTS, labels.GRANTS_IN_FORCE, labels.grant),
         )
 
-    def _person(self, number: NhsNumber) -> tuple[patients.Person, NhsNumber] | None:
-        patient_id = patients.find(self.read, patients.nhs(number), self.known)
-        if patient_id is None:
-            return None
+    def _person(self, number: NhsNumber | None) -> tuple[NhsNumber | None, patients.Person]:
+        identifier = patients.nhs(number) if number else PatientId("", "")
+        patient_id = patients.find(self.read, identifier, self.known) or NOBODY
         person = patients.person(self.read, patient_id, self.known)
-        if person.survivor_id == patient_id:
-            return person, number
-        return person, patients.nhs_number(self.read, person.survivor_id, self.known) or number
+        if patient_id == NOBODY or person.survivor_id == patient_id:
+            return None if patient_id == NOBODY else number, person
+        return patients.nhs_number(self.read, person.survivor_id, self.known) or number, person
 
     def _of(
         self, patient_ids: Sequence[str], register: Register, statement: Select[tuple[object, ...]], fact: Fact[T]

@@ -28,8 +28,7 @@ from storage.registers.state import version
 T = TypeVar("T")
 
 _NOBODY = TrustId("ZZZ")
-_NO_NUMBER = NhsNumber("0000000000")
-"""Stand in for a recipient and a patient when the registers are probed."""
+"""Stands in for a recipient when the registers are probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class SqlStore:
     async def probe(self) -> frozenset[Register]:
         """The registers that could not be believed at this moment; all of them if nothing can be read."""
         try:
-            snapshot = await self.facts(_NOBODY, (_NO_NUMBER,), at=self.clock.now())
+            snapshot = await self.facts(_NOBODY, (), at=self.clock.now())
         except ServiceFault:
             return frozenset(Register)
         return snapshot.unpinned.faults

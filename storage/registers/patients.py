@@ -166,6 +166,16 @@ _NUMBERS_OF = (
     .where(patient_identifier.c.patient_id == bindparam("patient"), believed(patient_identifier))
     .order_by(patient_identifier.c.valid_from, patient_identifier.c.identifier_id)
 )
+_KNOWN_NUMBERS = (
+    select(patient_identifier.c.value)
+    .where(
+        patient_identifier.c.issuer == bindparam("issuer"),
+        patient_identifier.c.value > bindparam("after"),
+        patient_identifier.c.superseded_at.is_(None),
+    )
+    .order_by(patient_identifier.c.value)
+    .limit(bindparam("count_max"))
+)
 _ALL_MERGES = select(patient_merge).where(patient_merge.c.superseded_at.is_(None)).order_by(patient_merge.c.merge_id)
 _CLOSE_MERGE = (
     update(patient_merge)
@@ -269,6 +279,12 @@ def nhs_number(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED)
         if entry.identifier.issuer == NHS_NUMBER_ISSUER
     ]
     return NhsNumber(numbers[-1]) if numbers else None
+
+
+def known_numbers(read: Read, after: str, count_max: int) -> list[NhsNumber]:
+    """The NHS numbers that lead to a patient, in order, from the one behind `after`: for walks over all patients."""
+    parameters = {"issuer": NHS_NUMBER_ISSUER, "after": after, "count_max": count_max}
+    return [NhsNumber(digits) for digits in read.connection.execute(_KNOWN_NUMBERS, parameters).scalars()]
 
 
 def person(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED) -> Person:

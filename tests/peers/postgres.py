@@ -34,11 +34,12 @@ class Postgres:
     folder: Path | None = None
     port: int = 0
 
-    def create_database(self) -> str:
-        """A new, empty database; its URL."""
+    def create_database(self, copy_of: str = "") -> str:
+        """A new database, empty or a copy of another that nobody is connected to; its URL."""
         name = f"gateway_{uuid4().hex[:12]}"
+        template = copy_of.rsplit("/", 1)[1] if copy_of else "template1"
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
         return f"{self.url.rsplit('/', 1)[0]}/{name}"
 
     def drop_database(self, url: str) -> None:
@@ -105,7 +106,9 @@ def _initialise(binaries: Path, folder: Path) -> None:
     )
     with (folder / "data" / "postgresql.conf").open("a") as settings:
         settings.write(
-            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nshared_buffers = 32MB\nmax_connections = 50\n"
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nshared_buffers = 32MB\n"
+            # Processes are killed here, never the machine: what the system holds is as good as what the disk holds.
+            "max_connections = 50\nfsync = off\n"
         )
 
 
