@@ -127,21 +127,14 @@ def compare(one: Demographics, other: Demographics) -> Likeness:
 
 
 def contradicts_question(query: Query, row: Attributes) -> bool:
-    """Whether the name or birth date stated beside the NHS number contradicts the row (SAF-08)."""
-    asked_date = query.key(PATIENT_BIRTH_DATE)
-    asked_name = query.key(PATIENT_NAME)
-    if asked_date is None and asked_name is None:
-        return False
+    """Whether the name, birth date or sex stated beside the NHS number contradicts the row (SAF-08)."""
     found = demographics_of(row)
-    if asked_date is not None and found.birth_date and asked_date.values[0].strip():
-        wanted = asked_date.values[0].strip()
-        if "-" not in wanted and _birth_date(wanted) and wanted != found.birth_date:
-            asked = _asked(query)
-            if not (asked.family and compare(asked, found) is Likeness.DOUBTFUL):
-                return True
-    if asked_name is not None and _is_named(found):
-        return not _name_pattern_fits(asked_name.values[0], _alphabetic(_first(row, PATIENT_NAME)))
-    return False
+    if compare(_asked(query), found) is Likeness.CONFLICT:
+        return True
+    name = query.key(PATIENT_NAME)
+    if name is None or not _is_wild(name.values[0]) or not _is_named(found):
+        return False
+    return not _wild_name_fits(name.values[0], _alphabetic(_first(row, PATIENT_NAME)))
 
 
 def age_years(birth_date: str, on: date) -> int | None:
@@ -226,20 +219,27 @@ def _two_of_three(one: str, other: str) -> bool:
 
 
 def _asked(query: Query) -> Demographics:
-    name, born, sex = query.key(PATIENT_NAME), query.key(PATIENT_BIRTH_DATE), query.key(PATIENT_SEX)
-    family, given = _name_parts(name.values[0]) if name and not re.search(r"[*?]", name.values[0]) else ("", "")
-    return Demographics(family, given, born.values[0].strip() if born else "", sex.values[0].strip() if sex else "")
+    """What the question states; a name with wild cards and a range of dates state nothing that could be compared."""
+    name, born, sex = (_stated(query, tag) for tag in (PATIENT_NAME, PATIENT_BIRTH_DATE, PATIENT_SEX))
+    family, given = ("", "") if _is_wild(name) else _name_parts(name)
+    return Demographics(family, given, _birth_date(born), _sex(sex))
 
 
-def _name_pattern_fits(pattern: str, name: str) -> bool:
-    """A typed name is a check, not a filter: it fits as a wild card, or as the same family and first given name."""
+def _stated(query: Query, tag: str) -> str:
+    key = query.key(tag)
+    return _text(key.values[0]) if key is not None else ""
+
+
+def _is_wild(name: str) -> bool:
+    return "*" in name or "?" in name
+
+
+def _wild_name_fits(pattern: str, name: str) -> bool:
+    """A typed name is a check, not a filter: it fits as a wild card, or when its letters stand in the name."""
     if wildcard(folded_name(pattern.partition("=")[0])).fullmatch(folded_name(name)):
         return True
-    if "*" in pattern or "?" in pattern:
-        bare = folded_name(pattern.strip("*? "))
-        return bare == "" or _letters(bare) in _letters(folded_name(name))
-    asked, found = _name_parts(pattern), _name_parts(name)
-    return compare(Demographics(*asked), Demographics(*found)) is not Likeness.CONFLICT
+    bare = folded_name(pattern.strip("*? "))
+    return bare == "" or _letters(bare) in _letters(folded_name(name))
 
 
 def _name_parts(name: str) -> tuple[str, str]:

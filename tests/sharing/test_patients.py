@@ -325,10 +325,12 @@ STATED = [
     ("nothing but wild cards", asking("*?*"), False),
     # the birth date
     ("the birth date", asking(birth_date=BORN), False),
+    ("the birth date as dotted", asking(birth_date="1958.03.14"), False),
     ("another birth date", asking(birth_date="19700102"), True),
     ("another day, no name", asking(birth_date="19580315"), True),
     ("another day, the name", asking("SMITH^ANNE", "19580315"), False),
     ("another day, the name, the sex", asking("SMITH^ANNE", "19580315", "F"), False),
+    ("another day, the name, the sex in small letters", asking("SMITH^ANNE", "19580315", "f"), False),
     ("another day, the name, another sex", asking("SMITH^ANNE", "19580315", "M"), True),
     ("another day, a wild name", asking("*smith*", "19580315"), True),
     ("another day and month", asking("SMITH^ANNE", "19580415"), True),
@@ -336,6 +338,7 @@ STATED = [
     ("a range is a filter of studies, not a date", asking(birth_date="19500101-19691231"), False),
     # sex
     ("another sex alone", asking(sex="M"), False),
+    ("another sex and maiden name", asking("JONES^ANNE", sex="M"), True),
     ("another sex and the name", asking("SMITH^ANNE", sex="M"), False),
 ]
 
