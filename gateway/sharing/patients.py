@@ -235,11 +235,11 @@ def _is_wild(name: str) -> bool:
 
 
 def _wild_name_fits(pattern: str, name: str) -> bool:
-    """A typed name is a check, not a filter: it fits as a wild card, or when its letters stand in the name."""
+    """A typed name is a check, not a filter: it fits as a wild card, or when its words stand in the name."""
     if wildcard(folded_name(pattern.partition("=")[0])).fullmatch(folded_name(name)):
         return True
-    bare = folded_name(pattern.strip("*? "))
-    return bare == "" or _letters(bare) in _letters(folded_name(name))
+    words, letters = re.split(r"[\s^,=]+", folded_name(pattern.strip("*? "))), _letters(folded_name(name))
+    return all(_letters(word) in letters for word in words)
 
 
 def _name_parts(name: str) -> tuple[str, str]:

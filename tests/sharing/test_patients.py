@@ -314,6 +314,8 @@ STATED = [
     ("OHIF, the beginning", asking("*smi*"), False),
     ("OHIF, whole", asking("*smith^anne*"), False),
     ("OHIF, with a space", asking("*smith anne*"), False),
+    ("OHIF, given name first", asking("*anne smith*"), False),
+    ("OHIF, with a comma", asking("*smith, anne*"), False),
     ("OHIF, without accents", asking("*smíth*"), False),
     ("OHIF, another", asking("*jones*"), True),
     ("OHIF, half another", asking("*smith mark*"), True),
