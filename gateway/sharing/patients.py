@@ -38,6 +38,7 @@ _IDENTITY_TAGS = (
     PATIENT_SEX,
 )
 """Everything that `identity_of` reads."""
+_TEST_NAMES = re.compile(r"ZZZ|XX.*TEST")
 _PLACEHOLDER_DATES = frozenset({"19000101", "99991231"})
 
 
@@ -249,7 +250,7 @@ def _name_parts(name: str) -> tuple[str, str]:
     if not given and " " in family:
         family, given, *_rest = family.split(" ")
     family, given = _letters(family), _letters(given.split(" ")[0] if given else "")
-    if _PLACEHOLDER_NAMES.fullmatch(family) or family.startswith(("ZZZ", "XXTEST")):
+    if _PLACEHOLDER_NAMES.fullmatch(family) or _TEST_NAMES.match(family):
         family = ""
     return family, "" if _PLACEHOLDER_NAMES.fullmatch(given) else given
 

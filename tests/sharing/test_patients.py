@@ -166,6 +166,7 @@ def test_a_row_that_says_nothing_useful_identifies_nobody(broken: Attributes) ->
         ("ANONYMOUS^PATIENT", "", "PATIENT"),
         ("ZZZTEST^ANNE", "", "ANNE"),
         ("XXTESTPATIENT^ANNE", "", "ANNE"),
+        ("XXDAVISTEST^ANNE", "", "ANNE"),
         ("TEST^ANNE", "", "ANNE"),
         ("TESTER^ANNE", "TESTER", "ANNE"),
         ("UNKLES^ANNE", "UNKLES", "ANNE"),
