@@ -28,7 +28,7 @@ from gateway.sharing.matching import folded_name, wildcard
 from policy.parties import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, InvalidIdentifier, NhsNumber, PatientId
 
 _NHS_ISSUERS = frozenset({NHS_NUMBER_ISSUER, "NHS NUMBER", "NHSNUMBER", NHS_NUMBER_OID})
-_PLACEHOLDER_NAMES = re.compile(r"(UNKNOWN|UNK|ANON(YMOUS)?|BABY|INFANT|NONAME|TEST)?")
+_PLACEHOLDER_NAMES = re.compile(r"(UNKNOWN|UNK|ANON(YMOUS)?|NONAME|TEST)?")
 _IDENTITY_TAGS = (
     PATIENT_ID,
     ISSUER_OF_PATIENT_ID,
@@ -38,6 +38,7 @@ _IDENTITY_TAGS = (
     PATIENT_SEX,
 )
 """Everything that `identity_of` reads."""
+_NEWBORN_NAMES = re.compile("BABY|INFANT|NEWBORN|TWIN")
 _TEST_NAMES = re.compile(r"ZZZ|XX.*TEST")
 _PLACEHOLDER_DATES = frozenset({"19000101", "99991231"})
 
@@ -250,6 +251,9 @@ def _name_parts(name: str) -> tuple[str, str]:
     if not given and " " in family:
         family, given, *_rest = family.split(" ")
     family, given = _letters(family), _letters(given.split(" ")[0] if given else "")
+    # The family's name beside it is often not the one that is registered later (IDN-08).
+    if _NEWBORN_NAMES.fullmatch(family) or _NEWBORN_NAMES.fullmatch(given):
+        return "", ""
     if _PLACEHOLDER_NAMES.fullmatch(family) or _TEST_NAMES.match(family):
         family = ""
     return family, "" if _PLACEHOLDER_NAMES.fullmatch(given) else given
