@@ -27,6 +27,8 @@ from gateway.model.imaging import (
 from gateway.sharing.matching import folded_name, wildcard
 from policy.parties import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, InvalidIdentifier, NhsNumber, PatientId
 
+_QUALIFIERS, _UNIVERSAL_ENTITY_ID = "00100024", "00400032"
+"""Issuer of Patient ID Qualifiers Sequence, and what stands in it (C4)."""
 _NHS_ISSUERS = frozenset({NHS_NUMBER_ISSUER, "NHS NUMBER", "NHSNUMBER", NHS_NUMBER_OID})
 _PLACEHOLDER_NAMES = re.compile(r"(UNKNOWN|UNK|ANON(YMOUS)?|NONAME|TEST)?")
 _IDENTITY_TAGS = (
@@ -173,14 +175,19 @@ def _identifiers(row: Attributes, default_issuer: str) -> list[tuple[str, str]]:
     found = []
     value = _text(_first(row, PATIENT_ID))
     if value:
-        found.append((_text(_first(row, ISSUER_OF_PATIENT_ID)) or default_issuer, value))
+        found.append((_issuer(_first(row, ISSUER_OF_PATIENT_ID), _first(row, _QUALIFIERS)) or default_issuer, value))
     others = row.get(OTHER_PATIENT_IDS, {}).get("Value")
     for item in others if isinstance(others, list) else []:
         if isinstance(item, dict):
             value = _text(_item(item, PATIENT_ID))
             if value:
-                found.append((_text(_item(item, ISSUER_OF_PATIENT_ID)), value))
+                found.append((_issuer(_item(item, ISSUER_OF_PATIENT_ID), _item(item, _QUALIFIERS)), value))
     return found
+
+
+def _issuer(name: JsonValue, qualifiers: JsonValue) -> str:
+    """The issuer's name, or its universal id where only that is given."""
+    return _text(name) or (_text(_item(qualifiers, _UNIVERSAL_ENTITY_ID)) if isinstance(qualifiers, dict) else "")
 
 
 def _is_nhs(issuer: str) -> bool:

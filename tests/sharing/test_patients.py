@@ -105,6 +105,13 @@ def test_another_number_without_issuer_is_never_taken_for_an_nhs_number() -> Non
     assert identity_of(row(others=(("9990000018", ""),)), "NHS").nhs_number is None
 
 
+def test_an_issuer_that_stands_only_in_the_qualifiers_is_read() -> None:
+    qualified: Element = {"vr": "SQ", "Value": [{"00400032": {"vr": "UT", "Value": ["2.16.840.1.113883.2.1.4.1"]}}]}
+    assert identity_of({**row(patient_id="9990000018"), "00100024": qualified}, "RZ2").nhs_number == ANNE
+    item: JsonValue = {PATIENT_ID: lo("9990000018"), "00100024": dict(qualified)}
+    assert identity_of({OTHER_PATIENT_IDS: {"vr": "SQ", "Value": [item]}}, "RZ2").nhs_number == ANNE
+
+
 def test_two_nhs_numbers_on_one_row_identify_nobody() -> None:
     assert identity_of(row(patient_id="9990000018", others=(("9990000026", "NHS"),)), "NHS").nhs_number is None
 
