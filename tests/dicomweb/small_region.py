@@ -7,11 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+import aiohttp
+import orjson
 from aiohttp import web
+from multidict import CIMultiDictProxy
+from yarl import URL
 
 from dicomweb.listener import edge, server_options
 from dicomweb.qido import routes
-from gateway.model.errors import GatewayError, NotIdentified
+from gateway.model.errors import NotIdentified
 from gateway.model.imaging import Element, JsonValue, Level, Match, Matches, Query, Source, SourceState
 from gateway.model.settings import Limits, QidoEmpty
 from gateway.sharing.matching import Matcher
@@ -184,6 +188,41 @@ async def serving(shelf: Shelf, **options: object) -> AsyncIterator[str]:
         yield f"{origin}/dicom-web"
 
 
-def failing(error: GatewayError) -> Shelf:
-    """A shelf that answers nothing but this."""
-    return Shelf(error=error)
+@dataclass(frozen=True)
+class Answer:
+    """What a caller got."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def rows(self) -> list[dict[str, dict[str, object]]]:
+        """The rows of a search."""
+        found: list[dict[str, dict[str, object]]] = orjson.loads(self.body)
+        return found
+
+    @property
+    def problem(self) -> dict[str, object]:
+        """The problem body of a refusal."""
+        assert self.headers["Content-Type"] == "application/problem+json"
+        found: dict[str, object] = orjson.loads(self.body)
+        return found
+
+
+async def ask(
+    shelf: Shelf,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    data: object = None,
+    **options: object,
+) -> Answer:
+    """Ask a shelf one thing over HTTP; the path is sent as it stands."""
+    async with (
+        serving(shelf, **options) as base,
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.request(method, URL(base + path, encoded=True), headers=headers, data=data) as response,
+    ):
+        return Answer(response.status, response.headers, await response.read())
