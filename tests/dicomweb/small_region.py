@@ -220,9 +220,10 @@ async def ask(
     **options: object,
 ) -> Answer:
     """Ask a shelf one thing over HTTP; the path is sent as it stands."""
+    sent = {"Accept-Encoding": "identity"} | (headers or {})
     async with (
         serving(shelf, **options) as base,
         aiohttp.ClientSession(auto_decompress=False) as session,
-        session.request(method, URL(base + path, encoded=True), headers=headers, data=data) as response,
+        session.request(method, URL(base + path, encoded=True), headers=sent, data=data) as response,
     ):
         return Answer(response.status, response.headers, await response.read())
