@@ -19,9 +19,9 @@ import psycopg
 
 from bench.figures import Figure, middle, spread
 from bench.plan import Effort, Say
-from gateway.clock import SystemClock
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.imaging import JsonValue
+from gateway.node import SystemClock
 from storage.engines import DatabaseSettings
 from storage.migrate import upgrade
 from storage.store import SqlStore

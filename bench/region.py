@@ -20,7 +20,7 @@ import trustme
 from bench import processes, studies
 from bench.archive import Plan
 from bench.load import Door
-from gateway.clock import SystemClock
+from gateway.node import SystemClock
 from policy.facts import RelationshipKind
 from policy.parties import NhsNumber, PurposeOfUse, TrustId
 from storage.database import Tx

@@ -21,7 +21,7 @@ from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
 from gateway.sharing.matching import Matcher
 from gateway.sharing.merge import Candidate, candidate, merge, supported
-from gateway.sharing.patients import identity_of
+from gateway.sharing.patients import Identities
 from gateway.sharing.peers import Peers, TrustAnswer
 from gateway.sharing.scope import Scope, for_peers, matched_keys, pinned_scope
 from gateway.sharing.snapshots import Snapshot, Snapshots
@@ -140,10 +140,10 @@ class Broker:
         matcher = Matcher(matched_keys(query, scope))
         found: list[Candidate] = []
         for answer in answers:
-            issuer = self._directory.trust(answer.trust).patient_id_issuer
+            identities = Identities(self._directory.trust(answer.trust).patient_id_issuer)
             for row in answer.rows:
                 if matcher.matches(row):
-                    entry = candidate(query.level, answer.trust, identity_of(row, issuer), row)
+                    entry = candidate(query.level, answer.trust, identities.of(row), row)
                     if entry is not None:
                         found.append(entry)
         return judge(query, scope, found), supported(query, matcher)

@@ -159,7 +159,7 @@ class Passage:
         return Resource(candidate.patient, candidate.trust, candidate.study_uid, frozenset(modalities), age)
 
     def _decide(self, resource: Resource, facts: Facts, decision_id: str) -> Decision:
-        return self._gate.decide(replace(self._access, action=Action.SEE, resource=resource), facts, decision_id)
+        return self._gate.decide(self._access.to_see(resource), facts, decision_id)
 
     def _record(self, resource: Resource, decision: Decision, uids: list[JsonValue]) -> None:
         self.tally.decisions.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from gateway.model.imaging import (
     MODALITIES_IN_STUDY,
@@ -63,13 +64,18 @@ def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attribut
     study = _uid(row, STUDY_UID)
     series = _uid(row, SERIES_UID) if level in (Level.SERIES, Level.IMAGE) else ""
     sop = _uid(row, SOP_UID) if level is Level.IMAGE else ""
-    wanted = {
-        Level.PATIENT: True,
-        Level.STUDY: study,
-        Level.SERIES: study and series,
-        Level.IMAGE: study and series and sop,
-    }
-    return Candidate(trust, identity, study, series, sop, row) if wanted[level] else None
+    match level:
+        case Level.PATIENT:
+            is_whole = True
+        case Level.STUDY:
+            is_whole = bool(study)
+        case Level.SERIES:
+            is_whole = bool(study and series)
+        case Level.IMAGE:
+            is_whole = bool(study and series and sop)
+        case _:
+            assert_never(level)
+    return Candidate(trust, identity, study, series, sop, row) if is_whole else None
 
 
 def conflicting_studies(candidates: Iterable[Candidate]) -> frozenset[str]:
@@ -98,7 +104,7 @@ def supported(query: Query, matcher: Matcher) -> tuple[str, ...]:
 
 
 def _united(level: Level, group: Sequence[Candidate]) -> Match:
-    best = min(group, key=_precedence)
+    best = group[0] if len(group) == 1 else min(group, key=_precedence)
     attributes: dict[str, Element] = dict(best.row)
     for tag in SOURCE_ONLY:
         attributes.pop(tag, None)
