@@ -73,7 +73,7 @@ def _withheld_tags(scope: Scope) -> frozenset[str]:
 
 def _patient(query: Query) -> NhsNumber | None:
     key = query.key(PATIENT_ID)
-    if key is None:
+    if key is None or not key.values[0].strip("* "):
         return None
     if len(key.values) != 1:
         raise QueryTooBroad("a question names one patient at a time")

@@ -66,6 +66,7 @@ PINNED = [
     ("any issuer", asking(patient_id="9990000018", issuer="*"), Scope(ANNE, (), "")),
     ("a study", asking(study="1.2.3"), Scope(None, ("1.2.3",), "")),
     ("several studies", asking(study=("1.2.3", "1.2.4")), Scope(None, ("1.2.3", "1.2.4"), "")),
+    ("a study of any patient", asking(study="1.2.3", patient_id="*"), Scope(None, ("1.2.3",), "")),
     ("a study of any name", asking(study="1.2.3", name="*"), Scope(None, ("1.2.3",), "")),
     ("an accession number", asking(accession="A123"), Scope(None, (), "A123")),
     ("an accession number as OHIF types it", asking(accession="*A123*"), Scope(None, (), "A123")),
@@ -174,3 +175,10 @@ def test_names_filter_a_question_that_pins_no_patient() -> None:
 def test_the_patient_is_left_to_the_identity_rules() -> None:
     query = asking(patient_id="9990000018", name="SMITH*", date="20261121")
     assert matched_keys(query, pinned_scope(query)) == (key("date", "20261121"),)
+
+
+def test_any_patient_of_a_study_is_no_filter() -> None:
+    query = asking(study="1.2.3", patient_id="*")
+    scope = pinned_scope(query)
+    assert for_peers(query, scope).keys == (key("study", "1.2.3"),)
+    assert matched_keys(query, scope) == (key("study", "1.2.3"),)
