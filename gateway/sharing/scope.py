@@ -92,7 +92,8 @@ def _patient(query: Query) -> NhsNumber | None:
 
 def _check_issuer(query: Query) -> None:
     issuer = query.key(ISSUER_OF_PATIENT_ID)
-    if issuer is not None and not set(issuer.values) <= {NHS_NUMBER_ISSUER, NHS_NUMBER_OID, "*"}:
+    named = {value.strip().upper() for value in issuer.values} if issuer is not None else set()
+    if not named <= {NHS_NUMBER_ISSUER, NHS_NUMBER_OID, "*"}:
         raise InvalidRequest("across trusts a patient is named by NHS number: the issuer must be NHS or absent")
 
 

@@ -58,6 +58,7 @@ PINNED = [
     ("with one wild card", asking(patient_id="9990000018*"), Scope(ANNE, (), "")),
     ("spaced and wild", asking(patient_id="*999 000 0018*"), Scope(ANNE, (), "")),
     ("its issuer NHS", asking(patient_id="9990000018", issuer="NHS"), Scope(ANNE, (), "")),
+    ("its issuer in small letters", asking(patient_id="9990000018", issuer="nhs "), Scope(ANNE, (), "")),
     (
         "its issuer by OID",
         asking(patient_id="9990000018", issuer="2.16.840.1.113883.2.1.4.1"),
