@@ -28,6 +28,9 @@ IDENTITY_TAGS = frozenset({PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_NAME, PATIE
 """Keys that say who the patient is: judged by the identity rules, never by the matcher's silent drop (SAF-08)."""
 
 
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What the question pins. At least one of the three is set."""
@@ -40,7 +43,7 @@ class Scope:
 def pinned_scope(query: Query) -> Scope:
     """The query's scope; raises `QueryTooBroad`, or `InvalidRequest` for a patient that cannot be named so."""
     patient = _patient(query)
-    study_uids = key.values if (key := query.key(STUDY_UID)) else ()
+    study_uids = _study_uids(query)
     accession_number = _accession_number(query)
     if patient is None and not study_uids and not accession_number:
         raise QueryTooBroad(
@@ -88,6 +91,17 @@ def _patient(query: Query) -> NhsNumber | None:
         if text != whole.group(1):
             raise QueryTooBroad("a patient id with wild cards is accepted only round one whole NHS number") from error
         raise InvalidRequest(f"across trusts a patient is named by NHS number: {error}") from error
+
+
+def _study_uids(query: Query) -> tuple[str, ...]:
+    """Whole UIDs pin; what an archive might take for a wild card does not (PS3.4 C.2.2.2.1 has none in UI)."""
+    key = query.key(STUDY_UID)
+    uids = key.values if key is not None else ()
+    if any("*" in uid or "?" in uid for uid in uids):
+        raise QueryTooBroad("a study UID is accepted only whole, without wild cards")
+    if not all(_UID.fullmatch(uid) for uid in uids):
+        raise InvalidRequest("a study UID is 1 to 64 digits and full stops")
+    return uids
 
 
 def _check_issuer(query: Query) -> None:

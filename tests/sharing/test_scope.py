@@ -99,6 +99,9 @@ TOO_BROAD = [
     ("a wild local number", asking(patient_id="*0001234*")),
     ("two patients", asking(patient_id=("9990000018", "9990000026"))),
     ("part of a number, in a study", asking(patient_id="999000*", study="1.2.3")),
+    ("any study", asking(study="*")),
+    ("studies that begin so", asking(study="1.2.*")),
+    ("one study and any", asking(study=("1.2.3", "*"))),
     ("part of an accession number", asking(accession="A12*4")),
     ("any accession number", asking(accession="*")),
     ("an accession number with a hole", asking(accession="A12?")),
@@ -118,6 +121,8 @@ NOT_A_PATIENT = [
     ("a number of another issuer", asking(patient_id="9990000018", issuer="RZ2")),
     ("a local number in a study", asking(patient_id="0001234", study="1.2.3")),
     ("a letter for a nought", asking(patient_id="999OOOOO18")),
+    ("no UID", asking(study="study-1")),
+    ("an endless UID", asking(study="1" * 65)),
 ]
 
 
