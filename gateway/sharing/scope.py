@@ -42,6 +42,8 @@ class Scope:
 
 def pinned_scope(query: Query) -> Scope:
     """The query's scope; raises `QueryTooBroad`, or `InvalidRequest` for a patient that cannot be named so."""
+    if len({key.path for key in query.keys}) < len(query.keys):
+        raise InvalidRequest("a matching key is given twice")
     patient = _patient(query)
     study_uids = _study_uids(query)
     accession_number = _accession_number(query)

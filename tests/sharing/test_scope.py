@@ -144,6 +144,14 @@ def test_a_question_is_invalid_that_names(query: Query) -> None:
     assert not isinstance(refusal.value, QueryTooBroad)
 
 
+@pytest.mark.parametrize("name", ["patient_id", "study", "accession", "birth_date"])
+def test_a_key_that_is_given_twice_is_refused(name: str) -> None:
+    """The second would be forgotten, and the answer be about another patient than the caller thinks."""
+    twice = (key("patient_id", "9990000018"), key(name, "9990000026"), key(name, "9990000034"))
+    with pytest.raises(InvalidRequest):
+        pinned_scope(Query(Level.STUDY, twice))
+
+
 def test_no_refusal_repeats_what_was_asked() -> None:
     for _, query in TOO_BROAD + NOT_A_PATIENT:
         with pytest.raises(InvalidRequest) as refusal:
