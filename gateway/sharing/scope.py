@@ -61,7 +61,7 @@ def for_peers(query: Query, scope: Scope) -> Query:
 
     A peer that filtered by name, birth date or sex would drop silently what must be told as an identity conflict.
     """
-    keys = tuple(key for key in query.keys if key.path[0] not in _withheld_tags(scope))
+    keys = matched_keys(query, scope)
     if scope.patient is not None:
         keys = (Key((PATIENT_ID,), "LO", (scope.patient.digits,)), *keys)
     return replace(query, keys=keys, limit=None, offset=0)
@@ -69,7 +69,12 @@ def for_peers(query: Query, scope: Scope) -> Query:
 
 def matched_keys(query: Query, scope: Scope) -> tuple[Key, ...]:
     """The keys that our own matcher holds every row to."""
-    return tuple(key for key in query.keys if key.path[0] not in _withheld_tags(scope))
+    pins_by_accession = scope.patient is None and not scope.study_uids
+    return tuple(
+        replace(key, values=(scope.accession_number,)) if key.path == (ACCESSION_NUMBER,) and pins_by_accession else key
+        for key in query.keys
+        if key.path[0] not in _withheld_tags(scope)
+    )
 
 
 def _withheld_tags(scope: Scope) -> frozenset[str]:

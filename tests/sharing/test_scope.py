@@ -191,6 +191,20 @@ def test_the_patient_is_left_to_the_identity_rules() -> None:
     assert matched_keys(query, pinned_scope(query)) == (key("date", "20261121"),)
 
 
+def test_an_accession_number_that_pins_is_matched_whole() -> None:
+    """`*A123*` would find every number that contains it, in the whole region."""
+    query = asking(accession="*A123*")
+    scope = pinned_scope(query)
+    assert for_peers(query, scope).keys == (key("accession", "A123"),)
+    assert matched_keys(query, scope) == (key("accession", "A123"),)
+
+
+def test_a_wild_accession_number_filters_a_question_that_is_pinned_otherwise() -> None:
+    query = asking(patient_id="9990000018", accession="*A123*")
+    assert key("accession", "*A123*") in for_peers(query, pinned_scope(query)).keys
+    assert matched_keys(query, pinned_scope(query)) == (key("accession", "*A123*"),)
+
+
 def test_any_patient_of_a_study_is_no_filter() -> None:
     query = asking(study="1.2.3", patient_id="*")
     scope = pinned_scope(query)
