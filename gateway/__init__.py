@@ -1,1 +1,1 @@
-"""The application: vocabulary (model), use cases (sharing), doors (web, feeds), and the roof that wires them (app, cli)."""
+"""The application: vocabulary (model), use cases (sharing), doors (web, feeds), and the roof that wires them."""

@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import structlog
@@ -22,28 +21,30 @@ from aiohttp import web
 
 from dicomweb import qido
 from dicomweb.listener import edge, server_options
-from gateway import logs, tls
+from gateway import guards, logs, tls
 from gateway.background import Background
 from gateway.checks import load, server_files
-from gateway.clock import SystemClock
 from gateway.config import Configuration, ListenSection, LogForm, MachinesListener, PeopleListener
-from gateway.core import Core, Door, Means, build_core, new_delays, new_id, new_uid
-from gateway.health import Health, WatchedStore
+from gateway.core import Core, Door, Means, build_core, new_delays
+from gateway.health import ALARM_INTERVAL_S, Health, WatchedStore
 from gateway.metrics import CONTENT_TYPE, Figures
 from gateway.model.audit import AuditEntry, AuditEvent
-from gateway.model.errors import AuditUnavailable, ConfigurationError
+from gateway.model.errors import AuditUnavailable, ConfigurationError, ServiceFault
 from gateway.model.imaging import JsonValue
-from gateway.model.seams import Clock
+from gateway.node import SystemClock, database_settings, new_id, new_uid, open_store, release
 from gateway.web import pages
 from gateway.web.listener import Listener
 from policy.engine import RULE_SET
 from storage import migrate
-from storage.engines import DatabaseSettings
-from storage.store import SqlStore, StoreSettings
+from storage.checkpoints import Checkpointer
+from storage.lock import NodeLock
+from storage.reserve import Reserve
+from storage.store import SqlStore
 
 log = structlog.get_logger(__name__)
 
 CERTIFICATE_CHECK_INTERVAL_S = 3_600.0
+AUDIT_GUARD_INTERVAL_S = 1.0
 CUT_OFF_S = 2.0
 """The end of the drain time, in which what still runs is cancelled and records its outcome."""
 
@@ -61,14 +62,6 @@ def serve(path: Path, announce: Announce) -> None:
     configuration = load(path)
     logs.configure(configuration.gateway.log_level, as_json=_logs_as_json(configuration))
     asyncio.run(Gateway(path, configuration, announce).run())
-
-
-def release() -> str:
-    """The version of the installed package."""
-    try:
-        return version("image-sharing-gateway")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 class Gateway:
@@ -95,11 +88,17 @@ class Gateway:
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         async with AsyncExitStack() as stack:
             store = await self._open_store(stack)
+            key = guards.signing_key(self._configuration)
+            await guards.refuse_roll_back(self._configuration, store, key)
+            reserve = self._open_reserve(stack)
+            checkpointer = guards.checkpointer(self._configuration, store, key)
             self._health = Health(store, self._figures, self._clock, new_id)
             self._means = Means(WatchedStore(store, self._health), self._figures, self._clock, new_delays())
             core = build_core(self._configuration, self._means)
             self._show_certificates()
             await self._record(store, AuditEvent.SERVICE_START)
+            await checkpointer.finish()
+            stack.push_async_callback(self._last_checkpoint, checkpointer)
             stack.push_async_callback(self._record, store, AuditEvent.SERVICE_STOP)
             background = await stack.enter_async_context(Background())
             await self._health.probe()
@@ -108,6 +107,7 @@ class Gateway:
             await self._listen(stack)
             background.start(self._health.watch())
             background.start(self._watch_certificates())
+            background.start(self._guard_audit(checkpointer, reserve, store))
             background.start(self._reload_on_hangup(background))
             _settle_memory()
             self._health.open()
@@ -120,8 +120,36 @@ class Gateway:
         configuration = self._configuration
         configuration.gateway.data_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = database_settings(configuration)
+        stack.enter_context(NodeLock(database, configuration.gateway.node, configuration.gateway.data_folder))
         await asyncio.to_thread(migrate.upgrade, database)
-        return await stack.enter_async_context(open_store(configuration, self._clock))
+        return await stack.enter_async_context(open_store(configuration, self._clock, node=configuration.gateway.node))
+
+    def _open_reserve(self, stack: AsyncExitStack) -> Reserve:
+        reserve = Reserve(self._configuration.audit.reserve_path, self._configuration.audit.reserve_bytes)
+        reserve.open()
+        stack.callback(reserve.close)
+        return reserve
+
+    async def _guard_audit(self, checkpointer: Checkpointer, reserve: Reserve, store: SqlStore) -> None:
+        """Bear witness when it is due, and take what waits in the reserve into the chain once that can be written."""
+        alarmed_at = -ALARM_INTERVAL_S
+        while True:
+            try:
+                await checkpointer.tick()
+                if moved := await reserve.drain(store.database):
+                    log.info("reserve drained", records=moved)
+                alarmed_at = -ALARM_INTERVAL_S
+            except (ServiceFault, OSError) as error:
+                if self._clock.monotonic() - alarmed_at >= ALARM_INTERVAL_S:
+                    alarmed_at = self._clock.monotonic()
+                    log.error("checkpoint not made", alarm=True, reason=str(error))
+            await self._clock.sleep(AUDIT_GUARD_INTERVAL_S)
+
+    async def _last_checkpoint(self, checkpointer: Checkpointer) -> None:
+        try:
+            await checkpointer.finish()
+        except (ServiceFault, OSError) as error:
+            log.error("checkpoint not made", alarm=True, reason=str(error))
 
     async def _record(self, store: SqlStore, event: AuditEvent) -> None:
         settings = self._configuration.policy_settings
@@ -313,22 +341,6 @@ class Gateway:
                     file=str(path),
                     days_left=round(worst.days_left(now), 1),
                 )
-
-
-def database_settings(configuration: Configuration) -> DatabaseSettings:
-    """Where the database is; holds its password."""
-    return DatabaseSettings(configuration.store_url, readers=configuration.storage.readers)
-
-
-def open_store(configuration: Configuration, clock: Clock, *, node: str = "") -> SqlStore:
-    """The store of this configuration, not entered yet; `node` other than the configuration's names another chain."""
-    settings = StoreSettings(
-        register_read_timeout_s=configuration.limits.register_read_timeout_s,
-        audit_append_timeout_s=configuration.limits.audit_append_timeout_s,
-        opt_out_register_age_max_minutes=configuration.policy.opt_out_register_age_max_minutes,
-    )
-    name = node or configuration.gateway.node
-    return SqlStore(database_settings(configuration), node=name, clock=clock, settings=settings)
 
 
 def validities_in_use(configuration: Configuration) -> list[tls.Validity]:

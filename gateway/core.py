@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import ssl
 from dataclasses import dataclass
-from uuid import uuid4
 
 from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile, Quirk
 from gateway import tls
@@ -18,26 +17,15 @@ from gateway.metrics import Figures
 from gateway.model.errors import ServiceFault
 from gateway.model.imaging import Matches, Query
 from gateway.model.seams import Clock, Store
+from gateway.node import new_id
+from gateway.region import directory_of
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
-from gateway.sharing.directory import Directory, TrustEntry
+from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate
 from gateway.sharing.peers import Peers
-from policy.identity import CallerBinding, Evidence
+from policy.identity import Evidence
 from policy.parties import Caller
-
-UID_ROOT = "2.25."
-"""UIDs made of random UUIDs (PS3.5 B.2): used to ask peers for what cannot exist."""
-
-
-def new_id() -> str:
-    """A random identifier for a request, a decision or a row."""
-    return uuid4().hex
-
-
-def new_uid() -> str:
-    """A UID that nobody else has."""
-    return UID_ROOT + str(uuid4().int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +56,7 @@ def new_delays() -> AbsenceDelays:
 def build_core(configuration: Configuration, means: Means) -> Core:
     """Build the core; raises `ConfigurationError` for certificates that do not load."""
     limits, clock = configuration.limits, means.clock
-    directory = Directory(trust_entries(configuration), caller_bindings(configuration))
+    directory = directory_of(configuration)
     connectors = [_connector(peer, configuration) for peer in configuration.peer]
     peers = Peers(connectors, limits, clock, means.figures, on_empty=means.delays.peer_was_empty)
     gate = Gate(
@@ -84,41 +72,6 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         gate, peers, directory, means.delays, limits, configuration.sharing, clock, new_token=secrets.token_urlsafe
     )
     return Core(directory, peers, gate, broker)
-
-
-def trust_entries(configuration: Configuration) -> list[TrustEntry]:
-    """The region's organisations; a peer may say better what its archive means by a bare Patient ID."""
-    issuers = {peer.trust: peer.patient_id_issuer for peer in configuration.peer if peer.patient_id_issuer}
-    return [
-        TrustEntry(
-            trust=trust.ods,
-            name=trust.name,
-            kind=trust.kind,
-            is_enrolled=trust.enrolled,
-            desk_phone=trust.desk_phone,
-            patient_id_issuer=issuers.get(trust.ods, trust.patient_id_issuer),
-        )
-        for trust in configuration.trust
-    ]
-
-
-def caller_bindings(configuration: Configuration) -> list[CallerBinding]:
-    """Who may ask, as policy judges evidence."""
-    return [
-        CallerBinding(
-            name=caller.name,
-            trust=caller.trust,
-            kind=caller.kind,
-            certificate_sha256=caller.certificate_sha256 or "",
-            certificate_name=caller.certificate_name or "",
-            addresses=caller.addresses,
-            ae_titles=caller.ae_titles,
-            teams=frozenset(caller.teams),
-            purposes=caller.purposes,
-            loopback_only=caller.loopback_only,
-        )
-        for caller in configuration.caller
-    ]
 
 
 class Door:
