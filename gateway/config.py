@@ -13,6 +13,7 @@ import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -25,6 +26,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from gateway.model.settings import Limits, SharingSettings
 from policy.facts import OrganisationKind
+from policy.optout import CaseTerms
 from policy.parties import InvalidIdentifier, PrincipalKind, PurposeOfUse, TrustId
 from policy.settings import Mode, Settings
 
@@ -169,6 +171,20 @@ class AuditSection(_Section):
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 300.0
 
 
+class OptOutSection(_Section):
+    """`[opt_out]`: the region's promises to who opts out or in again (SAF-23)."""
+
+    acknowledge_working_days: Annotated[int, Field(ge=1, le=30)] = 2
+    implement_working_days: Annotated[int, Field(ge=1, le=30)] = 5
+    provisional_restriction: bool = True
+    bank_holidays: tuple[date, ...] = ()
+
+    @property
+    def terms(self) -> CaseTerms:
+        """The promises as policy counts them."""
+        return CaseTerms(self.acknowledge_working_days, self.implement_working_days, self.provisional_restriction)
+
+
 class DicomwebSection(_Section):
     """`[dicomweb]`: how this gateway appears to DICOMweb clients."""
 
@@ -242,6 +258,7 @@ class Configuration(_Section):
     policy: Settings = Settings()
     sharing: SharingSettings = SharingSettings()
     limits: Limits = Limits()
+    opt_out: OptOutSection = OptOutSection()
     dicomweb: DicomwebSection = DicomwebSection()
     trust: tuple[TrustEntry, ...] = ()
     caller: tuple[CallerEntry, ...] = ()

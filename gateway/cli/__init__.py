@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         )
         sys.exit(REFUSED)
     except GatewayError as error:
-        console.complain(f"refused: {error}")
+        console.complain(*f"refused: {error}".splitlines())
         sys.exit(REFUSED)
     except BrokenPipeError:
         sys.exit(REFUSED)

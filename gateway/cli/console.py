@@ -14,8 +14,6 @@ from enum import Enum
 
 import orjson
 
-from gateway.model.imaging import JsonValue
-
 Cell = str | int | float | bool | datetime | Enum | None
 Row = Mapping[str, Cell | Sequence[str]]
 
@@ -26,21 +24,27 @@ def show(rows: Iterable[Row], *, as_json: bool, empty: str) -> None:
     """Print rows as a table with the keys of the first as heads, or as a JSON list; `empty` if there are none."""
     listed = [dict(row) for row in rows]
     if as_json:
-        _print_json(listed)
+        show_json(listed)
     elif not listed:
         say(empty)
     else:
         _print_table(listed)
 
 
-def show_one(row: Mapping[str, JsonValue | Cell | Sequence[str]], *, as_json: bool) -> None:
+def show_one(row: Mapping[str, object], *, as_json: bool) -> None:
     """Print one thing as lines `key: value`, or as a JSON object."""
     if as_json:
-        _print_json(row)
+        show_json(row)
         return
     width = max(map(len, row))
     for key, value in row.items():
         say(f"{_head(key):<{width + 1}} {_text(value)}")
+
+
+def show_json(value: object) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.flush()
 
 
 def say(*lines: str) -> None:
@@ -81,11 +85,6 @@ class Progress:
 
     def _line(self, done: int) -> str:
         return f"{self._what}: {done:,}" + (f" of {self._total:,}" if self._total is not None else "")
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode() + "\n")
-    sys.stdout.flush()
 
 
 def _plain(value: object) -> object:

@@ -34,7 +34,7 @@ def demo(check: Check = False, folder: Folder = None, as_json: AsJson = False) -
         try:
             has_passed = asyncio.run(_check(place, as_json=as_json) if check else _stay(place))
         except RegionError as error:
-            console.complain(f"the demo region did not start: {error}")
+            console.complain(*f"the demo region did not start: {error}".splitlines())
             raise typer.Exit(1) from error
     if not has_passed:
         raise typer.Exit(1)

@@ -1,0 +1,187 @@
+"""`gateway patient`: internal rows, the identifiers that lead to them, and two rows that are one person.
+
+No demographics are kept, so none are shown. Rows are joined by a PDS supersession or by two named people (SAF-33).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli import console, session
+from gateway.cli.session import (
+    DEFAULT_CONFIG,
+    AsJson,
+    By,
+    Config,
+    PatientFile,
+    PatientNumber,
+    Session,
+    Why,
+    author,
+    local_identifier,
+)
+from gateway.model.errors import InvalidRequest
+from policy.parties import PatientId
+from storage.database import Read, Tx
+from storage.registers import patients
+from storage.registers.patients import MergeBasis
+
+app = typer.Typer(no_args_is_help=True, help="Patients and their identifiers.")
+
+
+@app.command()
+def add(
+    by: By,
+    patient: PatientNumber = "",
+    patient_file: PatientFile = "",
+    local: Annotated[list[str] | None, typer.Option(help="A hospital's number, ISSUER:NUMBER; repeatable.")] = None,
+    status: str = typer.Option("", help="Verification of the NHS number, 01 to 08 (01: verified)."),
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Make a patient known, or give a known one further local identifiers."""
+    statuses = sorted(patients.NumberStatus)
+    if status and status not in statuses:
+        raise InvalidRequest(f"a verification status is one of {', '.join(statuses)}")
+
+    async def work(opened: Session) -> None:
+        number = session.nhs_number(patient, patient_file, opened.configuration.gateway.mode)
+        who, identifiers = author(by), [local_identifier(text) for text in local or ()]
+
+        def body(tx: Tx) -> str:
+            row = patients.ensure(tx, patients.nhs(number), who, source="cli", status=status)
+            for identifier in identifiers:
+                patients.add_identifier(tx, row, identifier, who, source="cli")
+            return row
+
+        row = await opened.store.write(body)
+        console.show_one({"patient_row": row, "local_identifiers": len(identifiers)}, as_json=as_json)
+
+    session.run(config, work)
+
+
+@app.command()
+def show(
+    patient: PatientNumber = "",
+    patient_file: PatientFile = "",
+    local: str = typer.Option("", "--local", help="Instead of the NHS number: ISSUER:NUMBER."),
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Show the identifiers of a patient and the rows that count as the same person."""
+
+    async def work(opened: Session) -> None:
+        identifier = _identifier(opened, patient, patient_file, local)
+
+        def body(read: Read) -> list[console.Row]:
+            row = patients.find(read, identifier)
+            if row is None:
+                raise InvalidRequest("no patient of this identifier is known")
+            person = patients.person(read, row)
+            return [
+                {
+                    "patient_row": member,
+                    "issuer": entry.identifier.issuer,
+                    "value": entry.identifier.value,
+                    "status": entry.status,
+                    "source": entry.source,
+                    "since": entry.valid_from,
+                    "joined": "confirmed" if member in person.joined else "awaits a second person",
+                    "survives": member == person.survivor_id,
+                }
+                for member in sorted(person.related)
+                for entry in patients.identifiers(read, member)
+            ]
+
+        console.show(await opened.store.read(body), as_json=as_json, empty="no identifiers")
+
+    session.run(config, work)
+
+
+@app.command()
+def link(
+    by: By,
+    survivor: str = typer.Option(..., "--survivor", help="NHS number that stays; ISSUER:NUMBER for a local one."),
+    patient: PatientNumber = "",
+    patient_file: PatientFile = "",
+    local: str = typer.Option("", "--local", help="Instead of the NHS number: ISSUER:NUMBER."),
+    pds: bool = typer.Option(False, "--pds", help="PDS says that the one supersedes the other: confirmed at once."),
+    reason: Why = "",
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Join two patients as one person. Opt-outs count at once; the rest when a second person confirms (SAF-33)."""
+
+    async def work(opened: Session) -> None:
+        leaving = _identifier(opened, patient, patient_file, local)
+        staying = _identifier(opened, "", "", survivor) if ":" in survivor else _identifier(opened, survivor, "", "")
+        basis = MergeBasis.PDS_SUPERSESSION if pds else MergeBasis.TWO_PEOPLE
+        who = author(by, reason)
+
+        def body(tx: Tx) -> str:
+            rows = [patients.find(tx, identifier) for identifier in (leaving, staying)]
+            if None in rows:
+                raise InvalidRequest("one of the two is not known: gateway patient add")
+            return patients.merge(tx, str(rows[0]), str(rows[1]), basis, who)
+
+        merge_id = await opened.store.write(body)
+        console.show_one({"merge": merge_id, "confirmed": pds}, as_json=as_json)
+        if not pds and not as_json:
+            console.say(f"another person confirms it: gateway patient confirm-link {merge_id}")
+
+    session.run(config, work)
+
+
+@app.command("confirm-link")
+def confirm_link(merge_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
+    """Confirm a join as the second person."""
+
+    async def work(opened: Session) -> None:
+        who = author(by, reason)
+        await opened.store.write(lambda tx: patients.confirm_merge(tx, merge_id, who))
+        console.say(f"{merge_id}: confirmed")
+
+    session.run(config, work)
+
+
+@app.command()
+def unlink(merge_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
+    """Part two patients again; each keeps what was its own."""
+
+    async def work(opened: Session) -> None:
+        who = author(by, reason)
+        await opened.store.write(lambda tx: patients.undo_merge(tx, merge_id, who))
+        console.say(f"{merge_id}: undone")
+
+    session.run(config, work)
+
+
+@app.command()
+def links(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """List the joins that stand, and those that await a second person."""
+
+    async def work(opened: Session) -> None:
+        standing = await opened.store.read(patients.merges)
+        rows: list[console.Row] = [
+            {
+                "merge": merge.merge_id,
+                "patient_row": merge.patient_id,
+                "survivor_row": merge.survivor_id,
+                "basis": merge.basis,
+                "confirmed": merge.is_confirmed,
+                "by": merge.by,
+                "at": merge.recorded_at,
+            }
+            for merge in standing
+        ]
+        console.show(rows, as_json=as_json, empty="no patients are joined")
+
+    session.run(config, work)
+
+
+def _identifier(opened: Session, patient: str, patient_file: str, local: str) -> PatientId:
+    if local:
+        return local_identifier(local)
+    return patients.nhs(session.nhs_number(patient, patient_file, opened.configuration.gateway.mode))
