@@ -295,8 +295,8 @@ class Region:
     async def _label(self) -> None:
         study = study_instance_uid(SENSITIVE)
         await self.must(
-            *("label", "add", "--trust", EASTVALE.ods_code, "--study", study),
-            *("--kind", "sexual-health", "--by", "demo"),
+            *("label", "add", "--trust", EASTVALE.ods_code, "--patient", SENSITIVE.patient.nhs_number),
+            *("--study", study, "--kind", "sexual-health", "--by", "demo"),
         )
 
 
