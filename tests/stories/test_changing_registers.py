@@ -66,7 +66,10 @@ async def test_a_verified_request_restricts_before_it_is_implemented(door: Door,
 async def test_a_label_hides_and_its_removal_shows_again(door: Door, region: Region) -> None:
     study = study_instance_uid(cast.KATE_KNEE_MR)
     label = json.loads(
-        await region.must("label", "add", "--trust", "RZ3", "--study", study, "--kind", "staff", "--json")
+        await region.must(
+            *("label", "add", "--patient", KATE.nhs_number, "--trust", "RZ3", "--study", study),
+            *("--kind", "staff", "--json"),
+        )
     )
     assert study not in (await door.studies(PatientID=KATE.nhs_number)).studies
     await region.must("label", "remove", str(label["label"]))
