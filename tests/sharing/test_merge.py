@@ -1,0 +1,194 @@
+"""One study at several trusts is one match with its holders: in any order, never added up or mixed (C3, C4)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.model.imaging import (
+    ISSUER_OF_PATIENT_ID,
+    MODALITIES_IN_STUDY,
+    OTHER_PATIENT_IDS,
+    PATIENT_ID,
+    PATIENT_NAME,
+    STUDY_UID,
+    Attributes,
+    JsonValue,
+    Level,
+)
+from gateway.sharing.merge import RELATED_COUNTS, Candidate, candidate, conflicting_studies, merge
+from gateway.sharing.patients import identity_of
+from policy.parties import NhsNumber
+from tests.sharing.rows import ANNE, BEN, INSTANCES_OF_STUDY, RZ2, RZ3, RZ4, found, row, values
+
+
+def test_one_study_at_two_trusts_is_one_match_with_two_holders() -> None:
+    [match] = merge(Level.STUDY, [found(RZ3, row()), found(RZ2, row())])
+    assert match.holders == (RZ2, RZ3)
+    assert (match.patient, match.study_uid) == (ANNE, "1.2.3")
+
+
+def test_an_accession_number_used_by_two_trusts_stays_two_studies() -> None:
+    matches = merge(
+        Level.STUDY,
+        [
+            found(RZ2, row("1.2.3", ANNE, accession="A123")),
+            found(RZ3, row("1.2.4", BEN, name="BAKER^BEN", accession="A123")),
+        ],
+    )
+    assert [(match.study_uid, match.patient, match.holders) for match in matches] == [
+        ("1.2.3", ANNE, (RZ2,)),
+        ("1.2.4", BEN, (RZ3,)),
+    ]
+
+
+def test_counts_are_never_added_up() -> None:
+    [match] = merge(Level.STUDY, [found(RZ2, row(instances=30)), found(RZ3, row(instances="40"))])
+    assert values(match.attributes, INSTANCES_OF_STUDY) == [40]
+
+
+def test_the_fullest_copy_speaks() -> None:
+    full, half = row(instances=40, name="SMITH^ANNE"), row(instances=20, name="SMITH^A")
+    [match] = merge(Level.STUDY, [found(RZ2, half), found(RZ3, full)])
+    assert values(match.attributes, PATIENT_NAME) == [{"Alphabetic": "SMITH^ANNE"}]
+
+
+def test_modalities_of_all_copies_are_named() -> None:
+    [match] = merge(Level.STUDY, [found(RZ2, row(modalities="CT")), found(RZ3, row(modalities="SR,CT"))])
+    assert values(match.attributes, MODALITIES_IN_STUDY) == ["CT", "SR"]
+
+
+def test_newest_studies_come_first_and_those_of_a_day_by_uid() -> None:
+    rows = [row("1.5", date="20261120"), row("1.4", date="20261121"), row("1.3", date="20261121"), row("1.1")]
+    matches = merge(Level.STUDY, [found(RZ2, each) for each in rows])
+    assert [match.study_uid for match in matches] == ["1.3", "1.4", "1.5", "1.1"]
+
+
+def test_series_and_images_are_united_by_all_their_uids() -> None:
+    rows = [row(series="1.2.3.1", image="1.2.3.1.1"), row(series="1.2.3.1", image="1.2.3.1.2")]
+    matches = merge(Level.IMAGE, [found(trust, each, Level.IMAGE) for each in rows for trust in (RZ2, RZ3)])
+    assert [(match.sop_uid, match.holders) for match in matches] == [
+        ("1.2.3.1.1", (RZ2, RZ3)),
+        ("1.2.3.1.2", (RZ2, RZ3)),
+    ]
+
+
+def test_no_address_at_the_source_is_shown() -> None:
+    addresses: Attributes = {
+        "00080054": {"vr": "AE", "Value": ["PACS2"]},
+        "00081190": {"vr": "UR", "Value": ["https://pacs2/wado"]},
+        "00080056": {"vr": "CS", "Value": ["ONLINE"]},
+    }
+    [match] = merge(Level.STUDY, [found(RZ2, {**row(), **addresses})])
+    assert not match.attributes.keys() & addresses.keys()
+
+
+def test_the_nhs_number_is_shown_with_the_sources_number_beside_it() -> None:
+    local: Attributes = {
+        **row(patient=None, patient_id="0001234", issuer="RZ2"),
+        OTHER_PATIENT_IDS: {"vr": "SQ", "Value": [other("9990000018", "NHS")]},
+    }
+    [match] = merge(Level.STUDY, [found(RZ2, local)])
+    assert values(match.attributes, PATIENT_ID) == ["9990000018"]
+    assert values(match.attributes, ISSUER_OF_PATIENT_ID) == ["NHS"]
+    assert values(match.attributes, OTHER_PATIENT_IDS) == [other("0001234", "RZ2")]
+
+
+def other(number: str, issuer: str) -> JsonValue:
+    """An item of Other Patient IDs Sequence."""
+    return {PATIENT_ID: {"vr": "LO", "Value": [number]}, ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [issuer]}}
+
+
+ALSO_ANNE: Attributes = {OTHER_PATIENT_IDS: {"vr": "SQ", "Value": [other("9990000018", "NHS")]}}
+
+
+@pytest.mark.parametrize("level", [Level.STUDY, Level.SERIES, Level.IMAGE])
+def test_a_row_without_its_unique_keys_is_no_candidate(level: Level) -> None:
+    whole = {**row(series="1.2.3.1", image="1.2.3.1.1")}
+    needed = {Level.STUDY: ["0020000D"], Level.SERIES: ["0020000D", "0020000E"]}.get(
+        level, ["0020000D", "0020000E", "00080018"]
+    )
+    for tag in needed:
+        broken = {key: element for key, element in whole.items() if key != tag}
+        assert candidate(level, RZ2, identity_of(broken, ""), broken) is None
+    assert candidate(level, RZ2, identity_of(whole, ""), whole) is not None
+
+
+@pytest.mark.parametrize("count", [None, "", "many", -1, "-5", True, 1.5, [], {}, "9" * 5000])
+def test_a_count_that_is_none_is_not_believed(count: JsonValue) -> None:
+    [match] = merge(Level.STUDY, [found(RZ2, row(instances=count)), found(RZ3, row(instances=7))])
+    assert values(match.attributes, INSTANCES_OF_STUDY) == [7]
+
+
+def test_rows_of_one_uid_filed_under_two_patients_are_a_conflict() -> None:
+    assert conflicting_studies([found(RZ2, row()), found(RZ3, row(patient=BEN))]) == {"1.2.3"}
+    assert conflicting_studies([found(RZ2, row()), found(RZ3, row())]) == frozenset()
+    assert conflicting_studies([found(RZ2, row("1.1")), found(RZ3, row("1.2", BEN))]) == frozenset()
+
+
+# --- order and duplication never matter ---
+
+COPIES = st.builds(
+    lambda trust, study, instances, modality, local, date: found(
+        trust,
+        {
+            **row(
+                study, None, instances=instances, modalities=modality, date=date, patient_id=local, issuer=trust.code
+            ),
+            **ALSO_ANNE,
+        },
+    ),
+    st.sampled_from([RZ2, RZ3, RZ4]),
+    st.sampled_from(["1.1", "1.2", "1.3"]),
+    st.sampled_from([1, 2, "2", 3, None]),
+    st.sampled_from(["CT", "MR", "CT,SR"]),
+    st.sampled_from(["1", "2"]),
+    st.sampled_from(["20261120", "20261121"]),
+)
+
+
+@given(st.lists(COPIES, max_size=12), st.randoms(use_true_random=False), st.integers(1, 3))
+def test_any_order_and_duplication_of_answers_gives_the_same(
+    copies: list[Candidate], shuffling: random.Random, times: int
+) -> None:
+    shuffled = copies * times
+    shuffling.shuffle(shuffled)
+    assert merge(Level.STUDY, shuffled) == merge(Level.STUDY, copies)
+
+
+@given(st.lists(COPIES, max_size=12))
+def test_every_copy_is_named_once_and_nothing_is_invented(copies: list[Candidate]) -> None:
+    matches = merge(Level.STUDY, copies)
+    assert [match.study_uid for match in matches].count("1.1") <= 1
+    named = {(match.study_uid, holder) for match in matches for holder in match.holders}
+    assert named == {(copy.study_uid, copy.trust) for copy in copies}
+    for match in matches:
+        claimed = [copy.row for copy in copies if copy.study_uid == match.study_uid]
+        for tag in RELATED_COUNTS:
+            for count in values(match.attributes, tag):
+                assert str(count) in {str(value) for each in claimed for value in values(each, tag)}
+
+
+@given(st.lists(COPIES, max_size=8), st.lists(COPIES, max_size=8))
+def test_another_answer_takes_no_study_away(some: list[Candidate], more: list[Candidate]) -> None:
+    before = {match.study_uid for match in merge(Level.STUDY, some)}
+    assert before <= {match.study_uid for match in merge(Level.STUDY, [*some, *more])}
+
+
+def test_the_rows_given_are_left_as_they_were() -> None:
+    one, other_copy = row(instances=3), row(instances=4, modalities="MR")
+    written = repr((one, other_copy))
+    merge(Level.STUDY, [found(RZ2, one), found(RZ3, other_copy)])
+    assert repr((one, other_copy)) == written
+
+
+def test_a_patient_is_one_match_at_patient_level() -> None:
+    rows: list[Attributes] = [
+        {tag: element for tag, element in row(patient=NhsNumber("9990000018")).items() if tag != STUDY_UID}
+        for _ in range(2)
+    ]
+    [match] = merge(Level.PATIENT, [found(RZ2, rows[0], Level.PATIENT), found(RZ3, rows[1], Level.PATIENT)])
+    assert match.holders == (RZ2, RZ3)
