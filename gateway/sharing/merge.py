@@ -6,12 +6,14 @@ another patient is withheld everywhere (SAF-08). Any order and duplication of an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from gateway.model.imaging import (
     MODALITIES_IN_STUDY,
+    MODALITY,
     SERIES_UID,
     SOP_UID,
     STUDY_DATE,
@@ -29,6 +31,10 @@ from policy.parties import NhsNumber, TrustId
 
 RELATED_COUNTS = ("00201206", "00201208", "00201209")
 """Number of Study Related Series / Instances, Number of Series Related Instances: the greatest is kept, never a sum."""
+
+COUNT_MAX = 10**9
+"""A count from here on is a lie."""
+_WHOLE_NUMBER = re.compile(r" *[0-9]{1,9} *")
 
 SOURCE_ONLY = ("00080054", "00081190", "00080056")
 """Retrieve AE Title, Retrieve URL, Instance Availability: the source's own would lead round the policy (D2)."""
@@ -115,7 +121,7 @@ def _united(level: Level, group: Sequence[Candidate]) -> Match:
     return Match(level, best.patient, best.study_uid, best.series_uid, best.sop_uid, holders, attributes)
 
 
-def _precedence(found: Candidate) -> tuple[float, str, str]:
+def _precedence(found: Candidate) -> tuple[int, str, str]:
     """The most complete copy speaks; ties go to the lower ODS code, then to the content: order never matters."""
     return (-max(_counts(found.row)), found.trust.code, repr(sorted(found.row.items(), key=lambda item: item[0])))
 
@@ -130,17 +136,21 @@ def _unite_counts(attributes: dict[str, Element], group: Sequence[Candidate]) ->
         attributes[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": list(modalities)}
 
 
-def _counts(row: Attributes) -> list[float]:
-    return [float(count) for tag in RELATED_COUNTS if (count := _count(row, tag)) is not None] or [0.0]
+def _counts(row: Attributes) -> list[int]:
+    return [count for tag in RELATED_COUNTS if (count := _count(row, tag)) is not None] or [0]
 
 
 def _count(row: Attributes, tag: str) -> int | None:
     values = row.get(tag, {}).get("Value")
     value: JsonValue = values[0] if isinstance(values, list) and values else None
-    try:
-        return int(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-    except ValueError:
-        return None
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < COUNT_MAX else None
+
+
+def modalities_of(row: Attributes) -> list[str]:
+    """The modality of a series or instance, those of a study; empty when the row does not say."""
+    return texts(row, MODALITY) or texts(row, MODALITIES_IN_STUDY)
 
 
 def texts(row: Attributes, tag: str) -> list[str]:

@@ -117,7 +117,11 @@ def test_a_row_without_its_unique_keys_is_no_candidate(level: Level) -> None:
     assert candidate(level, RZ2, identity_of(whole, ""), whole) is not None
 
 
-@pytest.mark.parametrize("count", [None, "", "many", -1, "-5", True, 1.5, [], {}, "9" * 5000])
+@pytest.mark.parametrize(
+    "count",
+    [None, "", "many", -1, "-5", True, 1.5, [], {}, 2**31, 10**18, "9" * 400, "9" * 5000, "1_0", "٣"],
+    ids=lambda count: str(count)[:12],
+)
 def test_a_count_that_is_none_is_not_believed(count: JsonValue) -> None:
     [match] = merge(Level.STUDY, [found(RZ2, row(instances=count)), found(RZ3, row(instances=7))])
     assert values(match.attributes, INSTANCES_OF_STUDY) == [7]
