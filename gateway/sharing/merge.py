@@ -34,6 +34,7 @@ RELATED_COUNTS = ("00201206", "00201208", "00201209")
 
 COUNT_MAX = 10**9
 """A count from here on is a lie."""
+_UID = re.compile(r"[0-9.]{1,64}")
 _WHOLE_NUMBER = re.compile(r" *[0-9]{1,9} *")
 
 SOURCE_ONLY = ("00080054", "00081190", "00080056")
@@ -165,4 +166,6 @@ def _text(row: Attributes, tag: str) -> str:
 
 
 def _uid(row: Attributes, tag: str) -> str:
-    return _text(row, tag)
+    """A UID of the row; empty for what is none, for it would become part of addresses."""
+    uid = _text(row, tag)
+    return uid if _UID.fullmatch(uid) else ""

@@ -117,6 +117,11 @@ def test_a_row_without_its_unique_keys_is_no_candidate(level: Level) -> None:
     assert candidate(level, RZ2, identity_of(whole, ""), whole) is not None
 
 
+@pytest.mark.parametrize("uid", ["../../1", "1.2.3/series", "x", "1" * 65, "1.2 3"])
+def test_a_row_whose_uid_is_none_is_no_candidate(uid: str) -> None:
+    assert candidate(Level.STUDY, RZ2, identity_of(row(uid), ""), row(uid)) is None
+
+
 @pytest.mark.parametrize(
     "count",
     [None, "", "many", -1, "-5", True, 1.5, [], {}, 2**31, 10**18, "9" * 400, "9" * 5000, "1_0", "٣"],
