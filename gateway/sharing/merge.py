@@ -37,8 +37,8 @@ COUNT_MAX = 10**9
 _UID = re.compile(r"[0-9.]{1,64}")
 _WHOLE_NUMBER = re.compile(r" *[0-9]{1,9} *")
 
-SOURCE_ONLY = ("00080054", "00081190", "00080056")
-"""Retrieve AE Title, Retrieve URL, Instance Availability: the source's own would lead round the policy (D2)."""
+SOURCE_ONLY = ("00080054", "00081190", "0040E010", "0040E011", "00080056")
+"""Retrieve AE Title, URL, URI, Location UID, Instance Availability: the source's own would lead round the policy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

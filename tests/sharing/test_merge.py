@@ -81,6 +81,8 @@ def test_no_address_at_the_source_is_shown() -> None:
         "00080054": {"vr": "AE", "Value": ["PACS2"]},
         "00081190": {"vr": "UR", "Value": ["https://pacs2/wado"]},
         "00080056": {"vr": "CS", "Value": ["ONLINE"]},
+        "0040E010": {"vr": "UR", "Value": ["https://pacs2/xds"]},
+        "0040E011": {"vr": "UI", "Value": ["1.2.9"]},
     }
     [match] = merge(Level.STUDY, [found(RZ2, {**row(), **addresses})])
     assert not match.attributes.keys() & addresses.keys()
