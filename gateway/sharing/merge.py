@@ -116,8 +116,7 @@ def _united(level: Level, group: Sequence[Candidate]) -> Match:
     for tag in SOURCE_ONLY:
         attributes.pop(tag, None)
     attributes.update(shown_identity(best.row, best.identity))
-    if len(group) > 1:
-        _unite_counts(attributes, group)
+    _unite_counts(attributes, group)
     holders = tuple(sorted({found.trust for found in group}))
     return Match(level, best.patient, best.study_uid, best.series_uid, best.sop_uid, holders, attributes)
 
@@ -128,13 +127,14 @@ def _precedence(found: Candidate) -> tuple[int, str, str]:
 
 
 def _unite_counts(attributes: dict[str, Element], group: Sequence[Candidate]) -> None:
+    """One copy is written as several would be, so that an answer that came twice changes nothing."""
     for tag in RELATED_COUNTS:
-        known = [count for found in group if (count := _count(found.row, tag)) is not None]
-        if known:
-            attributes[tag] = {"vr": "IS", "Value": [max(known)]}
-    modalities = sorted({text for found in group for text in texts(found.row, MODALITIES_IN_STUDY)})
-    if modalities:
-        attributes[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": list(modalities)}
+        if any(tag in found.row for found in group):
+            known = [count for found in group if (count := _count(found.row, tag)) is not None]
+            attributes[tag] = {"vr": "IS", "Value": [max(known)]} if known else {"vr": "IS"}
+    if any(MODALITIES_IN_STUDY in found.row for found in group):
+        modalities = sorted({text for found in group for text in texts(found.row, MODALITIES_IN_STUDY)})
+        attributes[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": list(modalities)} if modalities else {"vr": "CS"}
 
 
 def _counts(row: Attributes) -> list[int]:

@@ -99,16 +99,6 @@ def test_the_nhs_number_is_shown_with_the_sources_number_beside_it() -> None:
     assert values(match.attributes, OTHER_PATIENT_IDS) == [other("0001234", "RZ2")]
 
 
-def test_nothing_about_the_sources_number_is_left_beside_the_nhs_number() -> None:
-    leftovers: Attributes = {
-        "00100022": {"vr": "CS", "Value": ["BARCODE"]},
-        "00100024": {"vr": "SQ", "Value": [{"00400032": {"vr": "UT", "Value": ["urn:rz2"]}}]},
-        "00101000": {"vr": "LO", "Value": ["0009999"]},
-    }
-    [match] = merge(Level.STUDY, [found(RZ2, {**row(), **leftovers, **ALSO_ANNE})])
-    assert not match.attributes.keys() & {*leftovers, OTHER_PATIENT_IDS}
-
-
 def other(number: str, issuer: str) -> JsonValue:
     """An item of Other Patient IDs Sequence."""
     return {PATIENT_ID: {"vr": "LO", "Value": [number]}, ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [issuer]}}
@@ -142,6 +132,11 @@ def test_a_row_whose_uid_is_none_is_no_candidate(uid: str) -> None:
 def test_a_count_that_is_none_is_not_believed(count: JsonValue) -> None:
     [match] = merge(Level.STUDY, [found(RZ2, row(instances=count)), found(RZ3, row(instances=7))])
     assert values(match.attributes, INSTANCES_OF_STUDY) == [7]
+
+
+def test_a_count_that_nobody_is_believed_on_is_empty() -> None:
+    [match] = merge(Level.STUDY, [found(RZ2, row(instances=-1))])
+    assert match.attributes[INSTANCES_OF_STUDY] == {"vr": "IS"}
 
 
 def test_rows_of_one_uid_filed_under_two_patients_are_a_conflict() -> None:
