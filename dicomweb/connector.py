@@ -62,6 +62,7 @@ _CHUNK_BYTES = 64 * 1024
 _JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
 _RETRY_LATER = frozenset({408, 425, 429})
 _HAS_MORE = re.compile(r"additional results", re.IGNORECASE)
+_NEXT_WARNING = re.compile(r",\s*(?=[0-9]{3} )")
 _IGNORED_A_PARAMETER = re.compile(r"not supported|unsupported|fuzzymatching", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?]")
 
@@ -183,7 +184,7 @@ class DicomwebPeer:
             raise PeerUnavailable(self.trust, "no connection") from error
         except TimeoutError as error:
             raise PeerTimeout(self.trust, "the archive stopped answering") from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError) as error:
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, OSError) as error:
             raise PeerUnavailable(self.trust, "the connection broke") from error
         except aiohttp.ClientError as error:
             raise PeerProtocolError(self.trust, "the answer is not HTTP as it should be") from error
@@ -205,7 +206,7 @@ class DicomwebPeer:
             if len(body) > bytes_max:
                 self._disbelieve(f"the answer is longer than {self._limits.peer_answer_bytes_max} bytes")
         rows = await read_rows_in_turns(bytes(body), self._reading, response.charset or "")
-        warnings = [text for text in response.headers.getall("Warning", ()) if text.lstrip().startswith("299")]
+        warnings = _warnings(response)
         has_more = response.status == 206 or any(map(_HAS_MORE.search, warnings))
         # Any other 299 is taken for a gap (a gateway's missing trust), but for the word that a parameter was ignored.
         has_gap = any(not _IGNORED_A_PARAMETER.search(warning) for warning in warnings)
@@ -247,6 +248,12 @@ class DicomwebPeer:
                 headers={"User-Agent": "image-sharing-gateway"},
             )
         return self._session
+
+
+def _warnings(response: aiohttp.ClientResponse) -> list[str]:
+    """The 299 warnings of an answer, however many stand in one header line."""
+    texts = [text for line in response.headers.getall("Warning", ()) for text in _NEXT_WARNING.split(line)]
+    return [text for text in texts if text.lstrip().startswith("299")]
 
 
 @dataclass(frozen=True, slots=True)
