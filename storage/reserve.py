@@ -85,7 +85,6 @@ class Reserve:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.posix_fallocate(self._descriptor, 0, self.bytes_max)
             self._take_up()
         except BlockingIOError as error:
             self.close()
@@ -97,9 +96,7 @@ class Reserve:
     def close(self) -> None:
         """Let go of the file; idempotent."""
         with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._descriptor = -1
+            self._let_go()
 
     @property
     def bytes_free(self) -> int:
@@ -156,15 +153,22 @@ class Reserve:
                 raise AuditUnavailable("the audit reserve cannot be written") from error
             self._end = end
 
+    def _let_go(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
     def _take_up(self) -> None:
         head = os.pread(self._descriptor, _FIRST, 0)
-        if head[: len(_MAGIC)] == _MAGIC:
-            self._filling = head[len(_MAGIC) :]
-        elif any(head):
+        is_new = not any(head)
+        if not is_new and head[: len(_MAGIC)] != _MAGIC:
+            self._let_go()
             raise ConfigurationError(["audit.reserve_path: the file is not an audit reserve"])
-        else:
+        os.posix_fallocate(self._descriptor, 0, self.bytes_max)
+        if is_new:
             self._begin_filling()
             sync_folder(self.path.parent)
+        self._filling = os.pread(self._descriptor, _FILLING_BYTES, len(_MAGIC))
         waiting = self._read()
         self._end = waiting[-1].end if waiting else _FIRST
 
