@@ -14,6 +14,7 @@ from typing import assert_never
 from gateway.model.imaging import (
     MODALITIES_IN_STUDY,
     MODALITY,
+    OTHER_PATIENT_IDS,
     SERIES_UID,
     SOP_UID,
     STUDY_DATE,
@@ -39,6 +40,9 @@ _WHOLE_NUMBER = re.compile(r" *[0-9]{1,9} *")
 
 SOURCE_ONLY = ("00080054", "00081190", "0040E010", "0040E011", "00080056")
 """Retrieve AE Title, URL, URI, Location UID, Instance Availability: the source's own would lead round the policy."""
+
+SOURCE_IDENTITY = (OTHER_PATIENT_IDS, "00100022", "00100024", "00101000")
+"""Other Patient IDs, Type and Issuer Qualifiers of Patient ID: they speak of the number that is replaced."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +119,10 @@ def _united(level: Level, group: Sequence[Candidate]) -> Match:
     attributes: dict[str, Element] = dict(best.row)
     for tag in SOURCE_ONLY:
         attributes.pop(tag, None)
-    attributes.update(shown_identity(best.row, best.identity))
+    if best.patient is not None:
+        for tag in SOURCE_IDENTITY:
+            attributes.pop(tag, None)
+        attributes.update(shown_identity(best.row, best.identity))
     _unite_counts(attributes, group)
     holders = tuple(sorted({found.trust for found in group}))
     return Match(level, best.patient, best.study_uid, best.series_uid, best.sop_uid, holders, attributes)

@@ -99,6 +99,16 @@ def test_the_nhs_number_is_shown_with_the_sources_number_beside_it() -> None:
     assert values(match.attributes, OTHER_PATIENT_IDS) == [other("0001234", "RZ2")]
 
 
+def test_nothing_about_the_sources_number_is_left_beside_the_nhs_number() -> None:
+    leftovers: Attributes = {
+        "00100022": {"vr": "CS", "Value": ["BARCODE"]},
+        "00100024": {"vr": "SQ", "Value": [{"00400032": {"vr": "UT", "Value": ["urn:rz2"]}}]},
+        "00101000": {"vr": "LO", "Value": ["0009999"]},
+    }
+    [match] = merge(Level.STUDY, [found(RZ2, {**row(), **leftovers, **ALSO_ANNE})])
+    assert not match.attributes.keys() & {*leftovers, OTHER_PATIENT_IDS}
+
+
 def other(number: str, issuer: str) -> JsonValue:
     """An item of Other Patient IDs Sequence."""
     return {PATIENT_ID: {"vr": "LO", "Value": [number]}, ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [issuer]}}
