@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from gateway.model.imaging import (
@@ -122,7 +122,8 @@ def _united(level: Level, group: Sequence[Candidate]) -> Match:
     if best.patient is not None:
         for tag in SOURCE_IDENTITY:
             attributes.pop(tag, None)
-        attributes.update(shown_identity(best.row, best.identity))
+        local_ids = sorted({local for found in group for local in found.identity.local_ids})
+        attributes.update(shown_identity(best.row, replace(best.identity, local_ids=tuple(local_ids))))
     _unite_counts(attributes, group)
     holders = tuple(sorted({found.trust for found in group}))
     return Match(level, best.patient, best.study_uid, best.series_uid, best.sop_uid, holders, attributes)

@@ -99,6 +99,20 @@ def test_the_nhs_number_is_shown_with_the_sources_number_beside_it() -> None:
     assert values(match.attributes, OTHER_PATIENT_IDS) == [other("0001234", "RZ2")]
 
 
+def test_the_numbers_of_every_copy_are_kept() -> None:
+    """Two local numbers for one NHS number, at one trust or at two (product 3.1)."""
+    copies = [
+        found(trust, {**row(patient=None, patient_id=number, issuer=trust.code), **ALSO_ANNE})
+        for trust, number in ((RZ3, "77"), (RZ2, "0001234"), (RZ2, "0005678"))
+    ]
+    [match] = merge(Level.STUDY, copies)
+    assert values(match.attributes, OTHER_PATIENT_IDS) == [
+        other("0001234", "RZ2"),
+        other("0005678", "RZ2"),
+        other("77", "RZ3"),
+    ]
+
+
 def test_nothing_about_the_sources_number_is_left_beside_the_nhs_number() -> None:
     leftovers: Attributes = {
         "00100022": {"vr": "CS", "Value": ["BARCODE"]},
