@@ -315,6 +315,13 @@ def _fields(query: Query) -> list[str]:
 
 
 def _is_left_out(key: Key, quirks: frozenset[Quirk]) -> bool:
+    """Whether the archive is not asked this, and its rows are only held to it here.
+
+    Only UIDs may be lists (PS3.18 8.3.4.1). Orthanc takes `CT\\MR` for one modality and finds nothing, which would
+    read as "no priors".
+    """
+    if key.vr != "UI" and len(key.values) > 1:
+        return True
     return Quirk.NO_WILDCARDS in quirks and any(map(_WILDCARD.search, key.values))
 
 
@@ -322,7 +329,7 @@ def _value(key: Key, quirks: frozenset[Quirk]) -> str:
     values = key.values
     if key.path == (PATIENT_ID,) and Quirk.WILDCARD_PATIENT_ID in quirks:
         values = tuple(f"*{value.strip('*')}*" for value in values)
-    return ("\\" if key.vr != "UI" or Quirk.BACKSLASH_LISTS in quirks else ",").join(values)
+    return ("\\" if Quirk.BACKSLASH_LISTS in quirks else ",").join(values)
 
 
 def _uid(row: Attributes, tag: str, trust: TrustId) -> str:

@@ -77,8 +77,12 @@ def test_what_the_caller_wants_or_matches_is_asked_for() -> None:
 def test_lists_are_joined_as_the_peer_reads_them() -> None:
     assert asked(Query(Level.STUDY, (TWO_STUDIES,)))[1]["StudyInstanceUID"] == ["1.2.3,1.2.4"]
     assert asked(Query(Level.STUDY, (TWO_STUDIES,)), Quirk.BACKSLASH_LISTS)[1]["StudyInstanceUID"] == ["1.2.3\\1.2.4"]
-    several = Key(("00080061",), "CS", ("CT", "MR"))
-    assert asked(Query(Level.STUDY, (several,)))[1]["ModalitiesInStudy"] == ["CT\\MR"]
+
+
+def test_alternatives_that_are_no_uids_are_not_sent_for_archives_read_them_as_one_value() -> None:
+    several, one = Key(("00080061",), "CS", ("CT", "MR")), Key(("00080061",), "CS", ("CT",))
+    assert "ModalitiesInStudy" not in asked(Query(Level.STUDY, (NUMBER, several)))[1]
+    assert asked(Query(Level.STUDY, (NUMBER, one)))[1]["ModalitiesInStudy"] == ["CT"]
 
 
 def test_a_key_inside_a_sequence_is_asked_by_its_dotted_path() -> None:

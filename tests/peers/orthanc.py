@@ -1,0 +1,112 @@
+"""Orthanc from the Debian package as a foreign DICOMweb archive: its own process on a free port of loopback.
+
+Started by its path with a configuration of its own, never by the system's service; ends with the block.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+BINARY = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+_START_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 20
+_BOUNDARY = "one-instance-a-part"
+
+
+@dataclass(frozen=True, slots=True)
+class Orthanc:
+    """A running archive."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The address of its DICOMweb service."""
+        return f"http://127.0.0.1:{self.port}/dicom-web"
+
+    def store(self, files: Iterable[Path]) -> int:
+        """Send DICOM files by STOW-RS; returns how many the archive took."""
+        head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        body = b"".join(head + path.read_bytes() + b"\r\n" for path in files) + f"--{_BOUNDARY}--\r\n".encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        content_type = f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}'
+        connection.request(
+            "POST", "/dicom-web/studies", body, {"Content-Type": content_type, "Accept": "application/dicom+json"}
+        )
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        connection.close()
+        assert response.status in (200, 202), (response.status, answer)
+        return len(answer.get("00081199", {}).get("Value", []))
+
+
+def orthanc_is_installed() -> bool:
+    """Whether both the archive and its DICOMweb plug-in are here."""
+    return Path(BINARY).exists() and PLUGIN.exists()
+
+
+@contextmanager
+def running_orthanc(folder: Path) -> Iterator[Orthanc]:
+    """An empty archive for as long as the block lasts; skips the test where Orthanc is not installed."""
+    if not orthanc_is_installed():
+        pytest.skip("orthanc and orthanc-dicomweb are not installed")
+    port = _free_port()
+    settings = {
+        "Name": "FOREIGN",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "index"),
+        "Plugins": [str(PLUGIN)],
+        "HttpPort": port,
+        "HttpServerEnabled": True,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomServerEnabled": False,
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with (folder / "orthanc.log").open("wb") as output:
+        process = subprocess.Popen([BINARY, str(folder / "orthanc.json")], stdout=output, stderr=output)
+        try:
+            _await_answer(process, port, folder / "orthanc.log")
+            yield Orthanc(port)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait for the first answer; a foreign process gives no other sign that it is ready."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/dicom-web/studies?limit=1", headers={"Accept": "application/dicom+json"})
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.05)
+        finally:
+            connection.close()
+    raise AssertionError(f"Orthanc did not start: {log.read_text(errors='replace')[-2000:]}")
