@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.model.errors import StoreUnavailable
+from gateway.model.faults import faultpoint
 from storage.engines import DatabaseSettings, open_engine
 
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -57,11 +58,13 @@ def upgrade(settings: DatabaseSettings) -> None:
             _begin(connection)
             try:
                 command.upgrade(_config(connection), "head")
+                faultpoint("migrate.commit.before")
             except BaseException:
                 connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
-    except SQLAlchemyError as error:
+            faultpoint("migrate.commit.after")
+    except (SQLAlchemyError, OSError) as error:
         raise StoreUnavailable(f"the schema could not be upgraded: {type(error).__name__}") from error
 
 

@@ -164,6 +164,8 @@ class Reserve:
         if not is_new and head[: len(_MAGIC)] != _MAGIC:
             self._let_go()
             raise ConfigurationError(["audit.reserve_path: the file is not an audit reserve"])
+        # A file larger than now configured may hold records beyond that: it is read, and used, to its end.
+        self.bytes_max = max(self.bytes_max, os.fstat(self._descriptor).st_size)
         os.posix_fallocate(self._descriptor, 0, self.bytes_max)
         if is_new:
             self._begin_filling()

@@ -45,7 +45,7 @@ def texts(reserve: Reserve) -> list[object]:
 
 async def chain(store: SqlStore) -> list[tuple[object, object]]:
     """Event and text of every record in the chain."""
-    found = []
+    found: list[tuple[object, object]] = []
     for record in await store.read(lambda read: audit_log.page(read, "north", 0)):
         said = audit_log.contents(record)
         body = said["body"]
@@ -200,6 +200,18 @@ async def test_after_a_failed_sync_the_reserve_records_no_more(
     await again.append(entry("recovered"))
     assert texts(again)[-1] == "recovered"
     again.close()
+
+
+async def test_a_reserve_configured_smaller_loses_none_of_its_records(path: Path) -> None:
+    larger = Reserve(path, 2 * BYTES_MIN)
+    larger.open()
+    for number in range(8):
+        await larger.append(entry(f"{number}{'x' * 15_000}"))
+    larger.close()
+    smaller = Reserve(path, BYTES_MIN)
+    smaller.open()
+    assert len(smaller.records()) == 8
+    smaller.close()
 
 
 async def test_only_one_process_holds_the_reserve(reserve: Reserve) -> None:
