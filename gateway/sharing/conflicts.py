@@ -43,9 +43,9 @@ def judge(query: Query, scope: Scope, candidates: Sequence[Candidate]) -> Judgem
 
     Rows of another patient than the one pinned are simply no answer, unless they file a study under two patients.
     """
-    same_uid = conflicting_studies(candidates)
+    same_uid = conflicting_studies(candidates) | _contradicted_by_nameless(candidates)
     doubled = [c for c in candidates if c.study_uid in same_uid]
-    if scope.patient is not None and not any(c.patient == scope.patient or c.patient is None for c in doubled):
+    if scope.patient is not None and all(c.patient != scope.patient for c in doubled):
         doubled = []
     rest = [c for c in candidates if c.study_uid not in same_uid]
     if scope.patient is not None:
@@ -78,6 +78,23 @@ def quality_items(conflict: Conflict) -> list[QualityItem]:
         QualityItem(conflict.kind, trust, study_uid, row.patient, {"trusts": list(others)})
         for (trust, study_uid), row in sorted(concerned.items())
     ]
+
+
+def _contradicted_by_nameless(candidates: Sequence[Candidate]) -> frozenset[str]:
+    """Studies of which one copy has an NHS number and another, without one, is of somebody else by its demographics."""
+    named: dict[str, set[Demographics]] = defaultdict(set)
+    for found in candidates:
+        if found.patient is not None:
+            named[found.study_uid].add(found.identity.demographics)
+    return frozenset(
+        nameless.study_uid
+        for nameless in candidates
+        if nameless.patient is None
+        and any(
+            compare(nameless.identity.demographics, other) is Likeness.CONFLICT
+            for other in sorted(named[nameless.study_uid], key=repr)[:VARIANTS_MAX]
+        )
+    )
 
 
 def _disagreeing(rows: Sequence[Candidate]) -> set[Candidate]:

@@ -90,10 +90,11 @@ def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attribut
 
 
 def conflicting_studies(candidates: Iterable[Candidate]) -> frozenset[str]:
-    """Study UIDs that rows file under different patients, missing numbers counting as different (SAF-08)."""
-    patients: dict[str, set[NhsNumber | None]] = {}
+    """Study UIDs that rows file under different NHS numbers (SAF-08)."""
+    patients: dict[str, set[NhsNumber]] = {}
     for found in candidates:
-        patients.setdefault(found.study_uid, set()).add(found.patient)
+        if found.patient is not None:
+            patients.setdefault(found.study_uid, set()).add(found.patient)
     return frozenset(uid for uid, numbers in patients.items() if uid and len(numbers) > 1)
 
 

@@ -64,7 +64,7 @@ async def timings(door: Door, kinds: dict[str, dict[str, str]]) -> dict[str, lis
     return taken
 
 
-def test_the_measure_itself_tells_what_differs_and_what_does_not() -> None:
+async def test_the_measure_itself_tells_what_differs_and_what_does_not() -> None:
     draw = random.Random(1)
     same = [draw.gauss(5, 1) for _ in range(TIMINGS)]
     slower = [draw.gauss(5.5, 1) for _ in range(TIMINGS)]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def opt_out_case(region: Region, kind: str, nhs_number: str, *steps: str) -> str:
     """Receive a case and walk it through these steps; its number."""
     received = json.loads(
-        await region.must(kind, "receive", "--patient", nhs_number, "--channel", "paper-form", "--json")
+        await region.must(kind, "receive", "--patient", nhs_number, "--channel", "paper", "--json")
     )
     number = str(received["case"])
     for step in steps:
@@ -93,7 +93,7 @@ async def test_a_new_agreement_narrows_what_is_shown(door: Door, region: Region)
 
 async def test_a_past_decision_replays_from_its_record(door: Door, region: Region) -> None:
     await door.studies(PatientID=CLARA.nhs_number)
-    shown = json.loads(await region.must("audit", "show", "--last", "4", "--json"))
+    shown = json.loads(await region.must("audit", "show", "--json"))
     refused = next(entry for entry in reversed(shown) if entry["event"] == "query-attempt")
     decision = refused["body"]["decision"]["decision_id"]
     text = await region.must("explain", "--decision", decision)
