@@ -77,11 +77,10 @@ async def test_series_and_instances_are_found_with_all_uids_above_them(
     orthanc: Orthanc, of_anne: list[MadeStudy]
 ) -> None:
     study = of_anne[0]
-    in_study, in_series = (
-        uid_key(STUDY_UID, study.study_instance_uid),
-        uid_key(SERIES_UID, study.series[0].series_instance_uid),
-    )
-    for keys in ((in_study,), (ANNES,)):
+    in_study = uid_key(STUDY_UID, study.study_instance_uid)
+    in_series = uid_key(SERIES_UID, study.series[0].series_instance_uid)
+    questions: list[tuple[Key, ...]] = [(in_study,), (ANNES,)]
+    for keys in questions:
         found = await find(orthanc.url, Query(Level.SERIES, keys))
         assert {series.series_instance_uid for series in study.series} <= values(found, SERIES_UID)
         assert all(row.keys() >= {STUDY_UID, PATIENT_ID, PATIENT_BIRTH_DATE} for row in found.rows)
