@@ -1,6 +1,6 @@
 """What a caller accepts, read with patience: media types, parameters, weights, and the `accept` query parameter.
 
-Viewers send unquoted types with slashes, the same parameter twice, and several ranges in one line (product's corpus of
+Viewers send unquoted types with slashes, the same parameter twice, and several ranges in one line (a corpus of
 real headers stands in the tests). Whatever cannot be read is passed over; only a list in which nothing can be made is
 refused (PS3.18 8.7.5, RFC 9110 12.5). Pure.
 """

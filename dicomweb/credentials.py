@@ -1,7 +1,7 @@
 """What an HTTP connection proves of its other end: the certificate that TLS accepted, and the socket's address.
 
 Nothing in the request itself is evidence: a header that claims to forward a certificate or an address is never read
-(threats.md 2). Whom the evidence proves is for `policy.identity`.
+Whom the evidence proves is for `policy.identity`.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ RESOURCES = (
     Resource("/series", Level.SERIES),
     Resource("/instances", Level.IMAGE),
 )
-"""PS3.18 Table 10.6.1-1, each of them also below `/trust/{ODS}` (product C8)."""
+"""PS3.18 Table 10.6.1-1, each of them also below `/trust/{ODS}`."""
 
 _PATH_NAMES = ((STUDY_UID, "study"), (SERIES_UID, "series"))
 

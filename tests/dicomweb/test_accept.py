@@ -1,4 +1,4 @@
-"""Accept headers as real clients send them (product 4.4 and 4.5), and as nobody should."""
+"""Accept headers as real clients send them, and as nobody should."""
 
 from __future__ import annotations
 

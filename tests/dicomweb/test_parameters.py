@@ -1,4 +1,4 @@
-"""Query strings become queries: how viewers ask (product 4.4), what is refused, and where the limits are."""
+"""Query strings become queries: how viewers ask, what is refused, and where the limits are."""
 
 from __future__ import annotations
 

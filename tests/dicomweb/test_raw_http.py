@@ -1,4 +1,4 @@
-"""Requests that two parsers may read differently are refused, and so is all that follows them (threats.md 2).
+"""Requests that two parsers may read differently are refused, and so is all that follows them.
 
 Over raw sockets against aiohttp with the options that every listener of ours gets. Behind each hostile request stands a
 second, honest one: were it answered, a smuggler could have written it.
