@@ -41,6 +41,9 @@ _WHOLE_NUMBER = re.compile(r" *[0-9]{1,9} *")
 SOURCE_ONLY = ("00080054", "00081190", "0040E010", "0040E011", "00080056")
 """Retrieve AE Title, URL, URI, Location UID, Instance Availability: the source's own would lead round the policy."""
 
+PATIENT_COUNTS = ("00201200", "00201202", "00201204")
+"""Number of Patient Related Studies / Series / Instances: they count at the source what the caller may not see."""
+
 SOURCE_IDENTITY = (OTHER_PATIENT_IDS, "00100022", "00100024", "00101000")
 """Other Patient IDs, Type and Issuer Qualifiers of Patient ID: they speak of the number that is replaced."""
 
@@ -118,7 +121,7 @@ def supported(query: Query, matcher: Matcher) -> tuple[str, ...]:
 def _united(level: Level, group: Sequence[Candidate]) -> Match:
     best = group[0] if len(group) == 1 else min(group, key=_precedence)
     attributes: dict[str, Element] = dict(best.row)
-    for tag in SOURCE_ONLY:
+    for tag in (*SOURCE_ONLY, *PATIENT_COUNTS):
         attributes.pop(tag, None)
     if best.patient is not None:
         for tag in SOURCE_IDENTITY:
