@@ -49,6 +49,8 @@ def _reason(outcome: Principal | NotProven) -> Unproven | None:
         (replace(SHOWN, address="not an address"), [PACS], Unproven.ADDRESS_INVALID),
         (PLAIN, [PACS], Unproven.NO_CERTIFICATE),
         (PLAIN, [HERE], None),
+        (PLAIN, [replace(HERE, loopback_only=False)], Unproven.NO_CERTIFICATE),  # no proof configured: nobody
+        (PLAIN, [replace(HERE, certificate_sha256=PRINT)], Unproven.NO_CERTIFICATE),  # both were demanded
         (replace(PLAIN, address="::1"), [HERE], None),
         (replace(PLAIN, address="::ffff:127.0.0.1"), [HERE], None),
         (replace(PLAIN, address="10.1.2.3"), [HERE], Unproven.ADDRESS_UNKNOWN),
