@@ -102,7 +102,9 @@ def between(read: Read, since: datetime, until: datetime, count_max: int) -> lis
 
 def record(row: TableRow) -> AuditRecord:
     """The record in a row."""
-    return AuditRecord(row.node, row.sequence, row.previous, bytes(row.encoded), row.hash)
+    # SQLite lets a tamperer put text where bytes belong; that must break the chain, not the one who verifies it.
+    encoded = row.encoded.encode() if isinstance(row.encoded, str) else bytes(row.encoded or b"")
+    return AuditRecord(row.node, row.sequence, row.previous, encoded, row.hash)
 
 
 def contents(entry: AuditRecord) -> Mapping[str, JsonValue]:
