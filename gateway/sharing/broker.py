@@ -20,7 +20,7 @@ from gateway.sharing.conflicts import Judgement, judge, quality_items
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
 from gateway.sharing.matching import Matcher
-from gateway.sharing.merge import Candidate, candidate, merge, supported
+from gateway.sharing.merge import Candidate, candidate, merge
 from gateway.sharing.patients import Identities
 from gateway.sharing.peers import Peers, TrustAnswer
 from gateway.sharing.scope import Scope, for_peers, matched_keys, pinned_scope
@@ -115,6 +115,8 @@ class Broker:
         await passage.refresh(judgement)
         visible = await passage.visible(judgement.accepted)
         conflicting = await self._told_conflicts(passage, judgement, scope)
+        # Of the rows that are shown alone: a key that a hidden row lacks would tell that there is one.
+        lacking = _lacking(query, scope, visible) if unsupported else ()
         rows = merge(query.level, visible)
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
@@ -128,7 +130,7 @@ class Broker:
         absence.is_measured = kept is None
         absence.profile = frozenset((answer.trust, answer.state) for answer in answers)
         self._raise_if_none_answered(answers)
-        return Matches(page, sources, remaining, truncated_at, unsupported, token if remaining > 0 else "")
+        return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
     def _candidates_for(self, caller: Caller, query: Query) -> list[TrustId]:
         """The trusts this question is for: the one named, else all with an archive but the caller's own (DEC-01)."""
@@ -146,7 +148,7 @@ class Broker:
                     entry = candidate(query.level, answer.trust, identities.of(row), row)
                     if entry is not None:
                         found.append(entry)
-        return judge(query, scope, found), supported(query, matcher)
+        return judge(query, scope, found), tuple(sorted(matcher.unsupported))
 
     async def _told_conflicts(self, passage: Passage, judgement: Judgement, scope: Scope) -> frozenset[TrustId]:
         """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""
@@ -211,6 +213,14 @@ class Broker:
             yield
         finally:
             self._under_way[trust] -= 1
+
+
+def _lacking(query: Query, scope: Scope, rows: Sequence[Candidate]) -> tuple[str, ...]:
+    """The tags of the keys that some of these rows do not carry, so that no archive could be held to them."""
+    matcher = Matcher(matched_keys(query, scope))
+    for row in rows:
+        matcher.matches(row.row)
+    return tuple(sorted(matcher.unsupported))
 
 
 def _question(query: Query) -> dict[str, JsonValue]:

@@ -24,9 +24,7 @@ from gateway.model.imaging import (
     JsonValue,
     Level,
     Match,
-    Query,
 )
-from gateway.sharing.matching import Matcher
 from gateway.sharing.patients import RowIdentity, shown_identity
 from policy.parties import NhsNumber, TrustId
 
@@ -111,11 +109,6 @@ def merge(level: Level, candidates: Iterable[Candidate]) -> list[Match]:
     matches.sort(key=lambda match: (match.study_uid, match.series_uid, match.sop_uid))
     matches.sort(key=lambda match: _text(match.attributes, STUDY_DATE), reverse=True)
     return matches
-
-
-def supported(query: Query, matcher: Matcher) -> tuple[str, ...]:
-    """The tags of the query's keys that no peer could be held to, sorted."""
-    return tuple(sorted(matcher.unsupported & {key.path[0] for key in query.keys}))
 
 
 def _united(level: Level, group: Sequence[Candidate]) -> Match:

@@ -10,7 +10,13 @@ from dataclasses import replace
 import pytest
 
 from gateway.model.errors import PeerUnavailable
-from gateway.model.imaging import Attributes, Level
+from gateway.model.imaging import (
+    STUDY_UID,
+    Attributes,
+    Key,
+    Level,
+    Query,
+)
 from gateway.model.settings import Limits
 from tests.attacks.house import House, outside_of_rows, states
 from tests.sharing.rows import ANNE, BEN, CLARA, RZ2, RZ3, asking_for, asking_for_study, row
@@ -126,3 +132,32 @@ async def test_a_page_of_one_caller_is_no_page_of_another(house: House) -> None:
     house.archives[RZ2].rows = []
     theirs = await house.find(question, trust=RZ3, snapshot=first.snapshot)
     assert theirs.rows == ()
+
+
+async def test_a_key_that_a_hidden_row_lacks_is_not_reported_as_unsupported(house: House) -> None:
+    """The warning "StudyDescription is not supported" for a study UID would say that there is such a study."""
+    await house.opts_out(BEN)
+    hidden = Key((STUDY_UID,), "UI", ("1.2.3",)), Key((STUDY_DESCRIPTION,), "LO", ("CT head",))
+    house.archives[RZ2].rows = [row("1.2.3", BEN)]
+    found = await house.find(Query(Level.STUDY, hidden))
+    house.archives[RZ2].rows = []
+    absent = await house.find(Query(Level.STUDY, hidden))
+    assert found == absent
+
+
+async def test_a_key_that_a_row_of_another_patient_lacks_is_not_reported_either(house: House) -> None:
+    key = Key((STUDY_DESCRIPTION,), "LO", ("CT head",))
+    house.archives[RZ2].rows = [row("1.2.3", CLARA)]
+    of_clara = await house.find(asking_for(ANNE, key))
+    house.archives[RZ2].rows = []
+    assert of_clara == await house.find(asking_for(ANNE, key))
+
+
+async def test_a_key_that_a_shown_row_lacks_is_reported_on_every_page(house: House) -> None:
+    key = Key((STUDY_DESCRIPTION,), "LO", ("CT head",))
+    house.archives[RZ2].rows = [row("1.1"), row("1.2"), row("1.3")]
+    first = await house.find(replace(asking_for(ANNE, key), limit=2))
+    assert first.unsupported_keys == (STUDY_DESCRIPTION,)
+    second = await house.find(replace(asking_for(ANNE, key), limit=2, offset=2), snapshot=first.snapshot)
+    assert second.unsupported_keys == (STUDY_DESCRIPTION,)
+    assert len(house.archives[RZ2].asked) == 1
