@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +68,10 @@ def create_signing_key(path: Path) -> SigningKey:
     )
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     try:
-        _write_new(path, private, 0o600)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(path, private, 0o600)
         faultpoint("keys.create.between")
-        _write_new(_public_path(path), public, 0o644)
+        _write_whole(_public_path(path), public, 0o644)
     except OSError as error:
         raise ConfigurationError([f"audit.signing_key: cannot be made: {error.strerror}"]) from error
     return SigningKey(key)
@@ -94,9 +96,12 @@ def load_signing_key(path: Path) -> SigningKey:
 
 
 def load_verifying_key(path: Path) -> VerifyingKey:
-    """Read the public half that lies beside the key at `path`; raises `ConfigurationError`."""
+    """Read the public half of the key at `path`, from beside it or else from the key; raises `ConfigurationError`."""
+    public = _public_path(path)
+    if path.exists() and not public.exists():
+        return load_signing_key(path).verifying  # set-up was interrupted between the two
     try:
-        key = serialization.load_pem_public_key(_public_path(path).read_bytes())
+        key = serialization.load_pem_public_key(public.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigurationError(["audit.signing_key: its public half cannot be read"]) from error
     if not isinstance(key, Ed25519PublicKey):
@@ -108,14 +113,17 @@ def _public_path(path: Path) -> Path:
     return path.with_name(path.name + ".pub")
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+def _write_whole(path: Path, content: bytes, mode: int) -> None:
+    """Make a new file that appears with all of its content or not at all; `FileExistsError` if there is one."""
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         os.write(descriptor, content)
         os.fsync(descriptor)
+        os.link(partial, path)
     finally:
         os.close(descriptor)
+        partial.unlink()
     sync_folder(path.parent)
 
 

@@ -118,10 +118,17 @@ class Reserve:
             return self._read()
 
     async def drain(self, database: Database) -> int:
-        """Move what waits into the chain; how many records. Raises `StoreUnavailable`, and loses nothing.
+        """Move what waits into the chain; how many records. Raises `StoreUnavailable` and loses nothing.
 
-        Appending goes on meanwhile: what comes in during the move stays for the next time.
+        Appending goes on meanwhile: what comes in during the move stays for the next time. Raises `AuditUnavailable`
+        if the file cannot be read or emptied; what is in the chain by then does not enter it again.
         """
+        try:
+            return await self._drain(database)
+        except OSError as error:
+            raise AuditUnavailable("the audit reserve cannot be drained") from error
+
+    async def _drain(self, database: Database) -> int:
         waiting = await asyncio.to_thread(self.records)
         if not waiting:
             return 0
