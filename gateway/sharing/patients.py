@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 
+import orjson
+
 from gateway.model.imaging import (
     ISSUER_OF_PATIENT_ID,
     OTHER_PATIENT_IDS,
@@ -34,12 +36,13 @@ _PLACEHOLDER_NAMES = re.compile(r"(UNKNOWN|UNK|ANON(YMOUS)?|NONAME|TEST)?")
 _IDENTITY_TAGS = (
     PATIENT_ID,
     ISSUER_OF_PATIENT_ID,
+    _QUALIFIERS,
     OTHER_PATIENT_IDS,
     PATIENT_NAME,
     PATIENT_BIRTH_DATE,
     PATIENT_SEX,
 )
-"""Everything that `identity_of` reads."""
+"""What a row says of its patient. The readers of identity are handed these attributes and cannot see others."""
 _NEWBORN_NAMES = re.compile("BABY|INFANT|NEWBORN|TWIN")
 _TEST_NAMES = re.compile(r"ZZZ|XX.*TEST")
 _PLACEHOLDER_DATES = frozenset({"19000101", "99991231"})
@@ -76,30 +79,26 @@ class Likeness(Enum):
 
 def identity_of(row: Attributes, default_issuer: str) -> RowIdentity:
     """Read a row's identity. `default_issuer`, from the peer's profile, stands in where none is named (C4)."""
-    identifiers = list(_identifiers(row, default_issuer))
-    numbers = {number for issuer, value in identifiers if _is_nhs(issuer) and (number := _nhs_number(value))}
-    locals_ = tuple(PatientId(issuer, value) for issuer, value in identifiers if not _is_nhs(issuer))
-    # Two different NHS numbers on one row identify nobody.
-    nhs_number = numbers.pop() if len(numbers) == 1 else None
-    return RowIdentity(nhs_number, locals_, demographics_of(row))
+    return _identity(_said(row), default_issuer)
 
 
 class Identities:
-    """The identities of one peer's rows: rows that say the same of their patient are read once.
+    """The identities of one peer's rows: rows that say the same of their patient share one, read once.
 
     Lives no longer than the answer whose rows it reads.
     """
 
     def __init__(self, default_issuer: str) -> None:
         self._default_issuer = default_issuer
-        self._read: dict[str, RowIdentity] = {}
+        self._read: dict[bytes, RowIdentity] = {}
 
     def of(self, row: Attributes) -> RowIdentity:
         """See `identity_of`."""
-        said = repr([row.get(tag) for tag in _IDENTITY_TAGS])
-        identity = self._read.get(said)
+        said = _said(row)
+        text = orjson.dumps(said)
+        identity = self._read.get(text)
         if identity is None:
-            identity = self._read[said] = identity_of(row, self._default_issuer)
+            identity = self._read[text] = _identity(said, self._default_issuer)
         return identity
 
 
@@ -169,6 +168,19 @@ def shown_identity(row: Attributes, identity: RowIdentity) -> dict[str, dict[str
     if others:
         shown[OTHER_PATIENT_IDS] = {"vr": "SQ", "Value": others}
     return shown
+
+
+def _said(row: Attributes) -> Attributes:
+    return {tag: row[tag] for tag in _IDENTITY_TAGS if tag in row}
+
+
+def _identity(said: Attributes, default_issuer: str) -> RowIdentity:
+    identifiers = list(_identifiers(said, default_issuer))
+    numbers = {number for issuer, value in identifiers if _is_nhs(issuer) and (number := _nhs_number(value))}
+    locals_ = tuple(PatientId(issuer, value) for issuer, value in identifiers if not _is_nhs(issuer))
+    # Two different NHS numbers on one row identify nobody.
+    nhs_number = numbers.pop() if len(numbers) == 1 else None
+    return RowIdentity(nhs_number, locals_, demographics_of(said))
 
 
 def _identifiers(row: Attributes, default_issuer: str) -> list[tuple[str, str]]:
