@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -25,16 +25,16 @@ from gateway.model.errors import (
     StoreUnavailable,
 )
 from gateway.model.faults import faultpoint
-from gateway.model.imaging import MODALITIES_IN_STUDY, MODALITY, JsonValue
+from gateway.model.imaging import JsonValue
 from gateway.model.seams import Clock, FactsSnapshot, Observer, QualityItem, Store
 from gateway.sharing.conflicts import Conflict, Judgement
 from gateway.sharing.directory import Directory
-from gateway.sharing.merge import Candidate, texts
+from gateway.sharing.merge import Candidate, modalities_of
 from gateway.sharing.patients import age_years
 from policy import record
 from policy.access import Access, Action, Decision, Effect, Obligation, Resource
 from policy.agreements import Coverage, coverage
-from policy.engine import decide, shows_fault
+from policy.engine import decide, decide_for_studies, shows_fault
 from policy.facts import Facts, Register, SharingChoice
 from policy.identity import Evidence
 from policy.parties import Caller, NhsNumber, PrincipalKind, TrustId
@@ -55,11 +55,35 @@ class Wish:
 
 
 @dataclass(slots=True)
+class _Verdict:
+    """One decision on rows of an answer: on one study, or on all of those that it holds for alike."""
+
+    decision: Decision
+    resource: Resource
+    """With the first of the studies; the decision replays with any of them."""
+    at: datetime
+    studies: dict[str, None] = field(default_factory=dict)
+    """Study UIDs in the order of the rows."""
+    disclosed: list[JsonValue] = field(default_factory=list)
+    """The rows that were shown under it, each by the UID of its own level."""
+
+    def to_json(self) -> JsonValue:
+        """Its part of the outcome record."""
+        return {
+            "decision": record.decision_to_json(self.decision),
+            "resource": record.resource_to_json(self.resource),
+            "at": self.at.isoformat(),
+            "studies": list(self.studies),
+            "disclosed": self.disclosed,
+        }
+
+
+@dataclass(slots=True)
 class _Tally:
     """What the outcome record says; filled while the work goes on."""
 
     sources: list[JsonValue] = field(default_factory=list)
-    decisions: list[JsonValue] = field(default_factory=list)
+    verdicts: list[_Verdict] = field(default_factory=list)
     returned: int = 0
     withheld: int = 0
     facts: JsonValue = "attempt"
@@ -109,21 +133,25 @@ class Passage:
             self._gate.fault(self._snapshot.unpinned.faults)
 
     async def visible(self, candidates: Collection[Candidate]) -> list[Candidate]:
-        """The rows that may be shown, each decided; equal resources share one decision."""
-        decisions: dict[Resource, Decision] = {}
-        shown: dict[str, list[JsonValue]] = {}
+        """The rows that may be shown, each decided.
+
+        Rows of one study share a decision, and so do studies that differ in nothing that any rule looked at.
+        """
+        verdicts: dict[object, _Verdict] = {}
         visible = []
         for candidate in candidates:
-            resource = self._resource(candidate)
-            decision = decisions.get(resource)
-            if decision is None:
-                decision_id = f"{self._decision.decision_id}.{len(decisions) + 1}"
-                decision = decisions[resource] = self._decide(resource, self._facts(resource.patient), decision_id)
-                await self._gate.discharge(decision, self._wish, resource)
-                self._record(resource, decision, shown.setdefault(decision_id, []))
-            if decision.is_permitted:
+            modalities = modalities_of(candidate.row)
+            # Rows of one patient of a trust share an identity, see `patients.Identities`.
+            alike = (id(candidate.identity), candidate.trust.code, *modalities)
+            verdict = verdicts.get(alike) or verdicts.get((*alike, candidate.study_uid))
+            if verdict is None:
+                decision_id = f"{self._decision.decision_id}.{len(self.tally.verdicts) + 1}"
+                verdict, is_for_all = await self._verdict(self._resource(candidate, modalities), decision_id)
+                verdicts[alike if is_for_all else (*alike, candidate.study_uid)] = verdict
+            verdict.studies[candidate.study_uid] = None
+            if verdict.decision.is_permitted:
                 visible.append(candidate)
-                shown[decision.decision_id].append(candidate.sop_uid or candidate.series_uid or candidate.study_uid)
+                verdict.disclosed.append(candidate.sop_uid or candidate.series_uid or candidate.study_uid)
         self.tally.withheld += len(candidates) - len(visible)
         return visible
 
@@ -134,14 +162,15 @@ class Passage:
         """
         is_shown = False
         for row in conflict.rows:
-            resource = self._resource(row)
+            resource = self._resource(row, modalities_of(row.row))
             if resource.patient is None:
                 resource = replace(resource, patient=pinned)
             facts = self._facts(resource.patient)
             choice = facts.acting_choice(self._access.at)
             if choice is not None and choice.choice is SharingChoice.OPT_OUT:
                 return False
-            is_shown |= self._decide(resource, facts, f"{self._decision.decision_id}.conflict").is_permitted
+            access = self._access.to_see(resource)
+            is_shown |= self._gate.decide(access, facts, f"{self._decision.decision_id}.conflict").is_permitted
         return is_shown
 
     def _facts(self, patient: NhsNumber | None) -> Facts:
@@ -153,23 +182,18 @@ class Passage:
             self._complete[patient] = facts
         return facts
 
-    def _resource(self, candidate: Candidate) -> Resource:
-        modalities = texts(candidate.row, MODALITY) or texts(candidate.row, MODALITIES_IN_STUDY)
+    def _resource(self, candidate: Candidate, modalities: Sequence[str]) -> Resource:
         age = age_years(candidate.identity.demographics.birth_date, self._access.at.date())
         return Resource(candidate.patient, candidate.trust, candidate.study_uid, frozenset(modalities), age)
 
-    def _decide(self, resource: Resource, facts: Facts, decision_id: str) -> Decision:
-        return self._gate.decide(self._access.to_see(resource), facts, decision_id)
-
-    def _record(self, resource: Resource, decision: Decision, uids: list[JsonValue]) -> None:
-        self.tally.decisions.append(
-            {
-                "decision": record.decision_to_json(decision),
-                "resource": record.resource_to_json(resource),
-                "at": self._access.at.isoformat(),
-                "disclosed": uids,
-            }
-        )
+    async def _verdict(self, resource: Resource, decision_id: str) -> tuple[_Verdict, bool]:
+        """Decide on a row, discharge what that obliges to, and begin its part of the record."""
+        access = self._access.to_see(resource)
+        decision, is_for_all = self._gate.decide_for_studies(access, self._facts(resource.patient), decision_id)
+        await self._gate.discharge(decision, self._wish, resource)
+        verdict = _Verdict(decision, resource, self._access.at)
+        self.tally.verdicts.append(verdict)
+        return verdict, is_for_all
 
 
 class Gate:
@@ -257,9 +281,18 @@ class Gate:
     def decide(self, access: Access, facts: Facts, decision_id: str) -> Decision:
         """Decide and count."""
         decision = decide(access, facts, self._settings, decision_id)
+        self._count(decision)
+        return decision
+
+    def decide_for_studies(self, access: Access, facts: Facts, decision_id: str) -> tuple[Decision, bool]:
+        """Decide and count, and say whether it holds for every study like this one."""
+        decision, is_for_all = decide_for_studies(access, facts, self._settings, decision_id)
+        self._count(decision)
+        return decision, is_for_all
+
+    def _count(self, decision: Decision) -> None:
         for reason in decision.reasons:
             self._observer.decided(reason.rule, reason.effect.value)
-        return decision
 
     def with_organisations(self, facts: Facts, trusts: Iterable[TrustId]) -> Facts:
         """The facts with the directory's entries of these trusts."""
@@ -350,7 +383,7 @@ class Gate:
             "attempt": passage._decision.decision_id,
             "result": result,
             "sources": tally.sources,
-            "decisions": tally.decisions,
+            "decisions": [verdict.to_json() for verdict in tally.verdicts],
             "returned": tally.returned,
             "withheld": tally.withheld,
             "facts": tally.facts,

@@ -2,14 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
 
 import pytest
 
-from policy.access import Access, Decision, Effect, Obligation, Reason, Telling
-from policy.engine import RULE_SET, decide, shows_fault
+from policy.access import Access, Decision, Effect, Obligation, Reason, Resource, Telling
+from policy.engine import RULE_SET, decide, decide_for_studies, shows_fault
 from policy.facts import Facts, Register, SharingChoice
 from policy.rules import RULES, Rule, rule_name
 from policy.settings import Settings
@@ -18,6 +18,7 @@ from tests.policy.examples import (
     FIND_ANNE,
     KNOWN,
     NO_RELATIONSHIP,
+    SAFEGUARDING,
     SEE_HEAD_CT,
     judged,
     told,
@@ -135,6 +136,25 @@ def test_the_words_told_are_one_text_for_a_code_and_name_nobody() -> None:
     assert not any(character.isdigit() for character in words)
 
 
+def test_what_is_decided_for_all_studies_is_what_each_of_them_would_get() -> None:
+    shared = 0
+    for world in worlds(150, COUNT):
+        decision, is_for_all = decide_for_studies(world.access, world.facts, world.settings, "d-1")
+        assert decision == _judged(world)
+        if is_for_all:
+            shared += 1
+            for study in ("", "2.25.7", "2.25.8", "2.25.9"):
+                other = replace(world.access, resource=replace(world.access.resource, study_uid=study))
+                assert judged(other, world.facts, world.settings) == decision
+    assert COUNT // 4 < shared < COUNT
+
+
+def test_a_label_in_question_is_decided_study_by_study() -> None:
+    labelled = replace(KNOWN, labels=(SAFEGUARDING,))
+    assert decide_for_studies(SEE_HEAD_CT, KNOWN, DEMO, "d-1")[1]
+    assert not decide_for_studies(SEE_HEAD_CT, labelled, DEMO, "d-1")[1]
+
+
 def test_equal_questions_get_equal_answers() -> None:
     for world in worlds(130, 300):
         assert _judged(world) == _judged(world)
@@ -177,6 +197,25 @@ def test_any_forbid_wins_nothing_permits_by_default_and_a_failing_rule_forbids(
 ) -> None:
     decision = decide(SEE_HEAD_CT, KNOWN, DEMO, "d-1", rules=rules)
     assert decision.effect is effect and [reason.rule for reason in decision.reasons] == names
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda resource: resource.study_uid,
+        lambda resource: resource == SEE_HEAD_CT.resource,
+        lambda resource: resource in {SEE_HEAD_CT.resource},
+        lambda resource: replace(resource, age_years=None),
+    ],
+)
+def test_a_rule_that_looks_at_the_study_in_any_way_decides_for_that_study_alone(
+    look: Callable[[Resource], object],
+) -> None:
+    def looks(access: Access, facts: Facts, settings: Settings) -> Reason | None:
+        return _permits(access, facts, settings) if look(access.resource) else None
+
+    assert decide_for_studies(SEE_HEAD_CT, KNOWN, DEMO, "d-1", rules=[_permits])[1]
+    assert not decide_for_studies(SEE_HEAD_CT, KNOWN, DEMO, "d-1", rules=[looks])[1]
 
 
 def test_a_rule_that_fails_is_hidden_from_the_caller() -> None:
