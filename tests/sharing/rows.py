@@ -39,6 +39,7 @@ TAGS = {
     "image": (SOP_UID, "UI"),
     "patient_id": (PATIENT_ID, "LO"),
     "issuer": (ISSUER_OF_PATIENT_ID, "LO"),
+    "name": (PATIENT_NAME, "PN"),
     "born": (PATIENT_BIRTH_DATE, "DA"),
     "sex": (PATIENT_SEX, "CS"),
     "date": (STUDY_DATE, "DA"),
@@ -49,24 +50,23 @@ TAGS = {
 }
 
 
-def row(
-    study: str = "1.2.3",
-    patient: NhsNumber | None = ANNE,
-    name: str = "SMITH^ANNE",
-    born: str = "19580314",
-    **attributes: JsonValue,
-) -> Attributes:
-    """A row of an archive that files under NHS numbers; `modalities="CT,SR"` gives several values."""
-    written: dict[str, JsonValue] = {"study": study, "born": born, **attributes}
+def row(study: str = "1.2.3", patient: NhsNumber | None = ANNE, **attributes: JsonValue) -> Attributes:
+    """A row of an archive that files under NHS numbers; `modalities="CT,SR"` gives several values.
+
+    It is about a Smith, Anne, born in 1958, unless `name` and `born` say other; empty ones are left out.
+    """
+    written: dict[str, JsonValue] = {"study": study, "name": "SMITH^ANNE", "born": "19580314", **attributes}
     if patient is not None:
         written = {"patient_id": patient.digits, "issuer": "NHS", **written}
     found: dict[str, Element] = {}
     for key, value in written.items():
         tag, vr = TAGS[key]
-        values: list[JsonValue] = list(value.split(",")) if key == "modalities" and isinstance(value, str) else [value]
+        if key in ("name", "born") and value == "":
+            continue
+        values: list[JsonValue] = [{"Alphabetic": value}] if vr == "PN" else [value]
+        if key == "modalities" and isinstance(value, str):
+            values = list(value.split(","))
         found[tag] = {"vr": vr, "Value": values}
-    if name:
-        found[PATIENT_NAME] = {"vr": "PN", "Value": [{"Alphabetic": name}]}
     return found
 
 
