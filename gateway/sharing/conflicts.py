@@ -7,7 +7,7 @@ trusts something had to be taken out, and what the custodians must put right. Ne
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.model.imaging import Query
@@ -54,7 +54,7 @@ def judge(query: Query, scope: Scope, candidates: Sequence[Candidate]) -> Judgem
     else:
         # Patients without an NHS number stay inside their trust until linked (D10): no answer to another trust.
         nameless, rest = [], [c for c in rest if c.patient is not None]
-    contradicting = {c for c in rest if contradicts_question(query, c.row)} if scope.patient is not None else set()
+    contradicting = _contradicting(query, rest) if scope.patient is not None else set()
     if not contradicting:
         contradicting = _disagreeing(rest)
     rest = [c for c in rest if c not in contradicting]
@@ -80,6 +80,19 @@ def quality_items(conflict: Conflict) -> list[QualityItem]:
     ]
 
 
+def _contradicting(query: Query, rows: Sequence[Candidate]) -> set[Candidate]:
+    """Rows that what the question says of its patient contradicts."""
+    return {row for alike in _by_identity(rows) if contradicts_question(query, alike[0].row) for row in alike}
+
+
+def _by_identity(rows: Iterable[Candidate]) -> Iterable[list[Candidate]]:
+    """Rows that share an identity (see `patients.Identities`): what holds for the patient of one holds for all."""
+    groups: dict[int, list[Candidate]] = {}
+    for row in rows:
+        groups.setdefault(id(row.identity), []).append(row)
+    return groups.values()
+
+
 def _contradicted_by_nameless(candidates: Sequence[Candidate]) -> frozenset[str]:
     """Studies of which one copy has an NHS number and another, without one, is of somebody else by its demographics."""
     named: dict[str, set[Demographics]] = defaultdict(set)
@@ -100,9 +113,9 @@ def _contradicted_by_nameless(candidates: Sequence[Candidate]) -> frozenset[str]
 def _disagreeing(rows: Sequence[Candidate]) -> set[Candidate]:
     """Rows of one NHS number whose demographics contradict those of another row; both sides (IDN-06)."""
     people: dict[NhsNumber, dict[Demographics, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if row.patient is not None:
-            people[row.patient][row.identity.demographics].append(row)
+    for alike in _by_identity(rows):
+        if alike[0].patient is not None:
+            people[alike[0].patient][alike[0].identity.demographics] += alike
     disagreeing: set[Candidate] = set()
     for variants in people.values():
         # Nobody has this many true spellings: a source that sends them is not believed, and not compared pair by pair.

@@ -130,7 +130,11 @@ def compare(one: Demographics, other: Demographics) -> Likeness:
 
 
 def contradicts_question(query: Query, row: Attributes) -> bool:
-    """Whether the name, birth date or sex stated beside the NHS number contradicts the row (SAF-08)."""
+    """Whether the name, birth date or sex stated beside the NHS number contradicts the row (SAF-08).
+
+    Reads of the row what its identity is read of: rows that share an identity contradict alike.
+    """
+    row = _said(row)
     found = demographics_of(row)
     if compare(_asked(query), found) is Likeness.CONFLICT:
         return True
