@@ -50,9 +50,9 @@ class Serving:
 
     async def get(self, url: str, caller: Files | None = None) -> tuple[int, str]:
         """GET over TLS as `caller`; status and body."""
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.client(caller))) as session:
-            async with session.get(url) as answer:
-                return answer.status, await answer.text()
+        connector = aiohttp.TCPConnector(ssl=self.client(caller))
+        async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as answer:
+            return answer.status, await answer.text()
 
     def client(self, caller: Files | None = None) -> ssl.SSLContext:
         """TLS as this caller's, or as anybody's."""

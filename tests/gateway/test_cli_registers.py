@@ -131,9 +131,8 @@ def test_an_opt_out_case_is_walked_from_receipt_to_confirmation(gateway: Command
     # Christmas Day, a Friday, is a bank holiday in this configuration: two working days end on Monday the 28th.
     assert received["acknowledge_by"].startswith("2026-12-29T00:00")
     assert "acknowledgement" in received["letters_due"]
-    acts = []
-    for step in ("acknowledge", "verify", "consider", "implement", "confirm"):
-        acts.append(gateway.json("optout", step, "1", "--by", "anna")["acts"])
+    steps = ("acknowledge", "verify", "consider", "implement", "confirm")
+    acts = [gateway.json("optout", step, "1", "--by", "anna")["acts"] for step in steps]
     assert acts == ["not yet", "provisional restriction", "provisional restriction", "implemented", "implemented"]
     shown = gateway.json("optout", "show", received["id"])
     assert [event["event"] for event in shown["history"]] == [
@@ -263,7 +262,7 @@ def test_a_change_of_settings_is_compared_the_same_way(gateway: Commands) -> Non
     assert (row["recipient"], row["custodian"], row["patients_lost"]) == ("RZ1", "RZ2", 1)
     [named] = gateway.json("policy", "diff", "--settings", closed, "--patients", "--by", "anna")
     assert (named["patient"], named["would"]) == (ANNE, "lose")
-    assert [said["body"]["by"] for said in gateway.audit() if said["event"] == "audit-read"][0] == "anna"
+    assert next(said["body"]["by"] for said in gateway.audit() if said["event"] == "audit-read") == "anna"
     same = gateway.file("same.toml", text)
     assert gateway.json("policy", "diff", "--settings", same) == []
 

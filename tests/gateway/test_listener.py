@@ -1,0 +1,223 @@
+"""A listening address: its limits at the limit and one past it, silence, and what a reload does to connections."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway import tls
+from gateway.model.errors import ConfigurationError
+from gateway.model.settings import Limits
+from gateway.web.listener import Listener
+from tests.gateway.certificates import NOW, Authority, Files
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what it gets."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class Figures:
+    """What was counted."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.refused: list[str] = []
+        self.changed = asyncio.Event()
+
+    def connection_opened(self, listener: str) -> None:
+        self.open += 1
+        self.changed.set()
+
+    def connection_closed(self, listener: str) -> None:
+        self.open -= 1
+        self.changed.set()
+
+    def connection_refused(self, listener: str, reason: str) -> None:
+        self.refused.append(reason)
+        self.changed.set()
+
+    async def until(self, open_connections: int) -> None:
+        async with asyncio.timeout(30):
+            while self.open != open_connections:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class WallClock:
+    """A clock that stands at one instant."""
+
+    def __init__(self, now: datetime | None = None) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now or datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Door:
+    """A listener with its figures, and those who connect to it."""
+
+    def __init__(self, limits: Limits, secure: ssl.SSLContext | None, now: datetime | None) -> None:
+        self.figures = Figures()
+        self.listener = Listener("machines", limits, self.figures, WallClock(now), new_protocol=Echo, secure=secure)
+        self.callers: list[asyncio.StreamWriter] = []
+
+    async def connect(self, secure: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> Connection:
+        name = "localhost" if secure else None
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.listener.port, ssl=secure, server_hostname=name, local_addr=(address, 0)
+        )
+        self.callers.append(writer)
+        return reader, writer
+
+
+@asynccontextmanager
+async def listening(
+    limits: Limits, secure: ssl.SSLContext | None = None, now: datetime | None = None
+) -> AsyncIterator[Door]:
+    door = Door(limits, secure, now)
+    door.listener.open("127.0.0.1", 0)
+    door.listener.start()
+    try:
+        yield door
+    finally:
+        await door.listener.stop()
+        door.listener.close()
+        await door.figures.until(0)
+        for caller in door.callers:
+            caller.transport.abort()
+
+
+async def echoes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    try:
+        writer.write(b"ping")
+        return await asyncio.wait_for(reader.read(4), 30) == b"ping"
+    except ConnectionError:
+        return False
+
+
+async def test_one_connection_past_the_limit_of_all_is_closed_at_once() -> None:
+    async with listening(Limits(connections_max=2)) as door:
+        first, second = await door.connect(), await door.connect()
+        assert await echoes(*first)
+        assert await echoes(*second)
+        third = await door.connect()
+        assert not await echoes(*third)
+        assert door.figures.refused == ["too many connections"]
+        first[1].close()
+        await door.figures.until(1)
+        assert await echoes(*await door.connect()), "a place that was given back is there again"
+
+
+async def test_one_address_cannot_take_the_places_of_another() -> None:
+    async with listening(Limits(connections_per_address_max=1)) as door:
+        assert await echoes(*await door.connect(address="127.0.0.2"))
+        assert not await echoes(*await door.connect(address="127.0.0.2"))
+        assert await echoes(*await door.connect(address="127.0.0.3"))
+        assert door.figures.refused == ["too many connections from one address"]
+
+
+async def test_a_silent_connection_is_closed_and_one_that_was_heard_is_not() -> None:
+    async with listening(Limits(request_head_timeout_s=0.2)) as door:
+        silent, heard = await door.connect(), await door.connect()
+        await door.figures.until(2)
+        door.listener.heard(heard[1].get_extra_info("sockname"))
+        assert await asyncio.wait_for(silent[0].read(), 30) == b"", "closed by the other side"
+        assert door.figures.refused == ["silent"]
+        assert await echoes(*heard)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def server(authority: Authority, own: Files, crl: Path | None = None) -> ssl.SSLContext:
+    return tls.server_context(tls.ServerFiles(own.certificate, own.private_key, authority.certificate, crl))
+
+
+def client(authority: Authority, files: Files) -> ssl.SSLContext:
+    return tls.client_context(tls.ClientFiles(files.certificate, files.private_key, authority.certificate))
+
+
+async def test_a_handshake_that_never_ends_holds_its_place_only_for_the_head_time(authority: Authority) -> None:
+    own = authority.issue("gateway.example", "localhost")
+    limits = Limits(request_head_timeout_s=0.2, connections_max=1)
+    async with listening(limits, server(authority, own)) as door:
+        reader, _ = await door.connect()
+        assert await asyncio.wait_for(reader.read(), 30) == b""
+        await door.figures.until(0)
+        caller = client(authority, authority.issue("late.example"))
+        assert await echoes(*await door.connect(caller))
+
+
+async def test_a_caller_without_a_good_certificate_is_counted_as_refused(authority: Authority) -> None:
+    own = authority.issue("gateway.example", "localhost")
+    async with listening(Limits(), server(authority, own)) as door:
+        reader, writer = await door.connect(ssl.create_default_context(cafile=authority.certificate))
+        assert not await echoes(reader, writer)
+        await door.figures.until(0)
+        assert door.figures.refused == ["tls"]
+
+
+async def test_a_connection_does_not_outlive_its_certificate(authority: Authority) -> None:
+    own = authority.issue("gateway.example", "localhost")
+    ending = authority.issue("ending.example", not_after=NOW + timedelta(days=2))
+    # The gateway's clock says that the certificate ends this very moment.
+    async with listening(Limits(), server(authority, own), now=NOW + timedelta(days=2)) as door:
+        reader, _ = await door.connect(client(authority, ending))
+        assert not await asyncio.wait_for(reader.read(), 30), "closed by the other side"
+        await door.figures.until(0)
+
+
+async def test_a_new_context_serves_new_connections_and_leaves_open_ones(authority: Authority) -> None:
+    own = authority.issue("gateway.example", "localhost")
+    good, bad = authority.issue("good.example"), authority.issue("bad.example")
+    async with listening(Limits(), server(authority, own)) as door:
+        kept = await door.connect(client(authority, good))
+        cut = await door.connect(client(authority, bad))
+        assert await echoes(*kept)
+        assert await echoes(*cut)
+        crl = authority.revoke(bad)
+        door.listener.secure_with(server(authority, own, crl), tls.revoked_serials(crl))
+        await door.figures.until(1)
+        assert await echoes(*kept)
+        assert await echoes(*await door.connect(client(authority, good)))
+        assert not await echoes(*await door.connect(client(authority, bad)))
+
+
+async def test_after_stop_nobody_is_taken_and_who_is_there_goes_on() -> None:
+    async with listening(Limits()) as door:
+        port, there = door.listener.port, await door.connect()
+        assert await echoes(*there)
+        await door.listener.stop()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        assert await echoes(*there)
+
+
+async def test_an_address_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listener = Listener("people", Limits(), Figures(), WallClock(), new_protocol=Echo, secure=None)
+        with pytest.raises(ConfigurationError, match=r"listen\.people: 127\.0\.0\.1 port \d+ cannot be used"):
+            listener.open("127.0.0.1", taken.getsockname()[1])
