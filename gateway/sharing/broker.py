@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.model.errors import InvalidRequest, OverCapacity, PeerError
@@ -19,11 +19,9 @@ from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
 from gateway.sharing.conflicts import Judgement, judge, quality_items
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
-from gateway.sharing.matching import Matcher
-from gateway.sharing.merge import Candidate, candidate, merge
-from gateway.sharing.patients import Identities
+from gateway.sharing.merge import Part, as_shown, lacking_keys, merge, read_answers
 from gateway.sharing.peers import Peers, TrustAnswer
-from gateway.sharing.scope import Scope, for_peers, matched_keys, pinned_scope
+from gateway.sharing.scope import Scope, for_peers, pinned_scope
 from gateway.sharing.snapshots import Snapshot, Snapshots
 from policy.agreements import Coverage
 from policy.parties import Caller, TrustId
@@ -33,6 +31,8 @@ HOPS_MAX = 1
 """Gateways that a question may have passed before this one (DEC-01)."""
 DESKS_NAMED_MAX = 10
 """Desks named in one refusal."""
+
+_HEARD = frozenset({SourceState.ANSWERED, SourceState.TRUNCATED})
 
 
 @dataclass(slots=True)
@@ -103,33 +103,35 @@ class Broker:
         fingerprint = repr((caller.principal, caller.purpose, query.level, query.keys, query.only_trust))
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
         if kept is not None:
-            judgement, answers, unsupported = kept.judgement, kept.answers, kept.unsupported_keys
+            judgement, parts, has_lacking_rows = kept.judgement, kept.parts, kept.has_lacking_rows
         elif passage.is_hidden:
-            judgement, answers, unsupported = NO_ANSWERS, tuple(self._peers.expected(asked)), ()
+            judgement, parts, has_lacking_rows = NO_ANSWERS, self._expected(asked), False
         else:
             request = PeerRequest(
                 for_peers(query, scope), caller.request_id, caller.hops + 1, self._limits.peer_matches_max
             )
-            answers = tuple(await self._peers.ask(request, asked))
-            judgement, unsupported = self._judged(query, scope, answers)
+            reading = read_answers(query, scope, await self._peers.ask(request, asked), self._default_issuer)
+            judgement, parts = judge(query, scope, reading.candidates), reading.parts
+            has_lacking_rows = reading.has_lacking_rows
         await passage.refresh(judgement)
         visible = await passage.visible(judgement.accepted)
         conflicting = await self._told_conflicts(passage, judgement, scope)
         # Of the rows that are shown alone: a key that a hidden row lacks would tell that there is one.
-        lacking = _lacking(query, scope, visible) if unsupported else ()
+        lacking = lacking_keys(query, scope, visible) if has_lacking_rows else ()
         rows = merge(query.level, visible)
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
             expires_at = began + self._limits.snapshot_max_s
-            token = self._snapshots.keep(Snapshot(fingerprint, judgement, answers, unsupported, expires_at), began)
-        sources = self._sources(coverage, answers, conflicting)
+            token = self._snapshots.keep(Snapshot(fingerprint, judgement, parts, has_lacking_rows, expires_at), began)
+        shown = as_shown(parts, self._expected(asked), scope, visible)
+        sources = self._sources(coverage, shown, conflicting)
         passage.tally.returned = len(page)
-        passage.tally.sources = _source_record(answers, judgement)
+        passage.tally.sources = _source_record(parts, judgement)
         absence.is_empty = not rows
         absence.is_hidden = passage.is_hidden
-        absence.is_measured = kept is None
-        absence.profile = frozenset((answer.trust, answer.state) for answer in answers)
-        self._raise_if_none_answered(answers)
+        absence.is_measured = kept is None and not any(part.rows for part in parts)
+        absence.profile = frozenset((part.trust, part.state) for part in shown)
+        self._raise_if_none_answered(shown)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
     def _candidates_for(self, caller: Caller, query: Query) -> list[TrustId]:
@@ -138,17 +140,11 @@ class Broker:
             return [query.only_trust] if query.only_trust in self._peers.trusts else []
         return sorted(self._peers.trusts - {caller.principal.trust})
 
-    def _judged(self, query: Query, scope: Scope, answers: Sequence[TrustAnswer]) -> tuple[Judgement, tuple[str, ...]]:
-        matcher = Matcher(matched_keys(query, scope))
-        found: list[Candidate] = []
-        for answer in answers:
-            identities = Identities(self._directory.trust(answer.trust).patient_id_issuer)
-            for row in answer.rows:
-                if matcher.matches(row):
-                    entry = candidate(query.level, answer.trust, identities.of(row), row)
-                    if entry is not None:
-                        found.append(entry)
-        return judge(query, scope, found), tuple(sorted(matcher.unsupported))
+    def _expected(self, trusts: Iterable[TrustId]) -> tuple[Part, ...]:
+        return tuple(Part(answer.trust, answer.state) for answer in self._peers.expected(trusts))
+
+    def _default_issuer(self, trust: TrustId) -> str:
+        return self._directory.trust(trust).patient_id_issuer
 
     async def _told_conflicts(self, passage: Passage, judgement: Judgement, scope: Scope) -> frozenset[TrustId]:
         """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""
@@ -168,9 +164,9 @@ class Broker:
         return page, max(0, len(whole) - query.offset - len(page)), truncated_at
 
     def _sources(
-        self, coverage: dict[TrustId, Coverage], answers: Sequence[TrustAnswer], conflicting: frozenset[TrustId]
+        self, coverage: dict[TrustId, Coverage], parts: Sequence[Part], conflicting: frozenset[TrustId]
     ) -> tuple[Source, ...]:
-        states = {answer.trust: answer.state for answer in answers}
+        states = {part.trust: part.state for part in parts}
         sources = []
         for trust, extent in sorted(coverage.items()):
             entry = self._directory.trust(trust)
@@ -179,12 +175,13 @@ class Broker:
             sources.append(Source(trust, entry.name, state, entry.desk_phone, shared, trust in conflicting))
         return tuple(sources)
 
-    def _raise_if_none_answered(self, answers: Sequence[TrustAnswer]) -> None:
+    def _raise_if_none_answered(self, parts: Sequence[Part]) -> None:
         """Nobody answered although somebody was asked: no list at all is better than an empty one."""
-        if not answers or any(not answer.state.is_missing or answer.rows for answer in answers):
+        if not parts or any(part.state in _HEARD for part in parts):
             return
-        desks = "; ".join(self._directory.desk(answer.trust) for answer in answers[:DESKS_NAMED_MAX])
-        raise answers[0].failure(f"no trust that was asked could answer; ring {desks}")
+        desks = "; ".join(self._directory.desk(part.trust) for part in parts[:DESKS_NAMED_MAX])
+        first = TrustAnswer(parts[0].trust, parts[0].state)
+        raise first.failure(f"no trust that was asked could answer; ring {desks}")
 
     async def _let_take_its_time(self, absence: _Absence) -> None:
         """Send an answer without rows when absence would be sent, whatever the reason (SAF-06).
@@ -215,14 +212,6 @@ class Broker:
             self._under_way[trust] -= 1
 
 
-def _lacking(query: Query, scope: Scope, rows: Sequence[Candidate]) -> tuple[str, ...]:
-    """The tags of the keys that some of these rows do not carry, so that no archive could be held to them."""
-    matcher = Matcher(matched_keys(query, scope))
-    for row in rows:
-        matcher.matches(row.row)
-    return tuple(sorted(matcher.unsupported))
-
-
 def _question(query: Query) -> dict[str, JsonValue]:
     keys: list[JsonValue] = [[".".join(key.path), *key.values] for key in query.keys]
     return {
@@ -234,15 +223,15 @@ def _question(query: Query) -> dict[str, JsonValue]:
     }
 
 
-def _source_record(answers: Sequence[TrustAnswer], judgement: Judgement) -> list[JsonValue]:
+def _source_record(parts: Sequence[Part], judgement: Judgement) -> list[JsonValue]:
     conflicts = Counter(row.trust for conflict in judgement.conflicts for row in conflict.rows)
     return [
         {
-            "trust": answer.trust.code,
-            "state": answer.state.value,
-            "rows": len(answer.rows),
-            "conflicts": conflicts[answer.trust],
-            "duration_ms": round(answer.duration_s * 1000, 1),
+            "trust": part.trust.code,
+            "state": part.state.value,
+            "rows": part.rows,
+            "conflicts": conflicts[part.trust],
+            "duration_ms": round(part.duration_s * 1000, 1),
         }
-        for answer in answers
+        for part in parts
     ]

@@ -1,13 +1,14 @@
-"""One study at several trusts becomes one match with its holders; conflicts stay apart.
+"""Rows become candidates, and one study at several trusts becomes one match with its holders; conflicts stay apart.
 
 Rows of one UID are united only when they are of one patient; counts are never added (C3, A9). The same UID with
-another patient is withheld everywhere (SAF-08). Any order and duplication of answers gives the same result. Pure.
+another patient is withheld everywhere (SAF-08). Any order and duplication of answers gives the same result. No row is
+dropped without a word: one that may answer and cannot be placed makes its trust's part incomplete (SAF-04). Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -24,8 +25,13 @@ from gateway.model.imaging import (
     JsonValue,
     Level,
     Match,
+    Query,
+    SourceState,
 )
-from gateway.sharing.patients import RowIdentity, shown_identity
+from gateway.sharing.matching import Matcher
+from gateway.sharing.patients import Identities, RowIdentity, shown_identity
+from gateway.sharing.peers import TrustAnswer
+from gateway.sharing.scope import Scope, carries_pin, matched_keys
 from policy.parties import NhsNumber, TrustId
 
 RELATED_COUNTS = ("00201206", "00201208", "00201209")
@@ -71,6 +77,29 @@ class Candidate:
         return (self.study_uid, self.series_uid, self.sop_uid)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One trust's part in an answer, once its rows are read."""
+
+    trust: TrustId
+    state: SourceState
+    rows: int = 0
+    """How many it sent."""
+    duration_s: float = 0.0
+    is_all_to_the_point: bool = False
+    """Whether it sent rows, and every one of them answers the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All answers to one question."""
+
+    candidates: tuple[Candidate, ...]
+    parts: tuple[Part, ...]
+    has_lacking_rows: bool
+    """Whether some row did not carry a key of the question."""
+
+
 def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attributes) -> Candidate | None:
     """Read a row's unique keys; None when the level's own, or one above it, is missing."""
     study = _uid(row, STUDY_UID)
@@ -88,6 +117,56 @@ def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attribut
         case _:
             assert_never(level)
     return Candidate(trust, identity, study, series, sop, row) if is_whole else None
+
+
+def read_answers(
+    query: Query, scope: Scope, answers: Sequence[TrustAnswer], default_issuer: Callable[[TrustId], str]
+) -> Reading:
+    """Read every row of every answer; `default_issuer` is what a trust's archive means by a bare Patient ID."""
+    matcher = Matcher(matched_keys(query, scope))
+    candidates: list[Candidate] = []
+    parts = []
+    for answer in answers:
+        identities = Identities(default_issuer(answer.trust))
+        known, is_complete = len(candidates), True
+        for row in answer.rows:
+            if matcher.matches(row):
+                identity = identities.of(row)
+                entry = candidate(query.level, answer.trust, identity, row) if carries_pin(scope, row) else None
+                if entry is not None:
+                    candidates.append(entry)
+                else:
+                    is_complete = False
+        parts.append(_part(answer, len(candidates) - known, is_complete))
+    return Reading(tuple(candidates), tuple(parts), bool(matcher.unsupported))
+
+
+def lacking_keys(query: Query, scope: Scope, rows: Collection[Candidate]) -> tuple[str, ...]:
+    """The tags of the keys that some of these rows do not carry, so that no archive could be held to them."""
+    matcher = Matcher(matched_keys(query, scope))
+    for row in rows:
+        matcher.matches(row.row)
+    return tuple(sorted(matcher.unsupported))
+
+
+def as_shown(
+    parts: Sequence[Part], if_empty: Sequence[Part], scope: Scope, shown: Collection[Candidate]
+) -> tuple[Part, ...]:
+    """The parts as a caller may see them; `if_empty` are those of an answer without rows.
+
+    A cut in the rows of one study that is hidden says that there is such a study, so the trust looks as it does when it
+    has nothing. A cut behind rows that were not asked for is told: what was asked for may lie behind it.
+    """
+    if scope.patient is not None or len(scope.study_uids) != 1:
+        return tuple(parts)
+    seen = {row.trust for row in shown}
+    states = {part.trust: part.state for part in if_empty}
+    return tuple(
+        replace(part, state=states.get(part.trust, part.state))
+        if part.state is SourceState.TRUNCATED and part.is_all_to_the_point and part.trust not in seen
+        else part
+        for part in parts
+    )
 
 
 def conflicting_studies(candidates: Iterable[Candidate]) -> frozenset[str]:
@@ -109,6 +188,12 @@ def merge(level: Level, candidates: Iterable[Candidate]) -> list[Match]:
     matches.sort(key=lambda match: (match.study_uid, match.series_uid, match.sop_uid))
     matches.sort(key=lambda match: _text(match.attributes, STUDY_DATE), reverse=True)
     return matches
+
+
+def _part(answer: TrustAnswer, placed: int, is_complete: bool) -> Part:
+    state = SourceState.TRUNCATED if answer.state is SourceState.ANSWERED and not is_complete else answer.state
+    count = len(answer.rows)
+    return Part(answer.trust, state, count, answer.duration_s, is_all_to_the_point=0 < count == placed)
 
 
 def _united(level: Level, group: Sequence[Candidate]) -> Match:

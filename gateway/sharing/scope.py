@@ -18,6 +18,7 @@ from gateway.model.imaging import (
     PATIENT_NAME,
     PATIENT_SEX,
     STUDY_UID,
+    Attributes,
     Key,
     Level,
     Query,
@@ -75,6 +76,14 @@ def matched_keys(query: Query, scope: Scope) -> tuple[Key, ...]:
         for key in query.keys
         if key.path[0] not in _withheld_tags(scope)
     )
+
+
+def carries_pin(scope: Scope, row: Attributes) -> bool:
+    """Whether a row says itself that it is what the question pins.
+
+    The matcher lets a row pass that lacks a key. Where that key is the one pin, the row may be anybody's.
+    """
+    return scope.patient is not None or bool(scope.study_uids) or ACCESSION_NUMBER in row
 
 
 def _withheld_tags(scope: Scope) -> frozenset[str]:

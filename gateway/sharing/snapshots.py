@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gateway.model.settings import Limits
 from gateway.sharing.conflicts import Judgement
-from gateway.sharing.peers import TrustAnswer
+from gateway.sharing.merge import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,14 @@ class Snapshot:
 
     fingerprint: str
     judgement: Judgement
-    answers: tuple[TrustAnswer, ...]
-    unsupported_keys: tuple[str, ...]
+    parts: tuple[Part, ...]
+    has_lacking_rows: bool
     expires_at: float
+
+    @property
+    def rows(self) -> int:
+        """How many rows it keeps, those in conflict too: every page tells of them again."""
+        return len(self.judgement.accepted) + sum(len(conflict.rows) for conflict in self.judgement.conflicts)
 
 
 class Snapshots:
@@ -46,7 +51,7 @@ class Snapshots:
         self._forget_expired(now)
         token = self._new_token()
         self._kept[token] = snapshot
-        self._rows += len(snapshot.judgement.accepted)
+        self._rows += snapshot.rows
         while len(self._kept) > self._limits.snapshots_max or self._rows > self._limits.snapshot_rows_max:
             self._forget(next(iter(self._kept)))
         return token
@@ -56,4 +61,4 @@ class Snapshots:
             self._forget(token)
 
     def _forget(self, token: str) -> None:
-        self._rows -= len(self._kept.pop(token).judgement.accepted)
+        self._rows -= self._kept.pop(token).rows

@@ -161,3 +161,16 @@ async def test_a_key_that_a_shown_row_lacks_is_reported_on_every_page(house: Hou
     second = await house.find(replace(asking_for(ANNE, key), limit=2, offset=2), snapshot=first.snapshot)
     assert second.unsupported_keys == (STUDY_DESCRIPTION,)
     assert len(house.archives[RZ2].asked) == 1
+
+
+async def test_a_hidden_study_too_long_for_one_answer_looks_like_no_study(house: House) -> None:
+    await house.opts_out(BEN)
+    question = asking_for_study("1.2.3", level=Level.IMAGE)
+    archive = house.archives[RZ2]
+    archive.rows, archive.is_truncated = (
+        [row("1.2.3", BEN, series="1.2.3.1", image=f"1.2.3.1.{n}") for n in (1, 2)],
+        True,
+    )
+    hidden = await house.find(question)
+    archive.rows, archive.is_truncated = [], False
+    assert hidden == await house.find(question)

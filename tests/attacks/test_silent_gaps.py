@@ -1,0 +1,69 @@
+"""Imaging that exists must never be taken for none: whatever was not asked, not believed or cut off is named (SAF-04).
+
+A list without rows may look the same whether a patient has no imaging or has opted out. It may never look so because a
+trust was left out, failed, was cut short, or sent something that could not be used.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.model.errors import PeerUnavailable
+from gateway.model.imaging import (
+    ACCESSION_NUMBER,
+    PATIENT_BIRTH_DATE,
+    SERIES_UID,
+    Attributes,
+    Key,
+    Level,
+    Query,
+)
+from gateway.sharing.conflicts import judge
+from gateway.sharing.scope import pinned_scope
+from policy.parties import TrustId
+from tests.attacks.house import House, found_by, states
+from tests.sharing.rows import ANNE, RZ1, RZ2, RZ3, asking_for, found, row
+
+
+def without(whole: Attributes, tag: str) -> Attributes:
+    return {key: element for key, element in whole.items() if key != tag}
+
+
+@pytest.mark.parametrize("level", [Level.SERIES, Level.IMAGE])
+async def test_rows_that_cannot_be_placed_make_their_trusts_part_incomplete(house: House, level: Level) -> None:
+    whole = row(series="1.2.3.1", image="1.2.3.1.1")
+    house.archives[RZ2].rows = [without(whole, SERIES_UID)]
+    house.archives[RZ3].rows = [whole]
+    matches = await house.find(asking_for(ANNE, level=level))
+    assert states(matches) == {RZ2: "truncated", RZ3: "answered"}
+    assert found_by(matches) == [("1.2.3", (RZ3,))]
+
+
+async def test_a_row_without_the_accession_number_that_was_asked_for_is_no_answer_and_is_told(house: House) -> None:
+    """Nobody can say that it is the examination meant, and the next archive may ignore keys it does not know."""
+    house.archives[RZ2].rows = [row(accession="A123")]
+    house.archives[RZ3].rows = [row("1.2.4")]
+    matches = await house.find(Query(Level.STUDY, (Key((ACCESSION_NUMBER,), "SH", ("A123",)),)))
+    assert found_by(matches) == [("1.2.3", (RZ2,))]
+    assert states(matches) == {RZ2: "answered", RZ3: "truncated"}
+
+
+def test_the_rows_that_agree_stay_when_the_question_excludes_another_persons() -> None:
+    query = asking_for(ANNE, Key((PATIENT_BIRTH_DATE,), "DA", ("19580314",)))
+    rows = [found(RZ2, row("1.1")), found(RZ3, row("1.2", name="MARSH^LEONARD", born="19380430"))]
+    judgement = judge(query, pinned_scope(query), rows)
+    assert [candidate.study_uid for candidate in judgement.accepted] == ["1.1"]
+
+
+async def test_no_trust_is_named_twice_or_left_out(house: House) -> None:
+    matches = await house.find(asking_for(ANNE))
+    assert [source.trust for source in matches.sources] == [RZ2, RZ3]
+    assert RZ1 not in states(matches)
+    assert TrustId("RZ9") not in states(matches)
+
+
+async def test_a_trust_that_answers_in_part_is_told_even_if_no_other_answers(house: House) -> None:
+    house.archives[RZ2].is_truncated = True
+    house.archives[RZ3].error = PeerUnavailable(RZ3, "no connection")
+    matches = await house.find(asking_for(ANNE))
+    assert states(matches) == {RZ2: "truncated", RZ3: "unreachable"}
