@@ -246,6 +246,14 @@ class _Lane:
 class _Reader(_Lane):
     """Runs one body at a time on a snapshot of its own."""
 
+    def connected(self) -> Connection:
+        is_new = self.connection is None
+        connection = super().connected()
+        if is_new and not self.database.is_sqlite:
+            timeout_ms = int(self.database.settings.read_lock_timeout_s * 1000)
+            connection.exec_driver_sql(f"SET lock_timeout = {timeout_ms}")
+        return connection
+
     def run(self, queue: _Queue) -> None:
         while jobs := queue.take(1):
             self._serve(jobs[0])

@@ -36,6 +36,8 @@ class DatabaseSettings:
     """How long SQLite waits for another process's write transaction."""
     statement_timeout_s: float = 30.0
     """PostgreSQL's limit for one statement."""
+    read_lock_timeout_s: float = 2.0
+    """How long a reader waits in PostgreSQL for a table that somebody alters."""
     connect_timeout_s: float = 5.0
     """Time to reach PostgreSQL."""
 

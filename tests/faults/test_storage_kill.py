@@ -78,6 +78,7 @@ async def test_no_fault_between_two_steps_loses_or_halves_anything(
         assert status == (-signal.SIGKILL if fault == "kill" else 0), where
         await check(run, acknowledged, where)
         if fault == "kill":
+            await recover(run)
             assert_nothing_doubled(await texts_of(run), where)
         # And the same work can be done on what is left.
         shutil.rmtree(run.folder / "backup", ignore_errors=True)
@@ -127,6 +128,16 @@ async def check(run: Run, acknowledged: list[str], where: str) -> None:
             read_manifest(run.folder / "backup", key)
         except InvalidRequest:
             assert "backup" not in acknowledged, where
+
+
+async def recover(run: Run) -> None:
+    """What a gateway does once its database is there again."""
+    held = run.reserve()
+    try:
+        async with run.store() as store:
+            await held.drain(store.database)
+    finally:
+        held.close()
 
 
 def assert_nothing_doubled(texts: list[str], where: str) -> None:

@@ -73,10 +73,13 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """A server for as long as the block lasts; skips the test where there is none."""
+def running_postgres(*, of_our_own: bool = False) -> Iterator[Postgres]:
+    """A server for as long as the block lasts; skips the test where there is none.
+
+    `of_our_own`: one that the test may stop, whatever `GATEWAY_TEST_PG_URL` says.
+    """
     url = os.environ.get("GATEWAY_TEST_PG_URL")
-    if url:
+    if url and not of_our_own:
         yield Postgres(url)
         return
     binaries = next((place for place in _PLACES if (place / "initdb").exists()), None)
