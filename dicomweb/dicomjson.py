@@ -47,13 +47,14 @@ _UID = re.compile(r"[0-9.]{1,64}")
 _NUMBER = re.compile(r" *[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})? *")
 _NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity", "inf", "-inf"})
 _NAME_GROUPS = frozenset({"Alphabetic", "Ideographic", "Phonetic"})
+_SINGLE_BYTE = ("6", "100", "101", "109", "110", "126", "127", "138", "144", "148", "166")
 _CHARSETS = {
-    **{term.lower(): codec for term, codec in python_encoding.items() if term and not term.startswith("ISO 2022")},
+    **{f"iso_ir {number}": python_encoding[f"ISO_IR {number}"] for number in _SINGLE_BYTE},
     "iso-8859-1": "latin-1",
     "iso-8859-15": "iso8859-15",
     "windows-1252": "cp1252",
 }
-"""Character sets of PS3.3 C.12.1.1.2 without code extensions, and those that HTTP headers name."""
+"""Single-byte character sets of PS3.3 C.12.1.1.2, and those that HTTP headers name."""
 _BYTE_ORDER_MARK = codecs.BOM_UTF8
 
 
@@ -92,7 +93,7 @@ class Reading:
 
 
 def is_known_charset(name: str) -> bool:
-    """Whether `name` can be a peer's fallback charset: a Specific Character Set term, or an HTTP name."""
+    """Whether `name` can be a peer's fallback charset: a single-byte one of DICOM's terms, or an HTTP name."""
     return name.lower() in _CHARSETS
 
 

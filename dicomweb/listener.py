@@ -43,6 +43,7 @@ LINGER_S = 2.0
 """How long the rest of a refused body is read, so that its sender sees the refusal."""
 
 _GZIP_LEVEL = 1
+_GZIP_BYTES_AT_ONCE = 256 * 1024
 _CORRELATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
 _METHODS = "GET, HEAD, OPTIONS"
 _REQUEST_HEADERS = ", ".join(("Accept", CORRELATION_HEADER, PURPOSE_HEADER, SNAPSHOT_HEADER))
@@ -92,6 +93,7 @@ def edge(
             request[REQUEST_ID] = request_id
             response = await _answered(request, handler, request_id, limits, cors_origins)
             _set_headers(request, response, request_id, cors_origins)
+            await _compress(request, response)
             is_taken = await _sent(request, response, limits.keepalive_timeout_s)
             log.info(
                 "request answered",
@@ -213,17 +215,20 @@ def _set_headers(
         headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
         headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
         headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED_HEADERS
-    _compress(request, response)
 
 
-def _compress(request: web.Request, response: web.StreamResponse) -> None:
+async def _compress(request: web.Request, response: web.StreamResponse) -> None:
     if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
         return
     if len(response.body) < GZIP_BYTES_MIN or not accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING)):
         return
     # Level 1: 0.5 ms for 70 kB of DICOM JSON, a ninth of its size.
     compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    response.body = compressor.compress(response.body) + compressor.flush()
+    pieces = []
+    for start in range(0, len(response.body), _GZIP_BYTES_AT_ONCE):
+        pieces.append(compressor.compress(response.body[start : start + _GZIP_BYTES_AT_ONCE]))
+        await asyncio.sleep(0)
+    response.body = b"".join([*pieces, compressor.flush()])
     response.headers[hdrs.CONTENT_ENCODING] = "gzip"
 
 

@@ -27,10 +27,13 @@ SNAPSHOT_HEADER = "Gateway-Snapshot"
 
 SINGLE_WARNINGS_MAX = 20
 """Trusts with a warning line of their own; beyond it lines are shared, for clients take at most 100 headers."""
+SOURCES_A_LINE = 20
+"""Members of one `Gateway-Sources` line: a list may go on in the next one (RFC 9651 3.1), and lines have limits."""
 _TRUSTS_A_LINE = 10
 _NAMES_SHOWN_MAX = 10
 _TEXT_CHARS_MAX = 200
 
+_CONFLICT = "An item at {} could not be shared because identity details differ"
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9.]{1,64}")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
@@ -41,8 +44,8 @@ def headers(
 ) -> list[tuple[str, str]]:
     """Every header that speaks of completeness, in a fixed order. `service` is the base address of the service."""
     named: list[tuple[str, str]] = [(NOTICE_HEADER, SENTENCE)]
-    if matches.sources:
-        named.append((SOURCES_HEADER, sources_field(matches.sources)))
+    lines = [matches.sources[at : at + SOURCES_A_LINE] for at in range(0, len(matches.sources), SOURCES_A_LINE)]
+    named.extend((SOURCES_HEADER, sources_field(line)) for line in lines)
     if matches.snapshot:
         named.append((SNAPSHOT_HEADER, matches.snapshot))
     texts = _warnings(matches, [*unsupported, *map(keyword_of, matches.unsupported_keys)], is_fuzzy)
@@ -71,9 +74,8 @@ def _warnings(matches: Matches, unsupported: Sequence[str], is_fuzzy: bool) -> I
         [_coverage(source) for source in matches.sources if _is_covered_in_part(source)],
         "The agreement, not this patient, decides: ",
     )
-    for source in matches.sources:
-        if source.has_identity_conflict:
-            yield f"An item at {_name(source)} could not be shared because identity details differ: {_ring(source)}"
+    conflicting = [source for source in matches.sources if source.has_identity_conflict]
+    yield from _in_groups([f"{_CONFLICT.format(_name(source))}: {_ring(source)}" for source in conflicting], "")
     if unsupported:
         names = sorted({name if _PARAMETER_NAME.fullmatch(name) else "(unreadable)" for name in unsupported})
         more = f" and {len(names) - _NAMES_SHOWN_MAX} more" if len(names) > _NAMES_SHOWN_MAX else ""

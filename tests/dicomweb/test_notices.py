@@ -126,6 +126,13 @@ def test_machines_read_every_trusts_part_in_one_field() -> None:
     )
 
 
+def test_a_field_of_many_trusts_goes_on_in_further_lines() -> None:
+    many = tuple(source(code=f"R{number:02}", shared=("CT", "MR", "US")) for number in range(95))
+    lines = named(Matches((), many))["Gateway-Sources"]
+    assert len(lines) == 5 and max(map(len, lines)) < 4_000
+    assert ", ".join(lines) == sources_field(many)
+
+
 def test_with_and_without_rows_the_headers_are_the_same() -> None:
     sources = (source(), source(SourceState.TIMED_OUT, code="RYJ"))
     assert headers(Matches((study(1),), sources), service=SERVICE) == headers(Matches((), sources), service=SERVICE)
@@ -146,7 +153,7 @@ _ANY_SOURCE = st.builds(
 )
 
 
-@given(st.lists(_ANY_SOURCE, max_size=60), st.lists(st.text(max_size=20), max_size=20))
+@given(st.lists(_ANY_SOURCE, max_size=100), st.lists(st.text(max_size=20), max_size=20))
 def test_whatever_is_configured_or_asked_headers_are_clean_lines_and_few(
     sources: list[Source], unsupported: list[str]
 ) -> None:
