@@ -322,7 +322,9 @@ def _peer_lines(trust: Trust, port: int, pair: KeyPair, authority: Path) -> list
     return [
         *("[[peer]]", f'trust = "{trust.ods_code}"', f'url = "https://localhost:{port}/dicom-web"'),
         *(f'client_certificate = "{pair.certificate}"', f'client_private_key = "{pair.private_key}"'),
-        *(f'ca = "{authority}"', f'character_set = "{trust.character_set}"'),
+        f'ca = "{authority}"',
+        # What stands in for a declared character set is one byte a letter; archives that write UTF-8 need none.
+        *((f'character_set = "{trust.character_set}"',) if trust.character_set != "ISO_IR 192" else ()),
     ]
 
 

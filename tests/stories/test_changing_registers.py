@@ -17,9 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def opt_out_case(region: Region, kind: str, nhs_number: str, *steps: str) -> str:
     """Receive a case and walk it through these steps; its number."""
-    received = json.loads(
-        await region.must(kind, "receive", "--patient", nhs_number, "--channel", "paper", "--json")
-    )
+    received = json.loads(await region.must(kind, "receive", "--patient", nhs_number, "--channel", "paper", "--json"))
     number = str(received["case"])
     for step in steps:
         await region.must(kind, step, number)
@@ -92,10 +90,11 @@ async def test_a_new_agreement_narrows_what_is_shown(door: Door, region: Region)
 
 
 async def test_a_past_decision_replays_from_its_record(door: Door, region: Region) -> None:
-    await door.studies(PatientID=CLARA.nhs_number)
-    shown = json.loads(await region.must("audit", "show", "--json"))
-    refused = next(entry for entry in reversed(shown) if entry["event"] == "query-attempt")
-    decision = refused["body"]["decision"]["decision_id"]
-    text = await region.must("explain", "--decision", decision)
-    assert "no-care-relationship" in text
-    assert "same decision" in text
+    answer = await door.studies(PatientID=CLARA.nhs_number)
+    request = answer.headers["Gateway-Correlation"]
+    shown = json.loads(await region.must("audit", "show", "--request", request, "--json"))
+    attempt = next(record["said"] for record in shown if record["said"]["event"] == "query-attempt")
+    decision = attempt["body"]["decision"]["decision_id"]
+    replayed = json.loads(await region.must("explain", "--decision", decision, "--json"))
+    assert "no-care-relationship" in json.dumps(replayed)
+    assert replayed["replays_equal"] is True
