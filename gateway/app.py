@@ -272,12 +272,13 @@ class Gateway:
         log.info("draining", under_way=self._under_way)
         self._health.drain()
         await self._machines.stop()
-        await self._people.stop()
         time_s = max(0.0, self._configuration.limits.drain_timeout_s - CUT_OFF_S)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), time_s)
         if self._under_way:
             log.warning("cut off", under_way=self._under_way)
+        # Last, so that whoever probes readiness meanwhile is told, not refused.
+        await self._people.stop()
 
     async def _reload_on_hangup(self, background: Background) -> None:
         while True:

@@ -35,4 +35,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(REFUSED)
     except BrokenPipeError:
         sys.exit(REFUSED)
+    except OSError as error:
+        console.complain(f"not done: {error.filename or 'a file or socket'}: {error.strerror or type(error).__name__}")
+        sys.exit(REFUSED)
     sys.exit(0)

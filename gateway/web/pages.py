@@ -16,7 +16,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 NOTICE = "Not all imaging is shared here. An empty or short list does not mean none exists."  # SAF-03, word for word
-SECURITY_HEADERS = {
+HEADERS = {
+    "Server": "image-sharing-gateway",
+    "Strict-Transport-Security": "max-age=31536000",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -54,21 +56,23 @@ def people(site: Site, heard: Callable[[web.Request], None]) -> web.Application:
         return await handler(request)
 
     async def landing(request: web.Request) -> web.Response:
-        return web.Response(text=_landing(site), content_type="text/html", headers=SECURITY_HEADERS)
+        return web.Response(text=_landing(site), content_type="text/html")
 
     async def live(request: web.Request) -> web.Response:
-        return web.json_response({"live": True}, headers=SECURITY_HEADERS)
+        return web.json_response({"live": True})
 
     async def ready(request: web.Request) -> web.Response:
         reasons = site.health.reasons
         answer = {"ready": not reasons, "reasons": list(reasons)}
-        return web.json_response(answer, status=503 if reasons else 200, headers=SECURITY_HEADERS)
+        return web.json_response(answer, status=503 if reasons else 200)
 
     async def metrics(request: web.Request) -> web.Response:
         if not _is_from(request.remote, site.metrics_from()):
-            raise web.HTTPNotFound(headers=SECURITY_HEADERS)
-        headers = {**SECURITY_HEADERS, "Content-Type": site.figures_type}
-        return web.Response(body=site.figures(), headers=headers)
+            raise web.HTTPNotFound
+        return web.Response(body=site.figures(), headers={"Content-Type": site.figures_type})
+
+    async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(HEADERS)
 
     application = web.Application(middlewares=[hearing], client_max_size=1)
     application.add_routes(
@@ -79,6 +83,7 @@ def people(site: Site, heard: Callable[[web.Request], None]) -> web.Application:
             web.get("/metrics", metrics),
         ]
     )
+    application.on_response_prepare.append(set_headers)
     return application
 
 
