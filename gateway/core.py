@@ -66,7 +66,7 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         clock,
         means.figures,
         new_id=new_id,
-        custodians=peers.trusts,
+        custodians=directory.enrolled | peers.trusts,
     )
     broker = Broker(
         gate, peers, directory, means.delays, limits, configuration.sharing, clock, new_token=secrets.token_urlsafe

@@ -99,7 +99,7 @@ class Broker:
     ) -> Matches:
         began = self._clock.monotonic()
         coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
-        asked = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing)
+        asked = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing) & self._peers.trusts
         fingerprint = repr((caller.principal, caller.purpose, query.level, query.keys, query.only_trust))
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
         if kept is not None:
@@ -123,10 +123,11 @@ class Broker:
         if kept is None and remaining > 0:
             expires_at = began + self._limits.snapshot_max_s
             token = self._snapshots.keep(Snapshot(fingerprint, judgement, parts, has_lacking_rows, expires_at), began)
-        shown = as_shown(parts, self._expected(asked), scope, visible)
+        not_asked = self._not_asked(coverage)
+        shown = (*as_shown(parts, self._expected(asked), scope, visible), *not_asked)
         sources = self._sources(coverage, shown, conflicting)
         passage.tally.returned = len(page)
-        passage.tally.sources = _source_record(parts, judgement)
+        passage.tally.sources = _source_record((*parts, *not_asked), judgement)
         absence.is_empty = not rows
         absence.is_hidden = passage.is_hidden
         absence.is_measured = kept is None and not any(part.rows for part in parts)
@@ -135,10 +136,20 @@ class Broker:
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
     def _candidates_for(self, caller: Caller, query: Query) -> list[TrustId]:
-        """The trusts this question is for: the one named, else all with an archive but the caller's own (DEC-01)."""
+        """The trusts this question is for: the one named, else every trust of the region but the caller's own (DEC-01).
+
+        An enrolled trust without an archive here is among them: it may hold imaging, and nobody has asked it.
+        """
         if query.only_trust is not None:
-            return [query.only_trust] if query.only_trust in self._peers.trusts else []
-        return sorted(self._peers.trusts - {caller.principal.trust})
+            return [query.only_trust]
+        return sorted((self._directory.enrolled | self._peers.trusts) - {caller.principal.trust})
+
+    def _not_asked(self, coverage: dict[TrustId, Coverage]) -> tuple[Part, ...]:
+        """The trusts that would share and have no archive that could be asked (SAF-05)."""
+        missing = (
+            trust for trust, extent in coverage.items() if not extent.is_nothing and trust not in self._peers.trusts
+        )
+        return tuple(Part(trust, SourceState.NOT_ASKED) for trust in missing)
 
     def _expected(self, trusts: Iterable[TrustId]) -> tuple[Part, ...]:
         return tuple(Part(answer.trust, answer.state) for answer in self._peers.expected(trusts))

@@ -28,6 +28,11 @@ class TrustEntry:
     patient_id_issuer: str = ""
     """What its archive means by a Patient ID without an issuer; `NHS` if it files under NHS numbers (C4)."""
 
+    @property
+    def is_enrolled_trust(self) -> bool:
+        """Whether it is an NHS hospital trust, and enrolled (SHR-01)."""
+        return self.is_enrolled and self.kind is OrganisationKind.NHS_HOSPITAL_TRUST
+
 
 class Directory:
     """Look-ups over trusts and callers; constructed from configuration, never changed."""
@@ -40,6 +45,11 @@ class Directory:
     def trusts(self) -> tuple[TrustEntry, ...]:
         """Every organisation, by ODS code."""
         return tuple(self._trusts[trust] for trust in sorted(self._trusts))
+
+    @property
+    def enrolled(self) -> frozenset[TrustId]:
+        """The enrolled NHS hospital trusts: whoever may hold imaging that is shared here."""
+        return frozenset(trust for trust, entry in self._trusts.items() if entry.is_enrolled_trust)
 
     def trust(self, trust: TrustId) -> TrustEntry:
         """The entry of a trust; raises `NotFound` for a code that the region does not know."""

@@ -6,9 +6,11 @@ trust was left out, failed, was cut short, or sent something that could not be u
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from gateway.model.errors import PeerUnavailable
+from gateway.model.errors import PeerError, PeerUnavailable
 from gateway.model.imaging import (
     ACCESSION_NUMBER,
     PATIENT_BIRTH_DATE,
@@ -21,8 +23,8 @@ from gateway.model.imaging import (
 from gateway.sharing.conflicts import judge
 from gateway.sharing.scope import pinned_scope
 from policy.parties import TrustId
-from tests.attacks.house import House, found_by, states
-from tests.sharing.rows import ANNE, RZ1, RZ2, RZ3, asking_for, found, row
+from tests.attacks.house import House, found_by, housed, states
+from tests.sharing.rows import ANNE, RZ1, RZ2, RZ3, RZ4, asking_for, found, row
 
 
 def without(whole: Attributes, tag: str) -> Attributes:
@@ -67,3 +69,36 @@ async def test_a_trust_that_answers_in_part_is_told_even_if_no_other_answers(hou
     house.archives[RZ3].error = PeerUnavailable(RZ3, "no connection")
     matches = await house.find(asking_for(ANNE))
     assert states(matches) == {RZ2: "truncated", RZ3: "unreachable"}
+
+
+async def test_an_enrolled_trust_without_an_archive_is_named_as_not_asked(sqlite_url: str) -> None:
+    async with housed(sqlite_url, trusts=(RZ1, RZ2, RZ3, RZ4)) as house:
+        house.build(connectors=[house.archives[RZ2], house.archives[RZ3]])
+        matches = await house.find(asking_for(ANNE))
+    assert states(matches) == {RZ2: "answered", RZ3: "answered", RZ4: "not-asked"}
+    assert {source.desk_phone for source in matches.sources if source.trust == RZ4} == {"0300 555 RZ4"}
+
+
+async def test_a_question_for_a_trust_that_cannot_be_asked_is_not_answered_with_an_empty_list(
+    sqlite_url: str,
+) -> None:
+    async with housed(sqlite_url, trusts=(RZ1, RZ2, RZ4)) as house:
+        house.build(connectors=[house.archives[RZ2]])
+        with pytest.raises(PeerError, match="0300 555 RZ4"):
+            await house.find(Query(Level.STUDY, asking_for(ANNE).keys, only_trust=RZ4))
+
+
+async def test_a_region_without_any_archive_answers_no_list_at_all(house: House) -> None:
+    house.build(connectors=[])
+    with pytest.raises(PeerError, match="0300 555 RZ2"):
+        await house.find(asking_for(ANNE))
+
+
+async def test_a_trust_that_shares_nothing_is_coverage_and_not_a_gap(sqlite_url: str) -> None:
+    async with housed(sqlite_url, trusts=(RZ1, RZ2, RZ4)) as house:
+        await house.shares(RZ4)
+        house.build(connectors=[house.archives[RZ2]])
+        everywhere = await house.find(asking_for(ANNE))
+        there = await house.find(replace(asking_for(ANNE), only_trust=RZ4))
+    assert states(everywhere) == {RZ2: "answered", RZ4: "not-shared"}
+    assert states(there) == {RZ4: "not-shared"}
