@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import orjson
+from sqlalchemy import text
 
 from gateway.model.audit import AuditEntry, AuditRecord
 from gateway.model.errors import (
@@ -336,6 +337,10 @@ class Region:
         row, now = await self._row_of(patient), self.clock.now()
         new = labels.NewGrant(row, TrustId(to), "", "unconscious on arrival", now, now + timedelta(hours=hours))
         return await self.sql.write(lambda tx: labels.add_grant(tx, new, CLERK))
+
+    async def lose(self, table: str) -> None:
+        """Make a register's table unreadable."""
+        await self.sql.write(lambda tx: tx.connection.execute(text(f"ALTER TABLE {table} RENAME TO lost_{table}")))
 
     # --- what was recorded ---
 
