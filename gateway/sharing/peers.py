@@ -162,7 +162,8 @@ class Peers:
         return self._failed(self._standings[trust], error, self._clock.monotonic() - began)
 
     def _failed(self, standing: _Standing, error: PeerError, duration_s: float) -> TrustAnswer:
-        state = _STATES[type(error)]
+        state = next((state for kind, state in _STATES.items() if isinstance(error, kind)), SourceState.UNREACHABLE)
+        trust = standing.connector.trust
         standing.last_state = state
         # A peer that refuses us speaks to us: it is up, and backing off would not help it.
         if not isinstance(error, PeerRefused):
@@ -173,10 +174,10 @@ class Peers:
                     self._limits.peer_backoff_first_s * 2.0 ** min(excess, 16), self._limits.peer_backoff_max_s
                 )
                 standing.paused_until = self._clock.monotonic() + pause_s
-        self._observer.peer_answered(error.trust, state.value, duration_s)
-        self._on_empty(error.trust, state, duration_s)
-        log.warning("peer failed", trust=error.trust.code, state=state.value, detail=str(error))
-        return TrustAnswer(error.trust, state, duration_s=duration_s)
+        self._observer.peer_answered(trust, state.value, duration_s)
+        self._on_empty(trust, state, duration_s)
+        log.warning("peer failed", trust=trust.code, state=state.value, detail=str(error))
+        return TrustAnswer(trust, state, duration_s=duration_s)
 
     def _expected_state(self, trust: TrustId) -> SourceState:
         standing = self._standings[trust]

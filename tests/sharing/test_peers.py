@@ -108,6 +108,7 @@ async def test_an_answer_just_before_the_deadline_counts_and_one_after_it_does_n
         (PeerTimeout, SourceState.TIMED_OUT),
         (PeerRefused, SourceState.REFUSED),
         (PeerProtocolError, SourceState.INVALID_ANSWER),
+        (PeerError, SourceState.UNREACHABLE),
     ],
 )
 async def test_each_failure_is_a_state_of_that_trust(asked: Asked, error: type[PeerError], state: SourceState) -> None:
@@ -115,6 +116,19 @@ async def test_each_failure_is_a_state_of_that_trust(asked: Asked, error: type[P
     answers = await asked.ask()
     assert answers[RZ2].state is state
     assert states(answers)[1:] == ["answered", "answered"]
+
+
+async def test_a_further_kind_of_known_failure_is_known_by_its_family(asked: Asked) -> None:
+    class HandshakeTimeout(PeerTimeout):
+        pass
+
+    asked[RZ2].failing(HandshakeTimeout(RZ2, "as the test says"))
+    assert states(await asked.ask())[0] == "timed-out"
+
+
+async def test_a_failure_is_told_of_the_trust_that_was_asked(asked: Asked) -> None:
+    asked[RZ2].failing(PeerUnavailable(RZ4, "a connector that confuses its trusts"))
+    assert states(await asked.ask()) == ["unreachable", "answered", "answered"]
 
 
 async def test_a_cut_answer_says_so(asked: Asked) -> None:
@@ -344,4 +358,4 @@ async def test_how_long_absence_took_is_told_and_presence_is_not(asked: Asked) -
 
 def expected(asked: Asked) -> list[str]:
     """The states of an empty answer as it would be now."""
-    return [asked.peers.expected_state(trust).value for trust in asked.archives]
+    return [answer.state.value for answer in asked.peers.expected(asked.archives)]
