@@ -140,6 +140,10 @@ class Peers:
                 answer = await standing.connector.find(request)
             except PeerError as error:
                 return self._failed(standing, error, self._clock.monotonic() - began)
+            except Exception as error:  # noqa: BLE001  # outermost frame of this trust's task: a bug is its failure alone
+                log.error("peer connector failed unexpectedly", trust=trust.code, error=type(error).__name__)
+                unbelievable = PeerProtocolError(trust, "the connector failed unexpectedly")
+                return self._failed(standing, unbelievable, self._clock.monotonic() - began)
             duration_s = self._clock.monotonic() - began
         standing.failures, standing.paused_until = 0, 0.0
         standing.last_state = state = SourceState.TRUNCATED if answer.is_truncated else SourceState.ANSWERED

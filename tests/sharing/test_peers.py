@@ -131,6 +131,20 @@ async def test_a_failure_is_told_of_the_trust_that_was_asked(asked: Asked) -> No
     assert states(await asked.ask()) == ["unreachable", "answered", "answered"]
 
 
+@pytest.mark.parametrize("error", [KeyError("00100020"), RuntimeError("bug"), OSError("socket"), TimeoutError()])
+async def test_a_connector_with_a_bug_costs_the_others_nothing(asked: Asked, error: Exception) -> None:
+    asked[RZ3].failing(error)
+    answers = await asked.ask()
+    assert states(answers) == ["answered", "invalid-answer", "answered"]
+
+
+async def test_a_connector_with_a_bug_is_left_alone_after_some_failures(asked: Asked) -> None:
+    asked[RZ3].failing(KeyError("00100020"))
+    for _ in range(LIMITS.peer_failures_before_backoff):
+        await asked.ask(RZ3)
+    assert states(await asked.ask(RZ3)) == ["backing-off"]
+
+
 async def test_a_cut_answer_says_so(asked: Asked) -> None:
     asked[RZ2].lying(STUDY, is_truncated=True)
     assert states(await asked.ask())[0] == "truncated"
