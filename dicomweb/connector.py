@@ -61,7 +61,7 @@ PAGE_ROWS_MAX = 500
 _CHUNK_BYTES = 64 * 1024
 _JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
 _RETRY_LATER = frozenset({408, 425, 429})
-_HAS_MORE = re.compile(r"additional results", re.IGNORECASE)
+_SAYS_MORE = re.compile(r"additional results", re.IGNORECASE)
 _NEXT_WARNING = re.compile(r",\s*(?=[0-9]{3} )")
 _IGNORED_A_PARAMETER = re.compile(r"not supported|unsupported|fuzzymatching", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?]")
@@ -143,22 +143,24 @@ class DicomwebPeer:
         unique = LEVEL_UID.get(request.query.level)
         if unique is None:
             raise PeerRefused(self.trust, "DICOMweb has no search at patient level")
+        can_page = Quirk.NO_PAGING not in self._profile.quirks
         rows: dict[str, Attributes] = {}
         bytes_left = self._limits.peer_answer_bytes_max
-        while True:
+        has_more, has_gap, has_news = True, False, True
+        while has_more and has_news and len(rows) <= request.matches_max:
             page_rows = min(PAGE_ROWS_MAX, request.matches_max + 1 - len(rows))
             page = await self._page(request, len(rows), page_rows, bytes_left)
             bytes_left -= page.size
             known = len(rows)
             for row in page.rows:
                 rows.setdefault(_uid(row, unique, self.trust), row)
-            has_more = page.has_more or len(page.rows) >= page_rows
-            is_stuck = len(rows) == known or Quirk.NO_PAGING in self._profile.quirks
-            if not has_more or is_stuck or len(rows) > request.matches_max:
-                break
+            # A page that is just full may have a next one; a longer one shows that the limit was not read at all.
+            has_more = page.says_more or (can_page and len(page.rows) == page_rows)
+            has_gap = has_gap or page.has_gap
+            has_news = can_page and len(rows) > known
         found = _with_known_parents(list(rows.values()), request.query)
-        is_over = len(found) > request.matches_max
-        return PeerAnswer(found[: request.matches_max], is_truncated=is_over or page.is_partial)
+        is_cut = len(found) > request.matches_max
+        return PeerAnswer(found[: request.matches_max], is_truncated=is_cut or has_gap or has_more)
 
     async def close(self) -> None:
         """Give up pooled connections; idempotent."""
@@ -192,7 +194,7 @@ class DicomwebPeer:
     async def _read(self, response: aiohttp.ClientResponse, bytes_max: int) -> _Page:
         self._check_status(response.status)
         if response.status == 204:
-            return _Page((), has_more=False, is_partial=False, size=0)
+            return _Page((), says_more=False, has_gap=False, size=0)
         if (
             response.content_type not in _JSON_TYPES
             or response.headers.get("Content-Encoding", "identity") != "identity"
@@ -207,10 +209,14 @@ class DicomwebPeer:
                 self._disbelieve(f"the answer is longer than {self._limits.peer_answer_bytes_max} bytes")
         rows = await read_rows_in_turns(bytes(body), self._reading, response.charset or "")
         warnings = _warnings(response)
-        has_more = response.status == 206 or any(map(_HAS_MORE.search, warnings))
-        # Any other 299 is taken for a gap (a gateway's missing trust), but for the word that a parameter was ignored.
-        has_gap = any(not _IGNORED_A_PARAMETER.search(warning) for warning in warnings)
-        return _Page(tuple(rows), has_more, has_more or has_gap, len(body))
+        others = [text for text in warnings if not _SAYS_MORE.search(text)]
+        return _Page(
+            rows=tuple(rows),
+            says_more=response.status == 206 or len(others) < len(warnings),
+            # Any other 299 is taken for a gap (a gateway's missing trust), but the word that a parameter was ignored.
+            has_gap=any(not _IGNORED_A_PARAMETER.search(text) for text in others),
+            size=len(body),
+        )
 
     def _check_status(self, status: int) -> None:
         if status in (200, 204, 206):
@@ -259,8 +265,8 @@ def _warnings(response: aiohttp.ClientResponse) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class _Page:
     rows: Sequence[Attributes]
-    has_more: bool
-    is_partial: bool
+    says_more: bool
+    has_gap: bool
     size: int
 
 

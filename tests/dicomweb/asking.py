@@ -47,3 +47,30 @@ async def find(
 
 def values(answer: PeerAnswer, tag: str) -> set[object]:
     return {row[tag]["Value"][0] for row in answer.rows}  # type: ignore[index]  # a list by the reader's contract
+
+
+ONE_ROW = b'[{"0020000D":{"vr":"UI","Value":["1.2.3"]}}]'
+
+
+def http(
+    status: str = "200 OK", body: bytes = ONE_ROW, content_type: str = "application/dicom+json", extra: bytes = b""
+) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n".encode()
+    return head + extra + b"\r\n" + body
+
+
+@asynccontextmanager
+async def answering(*answers: bytes) -> AsyncIterator[str]:
+    """A socket that gives these bytes, one connection after the other, whatever it is asked, and hangs up."""
+    left = list(answers)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dicom-web"
+    finally:
+        server.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from dicomweb.connector import Quirk
+from dicomweb.connector import PAGE_ROWS_MAX, Quirk
 from gateway.demo.cast import ANNE
 from gateway.demo.images import MadeTrust
 from gateway.model.errors import PeerProtocolError, PeerUnavailable
@@ -32,7 +32,7 @@ from gateway.model.imaging import (
     SourceState,
 )
 from gateway.model.seams import PeerAnswer, PeerRequest
-from tests.dicomweb.asking import ANNES, ANNES_STUDIES, EASTVALE, find, peer, values
+from tests.dicomweb.asking import ANNES, ANNES_STUDIES, EASTVALE, answering, find, http, peer, values
 from tests.dicomweb.small_region import Shelf, element, serving, source, study
 from tests.gateway.simulated_pacs import SimulatedPacs, running_pacs
 
@@ -101,6 +101,28 @@ async def test_as_many_rows_are_believed_as_the_limit_and_the_rest_is_said_to_be
 async def test_an_archive_that_cuts_but_cannot_page_is_truncated(eastvale: SimulatedPacs) -> None:
     eastvale.behave(rows_max=2)
     answer = await find(eastvale, ANNES_STUDIES, Quirk.NO_PAGING)
+    assert len(answer.rows) == 2 and answer.is_truncated
+
+
+async def test_an_archive_that_gives_the_first_page_again_and_again_is_truncated() -> None:
+    page = b",".join(b'{"0020000D":{"vr":"UI","Value":["1.2.%d"]}}' % number for number in range(PAGE_ROWS_MAX))
+    async with answering(http(body=b"[" + page + b"]")) as url:
+        answer = await find(url)
+    assert len(answer.rows) == PAGE_ROWS_MAX and answer.is_truncated
+
+
+async def test_an_archive_whose_rows_just_fill_a_page_is_not_truncated() -> None:
+    page = b",".join(b'{"0020000D":{"vr":"UI","Value":["1.2.%d"]}}' % number for number in range(PAGE_ROWS_MAX))
+    async with answering(http(body=b"[" + page + b"]"), http(body=b"[]")) as url:
+        answer = await find(url)
+    assert len(answer.rows) == PAGE_ROWS_MAX and not answer.is_truncated
+
+
+async def test_a_gap_on_any_page_is_a_gap_of_the_answer() -> None:
+    rows = [b'[{"0020000D":{"vr":"UI","Value":["1.2.%d"]}}]' % number for number in range(2)]
+    warnings = b"Warning: 299 a: There are 1 additional results\r\nWarning: 299 a: RJ1 is missing\r\n"
+    async with answering(http(body=rows[0], extra=warnings), http(body=rows[1])) as url:
+        answer = await find(url)
     assert len(answer.rows) == 2 and answer.is_truncated
 
 

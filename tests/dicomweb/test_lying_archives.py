@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -25,7 +23,7 @@ from gateway.model.imaging import (
     Query,
 )
 from gateway.model.seams import PeerRequest
-from tests.dicomweb.asking import ANNES, ANNES_STUDIES, EASTVALE, LIMITS, find, peer
+from tests.dicomweb.asking import ANNES, ANNES_STUDIES, EASTVALE, LIMITS, ONE_ROW, answering, find, http, peer
 from tests.gateway.simulated_pacs import SimulatedPacs
 
 
@@ -98,31 +96,6 @@ async def test_no_lie_leaves_the_patients_number_in_a_log_or_an_error(
 # What only a plain socket does.
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\n"
-_ROWS = b'[{"0020000D":{"vr":"UI","Value":["1.2.3"]}}]'
-
-
-def http(
-    status: str = "200 OK", body: bytes = _ROWS, content_type: str = "application/dicom+json", extra: bytes = b""
-) -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n".encode()
-    return head + extra + b"\r\n" + body
-
-
-@asynccontextmanager
-async def answering(*answers: bytes) -> AsyncIterator[str]:
-    """A socket that gives these bytes, one connection after the other, whatever it is asked, and hangs up."""
-    left = list(answers)
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(left.pop(0) if len(left) > 1 else left[0])
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/dicom-web"
-    finally:
-        server.close()
 
 
 @pytest.mark.parametrize(
@@ -203,9 +176,9 @@ async def test_an_archive_that_ignores_the_limit_is_read_to_its_end() -> None:
 
 async def test_an_answer_is_as_long_as_its_limit_and_no_longer() -> None:
     async with answering(http()) as url:
-        assert (await find(url, limits=replace(LIMITS, peer_answer_bytes_max=len(_ROWS)))).rows
+        assert (await find(url, limits=replace(LIMITS, peer_answer_bytes_max=len(ONE_ROW)))).rows
         with pytest.raises(PeerProtocolError):
-            await find(url, limits=replace(LIMITS, peer_answer_bytes_max=len(_ROWS) - 1))
+            await find(url, limits=replace(LIMITS, peer_answer_bytes_max=len(ONE_ROW) - 1))
 
 
 async def test_parents_that_the_path_named_are_put_into_rows_that_leave_them_out() -> None:
