@@ -170,7 +170,9 @@ class Peers:
         trust = standing.connector.trust
         standing.last_state = state
         # A peer that refuses us speaks to us: it is up, and backing off would not help it.
-        if not isinstance(error, PeerRefused):
+        if isinstance(error, PeerRefused):
+            standing.failures, standing.paused_until = 0, 0.0
+        else:
             standing.failures += 1
             excess = standing.failures - self._limits.peer_failures_before_backoff
             if excess >= 0:

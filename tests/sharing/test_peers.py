@@ -210,6 +210,13 @@ async def test_a_trust_that_refuses_us_is_not_left_alone(asked: Asked) -> None:
         assert states(await asked.ask(RZ2)) == ["refused"]
 
 
+async def test_a_refusal_is_a_sign_of_life(asked: Asked) -> None:
+    for _ in range(5):
+        await asked.fail(RZ2, LIMITS.peer_failures_before_backoff - 1)
+        asked[RZ2].refusing()
+        assert states(await asked.ask(RZ2)) == ["refused"]
+
+
 async def test_what_is_garbled_or_late_counts_as_a_failure(asked: Asked) -> None:
     for archive in (asked[RZ2].garbled(), asked[RZ3].stalled()):
         for _ in range(LIMITS.peer_failures_before_backoff):
