@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from policy.access import Access, Obligation, Resource, Telling
+from policy.access import Access, Action, Obligation, Resource, Telling
 from policy.facts import Organisation, OrganisationKind, Register, RelationshipKind
 from policy.parties import NhsNumber, PrincipalKind, PurposeOfUse, TrustId
 from policy.settings import Mode, Proof
@@ -37,6 +37,7 @@ from tests.policy.examples import (
     judged,
     told,
 )
+from tests.policy.worlds import worlds
 
 OWN_CT = replace(SEE_HEAD_CT, resource=replace(HEAD_CT, custodian=NORTHMOOR))
 UNNAMED = replace(SEE_HEAD_CT, patient_named=False)
@@ -48,6 +49,12 @@ def test_a_trust_that_takes_part_in_the_care_sees_what_the_holder_shares() -> No
     decision = judged()
     assert decision.is_permitted and codes(decision) == ["care-relationship"]
     assert decision.reasons[0].evidence == "r-1" and decision.obligations == frozenset()
+
+
+def test_a_row_is_asked_for_by_the_same_caller_at_the_same_instant() -> None:
+    for world in worlds(400, 200):
+        row = replace(world.access, action=Action.SEE, resource=HEAD_CT)
+        assert world.access.to_see(HEAD_CT) == row
 
 
 # require-enrolled-trust
