@@ -134,7 +134,8 @@ class Peers:
         standing = self._standings[trust]
         if standing.paused_until > self._clock.monotonic():
             return TrustAnswer(trust, SourceState.BACKING_OFF)
-        async with at_once, standing.slots:
+        # The peer's own place first: who waits for a busy peer must not hold a place that another could have.
+        async with standing.slots, at_once:
             began = self._clock.monotonic()
             try:
                 answer = await standing.connector.find(request)

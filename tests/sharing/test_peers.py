@@ -244,6 +244,19 @@ async def test_no_more_trusts_are_asked_at_once_than_may_be(clock: FakeClock) ->
     assert clock.monotonic() == 2
 
 
+async def test_waiting_for_a_busy_trust_keeps_no_other_from_being_asked(clock: FakeClock) -> None:
+    asked = Asked(clock, replace(LIMITS, peers_at_once_max=1, peer_requests_at_once_max=1))
+    asked[RZ2].slow(2)
+    earlier = asyncio.create_task(asked.asking(RZ2))
+    await settle()
+    later = asyncio.create_task(asked.asking(RZ2, RZ3))
+    await settle()
+    assert len(asked[RZ3].requests) == 1
+    await clock.advance(10)
+    assert states(await earlier) == ["answered"]
+    assert states(await later) == ["answered", "answered"]
+
+
 async def gathered(*questions: object) -> list[dict[TrustId, TrustAnswer]]:
     """Several questions at once."""
     return await asyncio.gather(*questions)  # type: ignore[call-overload,no-any-return]  # coroutines of Asked.asking
