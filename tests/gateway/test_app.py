@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -280,6 +281,62 @@ async def test_a_lost_signing_key_is_not_quietly_replaced(node: Node) -> None:
     assert refused.status == 2
     assert "audit.signing_key" in refused.errors
     assert "bring the key back" in refused.errors
+
+
+async def test_a_port_in_use_and_a_folder_that_is_none_are_named(node: Node) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        node.write(replace={"[listen.machines]\nport = 0": f"[listen.machines]\nport = {taken.getsockname()[1]}"})
+        refused = await node.run("serve")
+    assert refused.status == 2
+    assert "listen.machines: 127.0.0.1 port" in refused.errors
+    (node.folder / "file").write_text("")
+    node.write(replace={'mode = "demo"': 'mode = "demo"\ndata_folder = "file"'})
+    refused = await node.run("serve")
+    assert refused.status == 1
+    assert "not done: " in refused.errors
+    assert "Traceback" not in refused.errors
+
+
+async def test_ctrl_c_stops_a_long_import_between_two_batches(node: Node) -> None:
+    sheet = node.folder / "relationships.csv"
+    with sheet.open("w") as file:
+        file.write("nhs_number,trust,kind,evidence\n")
+        file.writelines(f"{number},RZ1,referral,r1\n" for number in some_numbers(20_000))
+    arguments = (sys.executable, "-m", "gateway.cli", "relationship", "import", str(sheet), "--config", str(node.path))
+    importing = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.PIPE)
+    await asyncio.to_thread(until_written, node)
+    importing.send_signal(signal.SIGINT)
+    _, errors = await importing.communicate()
+    assert importing.returncode == 130, errors
+    assert b"what was reported as done is done" in errors
+    with closing(sqlite3.connect(node.database)) as connection:
+        relationships = connection.execute("SELECT count(*) FROM relationship").fetchone()[0]
+    assert relationships % 500 == 0, "whole batches, and nothing half done"
+    assert (await node.run("audit", "verify")).status == 0
+
+
+def some_numbers(count: int) -> Iterator[str]:
+    """Synthetic NHS numbers, as many as asked for."""
+    found = 0
+    for stem in range(999_000_000, 999_999_999):
+        total = sum(int(digit) * weight for digit, weight in zip(str(stem), range(10, 1, -1), strict=True))
+        check = (11 - total % 11) % 11
+        if check < 10:
+            found += 1
+            yield f"{stem}{check}"
+        if found == count:
+            return
+
+
+def until_written(node: Node) -> None:
+    """Wait for the first batch of an import."""
+    while True:
+        try:
+            with closing(sqlite3.connect(f"file:{node.database}?mode=ro", uri=True, timeout=10)) as connection:
+                if connection.execute("SELECT count(*) FROM relationship").fetchone()[0]:
+                    return
+        except sqlite3.OperationalError:
+            continue  # neither file nor table yet
 
 
 async def share(node: Node) -> None:
