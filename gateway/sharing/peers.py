@@ -57,6 +57,15 @@ class _Standing:
     last_state: SourceState = SourceState.ANSWERED
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One question under way to several peers."""
+
+    request: PeerRequest
+    is_probe: bool
+    at_once: asyncio.Semaphore
+
+
 class Peers:
     """The trusts that have an archive behind a connector."""
 
@@ -87,12 +96,17 @@ class Peers:
         """What an empty answer of these trusts would look like now, by their last known states, asking nobody."""
         return [TrustAnswer(trust, self._expected_state(trust)) for trust in sorted(trusts)]
 
-    async def ask(self, request: PeerRequest, trusts: Iterable[TrustId]) -> list[TrustAnswer]:
-        """Ask these trusts at once; an answer for each, by ODS code, within the deadline whatever they do."""
+    async def ask(
+        self, request: PeerRequest, trusts: Iterable[TrustId], *, is_probe: bool = False
+    ) -> list[TrustAnswer]:
+        """Ask these trusts at once; an answer for each, by ODS code, within the deadline whatever they do.
+
+        A probe asks those in back-off too.
+        """
         wanted = sorted(trusts)
         began = self._clock.monotonic()
-        at_once = asyncio.Semaphore(self._limits.peers_at_once_max)
-        tasks = [asyncio.create_task(self._ask_one(request, trust, at_once)) for trust in wanted]
+        question = _Question(request, is_probe, asyncio.Semaphore(self._limits.peers_at_once_max))
+        tasks = [asyncio.create_task(self._ask_one(question, trust)) for trust in wanted]
         deadline = asyncio.create_task(self._expire(tasks))
         try:
             parts = await asyncio.gather(*tasks, return_exceptions=True)
@@ -119,9 +133,8 @@ class Peers:
     async def probe(self, new_uid: Callable[[], str]) -> None:
         """Ask every peer, in back-off or not, for a study that does not exist."""
         query = Query(Level.STUDY, (Key((STUDY_UID,), "UI", (new_uid(),)),), limit=1)
-        for standing in self._standings.values():
-            standing.paused_until = 0.0
-        for answer in await self.ask(PeerRequest(query, f"probe-{new_uid()[-12:]}", 0, 1), self.trusts):
+        request = PeerRequest(query, f"probe-{new_uid()[-12:]}", 0, 1)
+        for answer in await self.ask(request, self.trusts, is_probe=True):
             if answer.state.is_missing:
                 log.warning("peer probe failed", trust=answer.trust.code, state=answer.state.value)
 
@@ -130,15 +143,15 @@ class Peers:
             await self.probe(new_uid)
             await self._clock.sleep(self._limits.peer_probe_interval_s)
 
-    async def _ask_one(self, request: PeerRequest, trust: TrustId, at_once: asyncio.Semaphore) -> TrustAnswer:
+    async def _ask_one(self, question: _Question, trust: TrustId) -> TrustAnswer:
         standing = self._standings[trust]
-        if standing.paused_until > self._clock.monotonic():
+        if standing.paused_until > self._clock.monotonic() and not question.is_probe:
             return TrustAnswer(trust, SourceState.BACKING_OFF)
         # The peer's own place first: who waits for a busy peer must not hold a place that another could have.
-        async with standing.slots, at_once:
+        async with standing.slots, question.at_once:
             began = self._clock.monotonic()
             try:
-                answer = await standing.connector.find(request)
+                answer = await standing.connector.find(question.request)
             except PeerError as error:
                 return self._failed(standing, error, self._clock.monotonic() - began)
             except Exception as error:  # noqa: BLE001  # outermost frame of this trust's task: a bug is its failure alone

@@ -348,6 +348,21 @@ async def test_a_probe_keeps_a_dead_trust_in_back_off(asked: Asked, clock: FakeC
     assert states(await asked.ask(RZ2)) == ["backing-off"]
 
 
+async def test_while_a_stalled_trust_is_probed_callers_still_leave_it_alone(asked: Asked, clock: FakeClock) -> None:
+    asked[RZ2].stalled()
+    for _ in range(LIMITS.peer_failures_before_backoff + 5):
+        await asked.ask(RZ2)
+        await clock.advance(LIMITS.peer_backoff_max_s)
+    await asked.ask(RZ2)
+    probe = asyncio.create_task(asked.peers.probe(Uids()))
+    await settle()
+    began = clock.monotonic()
+    assert states(await asked.ask()) == ["backing-off", "answered", "answered"]
+    assert clock.monotonic() == began
+    await clock.advance(LIMITS.find_timeout_s)
+    await probe
+
+
 async def test_probes_come_at_once_and_then_at_intervals(asked: Asked, clock: FakeClock) -> None:
     async with asked.peers.probing(Uids()):
         await settle()
