@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -64,6 +65,8 @@ class _Question:
     request: PeerRequest
     is_probe: bool
     at_once: asyncio.Semaphore
+    asked_at: dict[TrustId, float] = field(default_factory=dict)
+    """When each trust was really asked, behind those of our own questions that were before this one."""
 
 
 class Peers:
@@ -112,7 +115,7 @@ class Peers:
             parts = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             deadline.cancel()
-        return [self._part(trust, part, began) for trust, part in zip(wanted, parts, strict=True)]
+        return [self._part(question, trust, part, began) for trust, part in zip(wanted, parts, strict=True)]
 
     async def close(self) -> None:
         """Close every connector."""
@@ -149,7 +152,7 @@ class Peers:
             return TrustAnswer(trust, SourceState.BACKING_OFF)
         # The peer's own place first: who waits for a busy peer must not hold a place that another could have.
         async with standing.slots, question.at_once:
-            began = self._clock.monotonic()
+            began = question.asked_at[trust] = self._clock.monotonic()
             try:
                 answer = await standing.connector.find(question.request)
             except PeerError as error:
@@ -171,11 +174,17 @@ class Peers:
         for task in tasks:
             task.cancel()
 
-    def _part(self, trust: TrustId, part: TrustAnswer | BaseException, began: float) -> TrustAnswer:
+    def _part(
+        self, question: _Question, trust: TrustId, part: TrustAnswer | BaseException, began: float
+    ) -> TrustAnswer:
         if isinstance(part, TrustAnswer):
             return part
         if not isinstance(part, asyncio.CancelledError):
             raise part
+        # A trust that had less than half of the time has shown nothing: our own queue took the rest.
+        if self._clock.monotonic() - question.asked_at.get(trust, math.inf) < self._limits.find_timeout_s / 2:
+            log.warning("peer not asked", trust=trust.code, reason="too many questions are under way to it")
+            return TrustAnswer(trust, SourceState.NOT_ASKED)
         error = PeerTimeout(trust, f"no answer within {self._limits.find_timeout_s:g} s")
         return self._failed(self._standings[trust], error, self._clock.monotonic() - began)
 

@@ -257,6 +257,16 @@ async def test_waiting_for_a_busy_trust_keeps_no_other_from_being_asked(clock: F
     assert states(await later) == ["answered", "answered"]
 
 
+async def test_waiting_in_our_own_queue_is_not_the_trusts_failure(clock: FakeClock) -> None:
+    """Eight answers in ten seconds each, forty questions: the trust is well, we ask too much."""
+    asked = Asked(clock, replace(LIMITS, peer_requests_at_once_max=1))
+    asked[RZ2].slow(LIMITS.find_timeout_s)
+    asked[RZ2].slow(4.5)
+    await clock.run(gathered(*(asked.asking(RZ2) for _ in range(20))))
+    asked[RZ2].up()
+    assert states(await asked.ask(RZ2)) == ["answered"]
+
+
 async def gathered(*questions: object) -> list[dict[TrustId, TrustAnswer]]:
     """Several questions at once."""
     return await asyncio.gather(*questions)  # type: ignore[call-overload,no-any-return]  # coroutines of Asked.asking
