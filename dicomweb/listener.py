@@ -87,9 +87,10 @@ def edge(
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        with under_way(request):
+        request_id = request_ids(new_id(), request.headers.get(CORRELATION_HEADER, ""))
+        # Whatever is logged on the way, by peers and gate too, bears the request's id.
+        with under_way(request), structlog.contextvars.bound_contextvars(request=request_id):
             began = time.monotonic()
-            request_id = request_ids(new_id(), request.headers.get(CORRELATION_HEADER, ""))
             request[REQUEST_ID] = request_id
             response = await _answered(request, handler, request_id, limits, cors_origins)
             _set_headers(request, response, request_id, cors_origins)
@@ -97,7 +98,6 @@ def edge(
             is_taken = await _sent(request, response, limits.keepalive_timeout_s)
             log.info(
                 "request answered",
-                request=request_id,
                 method=request.method if request.method in hdrs.METH_ALL else "other",
                 route=_route(request),
                 status=response.status,
@@ -164,7 +164,7 @@ async def _answered(
         headers = (("Allow", _METHODS),) if allow is not None else ()
         return http_problem(error.status, "", request_id, headers).response()
     except Exception:  # a bug: logged with the request's id, shown to nobody
-        log.exception("request failed", request=request_id, route=_route(request))
+        log.exception("request failed", route=_route(request))
         return problem_of(RuntimeError(), request_id).response()
 
 

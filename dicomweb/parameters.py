@@ -18,7 +18,7 @@ from dicomweb.attributes import MATCHING, tag_of, vr_of
 from gateway.model.errors import InvalidRequest, RequestTooLarge
 from gateway.model.imaging import Key, Level, Query
 from gateway.model.settings import Limits
-from policy.parties import InvalidIdentifier, TrustId
+from policy.parties import TrustId
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -48,14 +48,6 @@ def uid_from_path(text: str) -> str:
     if not _UID.fullmatch(text):
         raise InvalidRequest("a UID in the path must be 1 to 64 digits and full stops")
     return text
-
-
-def trust_from_path(text: str) -> TrustId:
-    """The trust of `/trust/{ODS}/...`; raises `InvalidRequest`."""
-    try:
-        return TrustId.parse(text)
-    except InvalidIdentifier as error:
-        raise InvalidRequest("the trust in the path must be an ODS code") from error
 
 
 def parse_question(

@@ -20,10 +20,11 @@ from dicomweb.answer import encode, wanted
 from dicomweb.credentials import evidence_of
 from dicomweb.listener import HOPS_HEADER, PURPOSE_HEADER, REQUEST_ID
 from dicomweb.notices import SNAPSHOT_HEADER, headers
-from dicomweb.parameters import parse_question, trust_from_path, uid_from_path
+from dicomweb.parameters import parse_question, uid_from_path
 from gateway.model.errors import InvalidRequest
 from gateway.model.imaging import SERIES_UID, STUDY_UID, Key, Level, Matches, Query
 from gateway.model.settings import Limits, QidoEmpty
+from gateway.sharing.directory import parse_trust
 from policy.identity import Evidence
 from policy.parties import Caller
 
@@ -104,7 +105,7 @@ class Qido:
             resource.level,
             self._limits,
             path_keys=_path_keys(resource, request),
-            only_trust=trust_from_path(trust) if trust is not None else None,
+            only_trust=parse_trust(trust) if trust is not None else None,
         )
         content_type = json_type(",".join(request.headers.getall("Accept", ())), question.accept)
         query = question.query

@@ -124,7 +124,7 @@ async def test_long_answers_are_compressed_for_those_who_accept_it() -> None:
 
 
 async def test_a_bug_is_logged_with_the_request_and_shown_to_nobody() -> None:
-    with structlog.testing.capture_logs() as logs:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as logs:
         answer = await ask(Shelf(error=ValueError("PatientID 9990000018")), "/studies")
     assert answer.status == 500 and b"9990000018" not in answer.body
     [failed] = [entry for entry in logs if entry["event"] == "request failed"]

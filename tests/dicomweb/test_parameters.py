@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomweb.attributes import MATCHING
-from dicomweb.parameters import Question, parse_question, trust_from_path, uid_from_path
+from dicomweb.parameters import Question, parse_question, uid_from_path
 from gateway.model.errors import InvalidRequest, RequestTooLarge
 from gateway.model.imaging import PATIENT_ID, PATIENT_NAME, STUDY_DATE, STUDY_UID, Key, Level
 from gateway.model.settings import Limits
-from policy.parties import TrustId
 
 LIMITS = Limits()
 
@@ -208,13 +207,6 @@ def test_a_malformed_uid_in_the_path_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         uid_from_path(text)
     assert uid_from_path("1" * 64) == "1" * 64
-
-
-def test_a_trust_in_the_path_is_an_ods_code() -> None:
-    assert trust_from_path("rj1") == TrustId("RJ1")
-    for text in ("", "R", "RJ1;", "../", "R" * 11):
-        with pytest.raises(InvalidRequest):
-            trust_from_path(text)
 
 
 def test_a_value_is_as_long_as_its_limit_and_no_longer() -> None:

@@ -53,8 +53,11 @@ async def test_every_resource_answers_at_its_level_for_the_region_and_for_one_tr
     assert (STUDY_UID in named) == path.startswith("/studies/")
 
 
-async def test_a_trust_that_is_no_ods_code_is_refused() -> None:
-    assert (await ask(Shelf(), "/trust/!/studies")).status == 400
+@pytest.mark.parametrize("code", ["!", "R", "RJ1%3B", "..", "R" * 11])
+async def test_below_what_is_no_ods_code_there_is_nothing(code: str) -> None:
+    shelf = Shelf(EVERYTHING)
+    assert (await ask(shelf, f"/trust/{code}/studies")).status == 404
+    assert shelf.questions == []
 
 
 async def test_only_matching_studies_are_answered() -> None:
