@@ -85,6 +85,7 @@ class Peers:
         self._clock = clock
         self._observer = observer
         self._on_empty = on_empty
+        self._clinging: set[asyncio.Task[TrustAnswer]] = set()
         self._standings = {
             connector.trust: _Standing(connector, asyncio.Semaphore(limits.peer_requests_at_once_max))
             for connector in connectors
@@ -110,12 +111,15 @@ class Peers:
         began = self._clock.monotonic()
         question = _Question(request, is_probe, asyncio.Semaphore(self._limits.peers_at_once_max))
         tasks = [asyncio.create_task(self._ask_one(question, trust)) for trust in wanted]
-        deadline = asyncio.create_task(self._expire(tasks))
+        everybody = asyncio.gather(*tasks, return_exceptions=True)
+        deadline = asyncio.create_task(self._clock.sleep(self._limits.find_timeout_s))
         try:
-            parts = await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait((everybody, deadline), return_when=asyncio.FIRST_COMPLETED)
         finally:
             deadline.cancel()
-        return [self._part(question, trust, part, began) for trust, part in zip(wanted, parts, strict=True)]
+            everybody.cancel()
+            self._let_go(tasks)
+        return [self._part(question, trust, task, began) for trust, task in zip(wanted, tasks, strict=True)]
 
     async def close(self) -> None:
         """Close every connector."""
@@ -169,18 +173,16 @@ class Peers:
             self._on_empty(trust, SourceState.ANSWERED, duration_s)
         return TrustAnswer(trust, state, answer.rows, duration_s)
 
-    async def _expire(self, tasks: Sequence[asyncio.Task[TrustAnswer]]) -> None:
-        await self._clock.sleep(self._limits.find_timeout_s)
+    def _let_go(self, tasks: Iterable[asyncio.Task[TrustAnswer]]) -> None:
+        """Wait for no connector that clings to a question given up; it keeps its place until it lets go."""
         for task in tasks:
-            task.cancel()
+            if not task.done():
+                self._clinging.add(task)
+                task.add_done_callback(self._clinging.discard)
 
-    def _part(
-        self, question: _Question, trust: TrustId, part: TrustAnswer | BaseException, began: float
-    ) -> TrustAnswer:
-        if isinstance(part, TrustAnswer):
-            return part
-        if not isinstance(part, asyncio.CancelledError):
-            raise part
+    def _part(self, question: _Question, trust: TrustId, task: asyncio.Task[TrustAnswer], began: float) -> TrustAnswer:
+        if task.done() and not task.cancelled():
+            return task.result()
         # A trust that had less than half of the time has shown nothing: our own queue took the rest.
         if self._clock.monotonic() - question.asked_at.get(trust, math.inf) < self._limits.find_timeout_s / 2:
             log.warning("peer not asked", trust=trust.code, reason="too many questions are under way to it")

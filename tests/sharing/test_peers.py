@@ -145,6 +145,12 @@ async def test_a_connector_with_a_bug_is_left_alone_after_some_failures(asked: A
     assert states(await asked.ask(RZ3)) == ["backing-off"]
 
 
+async def test_a_connector_that_does_not_let_go_is_not_waited_for(asked: Asked, clock: FakeClock) -> None:
+    asked[RZ3].clinging(60)
+    assert states(await asked.ask()) == ["answered", "timed-out", "answered"]
+    assert clock.monotonic() == LIMITS.find_timeout_s
+
+
 async def test_a_cut_answer_says_so(asked: Asked) -> None:
     asked[RZ2].lying(STUDY, is_truncated=True)
     assert states(await asked.ask())[0] == "truncated"
