@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TextIO
 
 import orjson
@@ -77,13 +76,6 @@ def set_level(level: str) -> None:
     # Libraries tell of addresses and queries at these levels; ours is the one access log.
     for name in ("aiohttp.access", "sqlalchemy.engine", "asyncio", "alembic"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-
-
-@contextmanager
-def request(request_id: str) -> Iterator[None]:
-    """Add `request_id` to every event inside."""
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
-        yield
 
 
 def scrub(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -101,6 +101,8 @@ async def test_a_question_under_way_is_answered_although_sigterm_came(node: Node
             await until_connections(stalled, 2)
             serving.signal(signal.SIGTERM)
             await serving.logged("draining")
+            late = await serving.logged("peer failed")
+            assert late["trust"] == "RZ2"
             status, body = await asking
             assert status == 504, body
             assert await serving.ended() == 0

@@ -33,19 +33,19 @@ def events(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_an_event_is_one_json_line_with_its_fields_and_the_request(stream: io.StringIO) -> None:
-    with logs.request("req-1"):
+    with structlog.contextvars.bound_contextvars(request="req-1"):
         structlog.get_logger("gateway.test").info("find answered", trust="RZ1", rows=3)
     structlog.get_logger("gateway.test").info("ready")
     first, second = events(stream)
-    assert {key: first[key] for key in ("event", "level", "logger", "request_id", "trust", "rows")} == {
+    assert {key: first[key] for key in ("event", "level", "logger", "request", "trust", "rows")} == {
         "event": "find answered",
         "level": "info",
         "logger": "gateway.test",
-        "request_id": "req-1",
+        "request": "req-1",
         "trust": "RZ1",
         "rows": 3,
     }
-    assert "request_id" not in second
+    assert "request" not in second
 
 
 def test_the_standard_librarys_logging_takes_the_same_road(stream: io.StringIO) -> None:
