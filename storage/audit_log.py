@@ -159,8 +159,9 @@ class _Walk:
         parameters = {"of_node": self.head.node, "after": self.head.sequence, "count_max": PAGE_RECORDS}
         rows = read.connection.execute(_AFTER, parameters).all()
         self.records += len(rows)
-        followed = follow(self.head, map(record, rows))
-        self.broken = self._first(_disagreeing(rows), followed)
+        records = [record(row) for row in rows]
+        followed = follow(self.head, records)
+        self.broken = self._first(_disagreeing(rows, records), followed)
         if isinstance(followed, ChainHead):
             self.broken = self._first(self.broken, self._against_anchors(rows))
             self.head = followed
@@ -193,11 +194,11 @@ class _Walk:
         return None
 
 
-def _disagreeing(rows: Sequence[TableRow]) -> BrokenChain | None:
+def _disagreeing(rows: Sequence[TableRow], records: Sequence[AuditRecord]) -> BrokenChain | None:
     """The first row whose columns for looking up say something else than its record."""
-    for row in rows:
+    for row, stored in zip(rows, records, strict=True):
         try:
-            said = contents(record(row))
+            said = contents(stored)
             agrees = (
                 said.get("at") == row.at.astimezone(UTC).isoformat()
                 and said.get("event") == row.event

@@ -107,7 +107,9 @@ def _postgresql_engine(url: URL, settings: DatabaseSettings) -> Engine:
             hide_parameters=True,
             connect_args={
                 "connect_timeout": max(2, int(settings.connect_timeout_s)),
-                "options": f"-c timezone=UTC -c statement_timeout={int(settings.statement_timeout_s * 1000)}",
+                # Said here it wins over a role's or database's own defaults: a commit answered is a commit on disk.
+                "options": "-c timezone=UTC -c synchronous_commit=on"
+                f" -c statement_timeout={int(settings.statement_timeout_s * 1000)}",
                 # A server that vanished without a word is noticed in seconds, not hours.
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,

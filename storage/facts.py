@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from sqlalchemy import Select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.model.faults import faultpoint
@@ -23,6 +22,7 @@ from storage.database import Read
 from storage.registers import agreements, labels, optouts, patients, relationships
 from storage.registers.state import ALL, STATE
 from storage.tables.columns import STILL_BELIEVED, TableRow
+from storage.tables.prepared import Prepared
 
 T = TypeVar("T")
 Fact = Callable[[TableRow], T]
@@ -35,6 +35,13 @@ _NO_ONE: tuple[NhsNumber | None, patients.Person] = (
     None,
     patients.Person(NOBODY, NOBODY, frozenset({NOBODY}), frozenset({NOBODY})),
 )
+
+_STATE = Prepared(STATE)
+_AGREEMENTS = Prepared(agreements.IN_FORCE)
+_RELATIONSHIPS = Prepared(relationships.IN_FORCE)
+_CHOICES = Prepared(optouts.ACTING)
+_LABELS = Prepared(labels.LABELS_IN_FORCE)
+_GRANTS = Prepared(labels.GRANTS_IN_FORCE)
 
 OF_A_PATIENT = frozenset(Register) - {Register.AGREEMENTS}
 """Registers that cannot be told for anybody while patients cannot."""
@@ -90,11 +97,11 @@ def nothing_readable(question: Question, version: int) -> FactsSnapshot:
 def _state(read: Read, question: Question) -> tuple[int, frozenset[Register]]:
     """The register version, and the registers that are too old to be believed."""
     version, confirmed_at = 0, None
-    for name, number, confirmed in read.connection.execute(STATE):
-        if name == ALL:
-            version = number
-        elif name == Register.OPT_OUTS.value:
-            confirmed_at = confirmed
+    for row in _STATE.rows(read.connection, {}):
+        if row.register == ALL:
+            version = row.version
+        elif row.register == Register.OPT_OUTS.value:
+            confirmed_at = row.confirmed_at
     if question.opt_out_age_max is None or question.known_at is not None:
         return version, frozenset()
     is_fresh = confirmed_at is not None and read.now - confirmed_at <= question.opt_out_age_max
@@ -113,7 +120,7 @@ class _Reading:
 
     def agreements(self) -> tuple[Agreement, ...]:
         parameters = {"recipient": self.recipient.code, "at": self.at, "known": self.known}
-        return self._rows(Register.AGREEMENTS, agreements.IN_FORCE, parameters, agreements.agreement)
+        return self._rows(Register.AGREEMENTS, _AGREEMENTS, parameters, agreements.agreement)
 
     def of_patient(self, number: NhsNumber | None, unpinned: Facts) -> Facts:
         """An unknown patient's registers are read like a known one's: a fault, and the time it takes, tell nothing."""
@@ -122,12 +129,10 @@ class _Reading:
         return replace(
             unpinned,
             patient=survivor,
-            relationships=self._of(
-                joined, Register.RELATIONSHIPS, relationships.IN_FORCE, relationships.care_relationship
-            ),
-            choices=self._of(related, Register.OPT_OUTS, optouts.ACTING, optouts.choice),
-            labels=self._of(joined, Register.LABELS, labels.LABELS_IN_FORCE, labels.label),
-            grants=self._of(joined, Register.GRANTS, labels.GRANTS_IN_FORCE, labels.grant),
+            relationships=self._of(joined, Register.RELATIONSHIPS, _RELATIONSHIPS, relationships.care_relationship),
+            choices=self._of(related, Register.OPT_OUTS, _CHOICES, optouts.choice),
+            labels=self._of(joined, Register.LABELS, _LABELS, labels.label),
+            grants=self._of(joined, Register.GRANTS, _GRANTS, labels.grant),
         )
 
     def _person(self, number: NhsNumber | None) -> tuple[NhsNumber | None, patients.Person]:
@@ -138,9 +143,7 @@ class _Reading:
             return None if patient_id == NOBODY else number, person
         return patients.nhs_number(self.read, person.survivor_id, self.known) or number, person
 
-    def _of(
-        self, patient_ids: Sequence[str], register: Register, statement: Select[tuple[object, ...]], fact: Fact[T]
-    ) -> tuple[T, ...]:
+    def _of(self, patient_ids: Sequence[str], register: Register, statement: Prepared, fact: Fact[T]) -> tuple[T, ...]:
         common = {"trust": self.recipient.code, "at": self.at, "known": self.known}
         found: tuple[T, ...] = ()
         for patient_id in patient_ids:
@@ -150,12 +153,12 @@ class _Reading:
     def _rows(
         self,
         register: Register,
-        statement: Select[tuple[object, ...]],
+        statement: Prepared,
         parameters: dict[str, object],
         fact: Fact[T],
     ) -> tuple[T, ...]:
         def rows() -> tuple[T, ...]:
-            return tuple([fact(row) for row in self.read.connection.execute(statement, parameters)])
+            return tuple([fact(row) for row in statement.rows(self.read.connection, parameters)])
 
         return self._guarded(register, rows, ())
 

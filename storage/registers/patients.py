@@ -34,6 +34,7 @@ from policy.parties import NHS_NUMBER_ISSUER, NhsNumber, PatientId
 from storage.database import Read, Tx
 from storage.registers.state import Author, bump_register_version, record_change
 from storage.tables.columns import STILL_BELIEVED, Instant, TableRow, belief, believed, metadata, period
+from storage.tables.prepared import Prepared
 
 REGISTER = "patients"
 
@@ -157,9 +158,12 @@ LEADS_TO = select(patient_identifier.c.patient_id).where(
     patient_identifier.c.value == bindparam("value"),
     believed(patient_identifier),
 )
-_MERGES_OF = select(patient_merge).where(
-    or_(patient_merge.c.patient_id == bindparam("patient"), patient_merge.c.survivor_id == bindparam("patient")),
-    believed(patient_merge),
+_LEADS_TO = Prepared(LEADS_TO)
+_MERGES_OF = Prepared(
+    select(patient_merge).where(
+        or_(patient_merge.c.patient_id == bindparam("patient"), patient_merge.c.survivor_id == bindparam("patient")),
+        believed(patient_merge),
+    )
 )
 _NUMBERS_OF = (
     select(patient_identifier)
@@ -197,7 +201,8 @@ def nhs(number: NhsNumber) -> PatientId:
 def find(read: Read, identifier: PatientId, known_at: datetime = STILL_BELIEVED) -> str | None:
     """The internal row that an identifier leads to."""
     parameters = {"issuer": identifier.issuer, "value": identifier.value, "known": known_at}
-    return read.connection.execute(LEADS_TO, parameters).scalar_one_or_none()
+    found = _LEADS_TO.value(read.connection, parameters)
+    return None if found is None else str(found)
 
 
 def ensure(tx: Tx, identifier: PatientId, author: Author, *, source: str, status: str = "") -> str:
@@ -292,7 +297,7 @@ def person(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED) -> 
     merges: dict[str, TableRow] = {}
     related, to_visit = {patient_id}, [patient_id]
     while to_visit:
-        for row in read.connection.execute(_MERGES_OF, {"patient": to_visit.pop(), "known": known_at}):
+        for row in _MERGES_OF.rows(read.connection, {"patient": to_visit.pop(), "known": known_at}):
             merges[row.merge_id] = row
             for neighbour in (row.patient_id, row.survivor_id):
                 if neighbour not in related:

@@ -18,6 +18,7 @@ from gateway.model.imaging import JsonValue
 from policy.facts import Register
 from storage.database import Read, Tx
 from storage.tables.columns import Instant, metadata
+from storage.tables.prepared import Prepared
 
 register_state = Table(
     "register_state",
@@ -33,7 +34,7 @@ ALL = "all"
 STATE = select(register_state.c.register, register_state.c.version, register_state.c.confirmed_at)
 """The whole state, for a decision's snapshot."""
 
-_VERSION = select(register_state.c.version).where(register_state.c.register == ALL)
+_VERSION = Prepared(select(register_state.c.version).where(register_state.c.register == ALL))
 _BUMP = update(register_state).where(register_state.c.register == ALL).values(version=register_state.c.version + 1)
 _ENSURE = text("INSERT INTO register_state (register, version) VALUES (:register, 0) ON CONFLICT DO NOTHING")
 _CONFIRM = (
@@ -54,7 +55,8 @@ class Author:
 
 def version(read: Read) -> int:
     """The number that every register write raises; 0 before the first."""
-    return read.connection.execute(_VERSION).scalar_one_or_none() or 0
+    found = _VERSION.value(read.connection, {})
+    return found if isinstance(found, int) else 0
 
 
 def bump_register_version(tx: Tx) -> None:
