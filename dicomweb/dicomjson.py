@@ -42,6 +42,7 @@ _DIGITS_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * (NUMBER_DIGITS_MAX + 1)
 _STRING_LEFT = re.compile(rb'"[^"]*"')
 _ESCAPED_CONTROL = re.compile(rb"\\(?:b|u00(?:0[0-8bBeEfF]|1[0-9a-fA-F]|7[fF]|[89][0-9a-fA-F]))")
+_PADDING = re.compile(rb'(?<!\\)\\u0000(?=")')
 _TAG = re.compile(r"[0-9A-F]{8}")
 _UID = re.compile(r"[0-9.]{1,64}")
 _NUMBER = re.compile(r" *[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})? *")
@@ -89,7 +90,7 @@ class Reading:
     forgives_plain_names: bool = False
     """Person names as plain strings, as some older archives write them."""
     forgives_nul_padding: bool = False
-    """UIDs padded with a NUL, as they stand in files."""
+    """Values that end in the NUL that pads UIDs in files."""
 
 
 def is_known_charset(name: str) -> bool:
@@ -130,6 +131,8 @@ def _refuse(reason: str) -> NoReturn:
 
 def _utf8(body: bytes, reading: Reading, declared_charset: str) -> bytes:
     body = body.removeprefix(_BYTE_ORDER_MARK)
+    if reading.forgives_nul_padding:
+        body = _PADDING.sub(b"", body)
     if body.isascii():
         return body
     try:
@@ -235,7 +238,7 @@ class _Walk:
         match kind:
             case Kind.UID:
                 if not all(type(value) is str and _UID.fullmatch(value) for value in values):
-                    self._set(element, [self._uid(value) for value in values])
+                    self._set(element, [_uid(value) for value in values])
             case Kind.PERSON_NAME:
                 return self._names(element, values)
             case Kind.NUMBER:
@@ -291,15 +294,6 @@ class _Walk:
         if not all(type(member) is str for member in element.values()):
             _refuse("a bulk data member is not text")
 
-    def _uid(self, value: JsonValue) -> str | None:
-        if value is None or value == "":
-            return None
-        if type(value) is str:
-            uid = value.rstrip("\x00") if self._reading.forgives_nul_padding else value
-            if _UID.fullmatch(uid):
-                return uid
-        _refuse("a UID is not made of digits and full stops")
-
     @staticmethod
     def _set(element: _Dataset, values: list[JsonValue]) -> None:
         """Put checked values back; an attribute with nothing but empty values has no `Value` (PS3.18 F.2.5)."""
@@ -320,7 +314,7 @@ def _members(body: bytes, reading: Reading) -> int:
         _refuse(f"a number has more than {NUMBER_DIGITS_MAX} digits")
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-        if not reading.forgives_nul_padding and _ESCAPED_CONTROL.search(body):
+        if _ESCAPED_CONTROL.search(body):
             _refuse("text contains a control character")
     # What is left of the text: brackets, colons and quotation marks. Marks that stand side by side enclose nothing
     # of interest, and taking them out in pairs never changes on which side of a string a bracket stands.
@@ -370,6 +364,14 @@ def _text(value: JsonValue) -> str | None:
     if value is None or type(value) is str:
         return value or None
     _refuse("a text value is not text")
+
+
+def _uid(value: JsonValue) -> str | None:
+    if value is None or value == "":
+        return None
+    if type(value) is str and _UID.fullmatch(value):
+        return value
+    _refuse("a UID is not made of digits and full stops")
 
 
 def _tag(value: JsonValue) -> str | None:

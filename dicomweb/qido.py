@@ -8,7 +8,6 @@ same lines of code.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -70,8 +69,25 @@ RESOURCES = (
 _PATH_NAMES = ((STUDY_UID, "study"), (SERIES_UID, "series"))
 
 
-class Qido:
-    """The search service of one gateway. `public_url` is the address of `/dicom-web` as callers know it."""
+def routes(
+    finder: FindsMatches,
+    directory: Identifies,
+    limits: Limits,
+    *,
+    public_url: str,
+    empty: QidoEmpty = QidoEmpty.OK,
+) -> list[web.RouteDef]:
+    """Every search resource; HEAD comes with GET. `public_url` is the address of `/dicom-web` as callers know it."""
+    service = _Qido(finder, directory, limits, public_url=public_url, empty=empty)
+    return [
+        web.get(prefix + resource.path, partial(service.search, resource))
+        for resource in RESOURCES
+        for prefix in (PREFIX, f"{PREFIX}/trust/{{trust}}")
+    ]
+
+
+class _Qido:
+    """The search service of one gateway."""
 
     def __init__(
         self,
@@ -88,14 +104,7 @@ class Qido:
         self._public_url = public_url.rstrip("/")
         self._empty = empty
 
-    def routes(self) -> Iterable[web.RouteDef]:
-        """Every search resource, for `web.Application.add_routes`; HEAD comes with GET."""
-        for resource in RESOURCES:
-            handler = partial(self._search, resource)
-            yield web.get(PREFIX + resource.path, handler)
-            yield web.get(f"{PREFIX}/trust/{{trust}}{resource.path}", handler)
-
-    async def _search(self, resource: Resource, request: web.Request) -> web.Response:
+    async def search(self, resource: Resource, request: web.Request) -> web.Response:
         caller = await self._directory.identified(
             evidence_of(request), request.headers.get(PURPOSE_HEADER, ""), request[REQUEST_ID], _hops(request)
         )
@@ -119,18 +128,6 @@ class Qido:
         for name, value in named:
             response.headers.add(name, value)
         return response
-
-
-def routes(
-    finder: FindsMatches,
-    directory: Identifies,
-    limits: Limits,
-    *,
-    public_url: str,
-    empty: QidoEmpty = QidoEmpty.OK,
-) -> list[web.RouteDef]:
-    """The routes of the search service."""
-    return list(Qido(finder, directory, limits, public_url=public_url, empty=empty).routes())
 
 
 def _path_keys(resource: Resource, request: web.Request) -> list[Key]:

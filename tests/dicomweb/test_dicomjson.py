@@ -366,6 +366,9 @@ def test_plain_person_names_are_forgiven_where_the_profile_says_so() -> None:
 def test_padded_uids_are_forgiven_where_the_profile_says_so() -> None:
     forgiving = replace(READING, forgives_nul_padding=True)
     assert read_one({"vr": "UI", "Value": ["1.2.3\x00"]}, "0020000D", forgiving) == {"vr": "UI", "Value": ["1.2.3"]}
+    assert read_one({"vr": "LO", "Value": ["\\u0000"]}, reading=forgiving) == {"vr": "LO", "Value": ["\\u0000"]}
+    for text in ("12\x0034", "1234\x00\x00", "\x01"):
+        refused([{"00100020": {"vr": "LO", "Value": [text]}}], forgiving)
 
 
 # The whole.
