@@ -163,8 +163,7 @@ class Broker:
         for conflict in judgement.conflicts:
             passage.tally.withheld += len(conflict.rows)
             await self._gate.report(quality_items(conflict))
-            if passage.may_tell(conflict, scope.patient):
-                told.update(row.trust for row in conflict.rows)
+            told |= passage.told_at(conflict, scope.patient)
         return frozenset(told)
 
     def _page(self, rows: Sequence[Match], query: Query) -> tuple[tuple[Match, ...], int, int | None]:

@@ -35,7 +35,7 @@ from policy import record
 from policy.access import Access, Action, Decision, Effect, Obligation, Resource
 from policy.agreements import Coverage, coverage
 from policy.engine import decide, decide_for_studies, shows_fault
-from policy.facts import Facts, Register, SharingChoice
+from policy.facts import Facts, Register
 from policy.identity import Evidence
 from policy.parties import Caller, NhsNumber, PrincipalKind, TrustId
 from policy.settings import Settings
@@ -155,23 +155,23 @@ class Passage:
         self.tally.withheld += len(candidates) - len(visible)
         return visible
 
-    def may_tell(self, conflict: Conflict, pinned: NhsNumber | None) -> bool:
-        """Whether a conflict may be told: policy would show one of its rows, and no patient in it opted out (SAF-08).
+    def told_at(self, conflict: Conflict, pinned: NhsNumber | None) -> frozenset[TrustId]:
+        """The trusts at which a conflict is told: those with a row that policy would show but for it (SAF-08).
 
-        A row without an NHS number is judged as the patient whom the question named.
+        So a patient who opted out, or a labelled study, is not betrayed by its trust's name; and whoever is in conflict
+        with such a row does not vanish without a word. A row without an NHS number is judged as the patient asked for.
         """
-        is_shown = False
+        told: dict[Resource, bool] = {}
         for row in conflict.rows:
             resource = self._resource(row, modalities_of(row.row))
             if resource.patient is None:
                 resource = replace(resource, patient=pinned)
-            facts = self._facts(resource.patient)
-            choice = facts.acting_choice(self._access.at)
-            if choice is not None and choice.choice is SharingChoice.OPT_OUT:
-                return False
-            access = self._access.to_see(resource)
-            is_shown |= self._gate.decide(access, facts, f"{self._decision.decision_id}.conflict").is_permitted
-        return is_shown
+            if resource not in told:
+                access, facts = self._access.to_see(resource), self._facts(resource.patient)
+                told[resource] = self._gate.decide(access, facts, f"{self._decision.decision_id}.conflict").is_permitted
+        return frozenset(
+            resource.custodian for resource, is_told in told.items() if is_told and resource.custodian is not None
+        )
 
     def _facts(self, patient: NhsNumber | None) -> Facts:
         facts = self._complete.get(patient)

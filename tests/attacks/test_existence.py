@@ -18,7 +18,7 @@ from gateway.model.imaging import (
     Query,
 )
 from gateway.model.settings import Limits
-from tests.attacks.house import House, outside_of_rows, states
+from tests.attacks.house import House, found_by, outside_of_rows, states
 from tests.sharing.rows import ANNE, BEN, CLARA, RZ2, RZ3, asking_for, asking_for_study, row
 
 NOBODYS = "1.2.999"
@@ -174,3 +174,13 @@ async def test_a_hidden_study_too_long_for_one_answer_looks_like_no_study(house:
     hidden = await house.find(question)
     archive.rows, archive.is_truncated = [], False
     assert hidden == await house.find(question)
+
+
+async def test_a_labelled_study_in_conflict_is_not_told(house: House) -> None:
+    """Another study of the same answer is told to ring for; the labelled one's trust is not."""
+    await house.labelled(ANNE, RZ3, "1.2")
+    house.archives[RZ2].rows = [row("1.1")]
+    house.archives[RZ3].rows = [row("1.2", name="MARSH^LEONARD", born="19380430")]
+    matches = await house.find(asking_for(ANNE))
+    assert found_by(matches) == []
+    assert {source.trust for source in matches.sources if source.has_identity_conflict} == {RZ2}

@@ -24,7 +24,7 @@ from gateway.sharing.conflicts import judge
 from gateway.sharing.scope import pinned_scope
 from policy.parties import TrustId
 from tests.attacks.house import House, found_by, housed, states
-from tests.sharing.rows import ANNE, RZ1, RZ2, RZ3, RZ4, asking_for, found, row
+from tests.sharing.rows import ANNE, BEN, CLARA, RZ1, RZ2, RZ3, RZ4, asking_for, asking_for_study, found, row
 
 
 def without(whole: Attributes, tag: str) -> Attributes:
@@ -102,3 +102,24 @@ async def test_a_trust_that_shares_nothing_is_coverage_and_not_a_gap(sqlite_url:
         there = await house.find(replace(asking_for(ANNE), only_trust=RZ4))
     assert states(everywhere) == {RZ2: "answered", RZ4: "not-shared"}
     assert states(there) == {RZ4: "not-shared"}
+
+
+async def test_a_patients_conflict_is_told_although_the_other_patient_in_it_opted_out(house: House) -> None:
+    """Else Anne's study vanished without a word. The other's trust is not named: that would show that he is known."""
+    await house.opts_out(BEN)
+    house.archives[RZ2].rows = [row("1.1")]
+    house.archives[RZ3].rows = [row("1.1", BEN)]
+    matches = await house.find(asking_for_study("1.1"))
+    assert found_by(matches) == []
+    assert {source.trust for source in matches.sources if source.has_identity_conflict} == {RZ2}
+
+
+async def test_a_conflict_that_does_not_concern_the_patient_is_not_told_with_the_patients_own(house: House) -> None:
+    house.archives[RZ2].rows = [row("1.1"), row("1.5", CLARA)]
+    house.archives[RZ3].rows = [row("1.1", None, name=""), row("1.5", BEN)]
+    matches = await house.find(asking_for(ANNE))
+    assert found_by(matches) == [("1.1", (RZ2,))]
+    assert {source.trust for source in matches.sources if source.has_identity_conflict} == {RZ3}
+    await house.opts_out(BEN)
+    again = await house.find(asking_for(ANNE))
+    assert again == matches
