@@ -41,33 +41,34 @@ class Judgement:
 def judge(query: Query, scope: Scope, candidates: Sequence[Candidate]) -> Judgement:
     """Sort the rows that answer the question into accepted ones and conflicts.
 
-    Rows of another patient than the one pinned are simply no answer, unless they file a study under two patients.
+    Rows of another patient than the one pinned are simply no answer, unless they file a study under two patients. Each
+    such study, and each patient whose rows disagree, is a conflict of its own.
     """
-    same_uid = conflicting_studies(candidates) | _contradicted_by_nameless(candidates)
-    doubled = [c for c in candidates if c.study_uid in same_uid]
-    if scope.patient is not None and all(c.patient != scope.patient for c in doubled):
-        doubled = []
-    rest = [c for c in candidates if c.study_uid not in same_uid]
-    if scope.patient is not None:
-        nameless = [c for c in rest if c.patient is None]
-        rest = [c for c in rest if c.patient == scope.patient]
-    else:
-        # Patients without an NHS number stay inside their trust until linked (D10): no answer to another trust.
-        nameless, rest = [], [c for c in rest if c.patient is not None]
-    contradicting = _contradicting(query, rest) if scope.patient is not None else set()
+    of_patient = [c for c in candidates if scope.patient in (None, c.patient)]
+    contradicting = _contradicting(query, of_patient) if scope.patient is not None else set()
     if not contradicting:
-        contradicting = _disagreeing(rest)
-    rest = [c for c in rest if c not in contradicting]
+        contradicting = _disagreeing(of_patient)
+    of_two = conflicting_studies(candidates) | _contradicted_by_nameless(candidates)
+    accepted: list[Candidate] = []
+    taken_out: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for row in candidates:
+        if row.study_uid in of_two:
+            taken_out["study-uid-of-two-patients", row.study_uid].append(row)
+        elif row.patient is None:
+            # Patients without an NHS number stay inside their trust until linked (D10): no answer to another trust.
+            if scope.patient is not None:
+                taken_out["nhs-number-missing", ""].append(row)
+        elif scope.patient in (None, row.patient):
+            if row in contradicting:
+                taken_out["demographics-differ", row.patient.digits].append(row)
+            else:
+                accepted.append(row)
     conflicts = [
-        Conflict(kind, tuple(rows))
-        for kind, rows in (
-            ("study-uid-of-two-patients", doubled),
-            ("nhs-number-missing", nameless),
-            ("demographics-differ", sorted(contradicting, key=lambda c: (c.trust, c.uids))),
-        )
-        if rows
+        Conflict(kind, tuple(sorted(rows, key=lambda row: (row.trust, row.uids))))
+        for (kind, _), rows in sorted(taken_out.items(), key=lambda item: item[0])
+        if scope.patient is None or kind == "nhs-number-missing" or any(row.patient == scope.patient for row in rows)
     ]
-    return Judgement(tuple(rest), tuple(conflicts))
+    return Judgement(tuple(accepted), tuple(conflicts))
 
 
 def quality_items(conflict: Conflict) -> list[QualityItem]:
