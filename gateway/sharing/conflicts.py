@@ -46,8 +46,8 @@ def judge(query: Query, scope: Scope, candidates: Sequence[Candidate]) -> Judgem
     """
     of_patient = [c for c in candidates if scope.patient in (None, c.patient)]
     contradicting = _contradicting(query, of_patient) if scope.patient is not None else set()
-    if not contradicting:
-        contradicting = _disagreeing(of_patient)
+    # A row that contradicts the question says nothing against those that do not.
+    contradicting |= _disagreeing([row for row in of_patient if row not in contradicting])
     of_two = conflicting_studies(candidates) | _contradicted_by_nameless(candidates)
     accepted: list[Candidate] = []
     taken_out: dict[tuple[str, str], list[Candidate]] = defaultdict(list)

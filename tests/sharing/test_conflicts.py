@@ -103,6 +103,13 @@ def test_without_a_stated_date_rows_that_disagree_are_all_withheld() -> None:
     assert judged(FOR_ANNE, *rows) == Judgement((), (Conflict("demographics-differ", rows),))
 
 
+def test_rows_that_disagree_are_withheld_although_another_contradicts_the_question() -> None:
+    quarrel = (found(RZ2, row()), found(RZ3, row("1.2.4", name="JONES^MARK")))
+    contradicting = found(RZ4, row("1.2.5", born="19700102"))
+    judgement = judged(asking_for(ANNE, BORN), *quarrel, contradicting)
+    assert judgement.accepted == ()
+
+
 def test_rows_of_several_patients_are_compared_each_with_their_own() -> None:
     rows = (found(RZ2, row("1.2.3", ANNE)), found(RZ3, row("1.2.4", BEN, name="BAKER^BEN", born="19700102")))
     assert judged(FOR_THE_STUDY, *rows).accepted == rows
@@ -167,6 +174,14 @@ def test_every_row_of_the_patient_is_accepted_or_in_one_conflict(query: Query, r
 def test_no_accepted_study_is_filed_under_two_patients(query: Query, rows: list[Candidate]) -> None:
     accepted = judged(query, *rows).accepted
     assert len({(each.study_uid, each.patient) for each in accepted}) == len({each.study_uid for each in accepted})
+
+
+@given(QUESTIONS, ANSWERS, ANSWERS)
+def test_another_answer_lets_no_withheld_row_through(
+    query: Query, rows: list[Candidate], more: list[Candidate]
+) -> None:
+    before, after = judged(query, *rows), judged(query, *rows, *more)
+    assert set(after.accepted) & set(rows) <= set(before.accepted)
 
 
 @given(QUESTIONS, ANSWERS, ANSWERS)
