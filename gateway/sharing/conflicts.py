@@ -104,9 +104,13 @@ def _contradicted_by_nameless(candidates: Sequence[Candidate]) -> frozenset[str]
         nameless.study_uid
         for nameless in candidates
         if nameless.patient is None
-        and any(
-            compare(nameless.identity.demographics, other) is Likeness.CONFLICT
-            for other in sorted(named[nameless.study_uid], key=repr)[:VARIANTS_MAX]
+        and nameless.study_uid
+        and (
+            len(named[nameless.study_uid]) > VARIANTS_MAX
+            or any(
+                compare(nameless.identity.demographics, other) is Likeness.CONFLICT
+                for other in named[nameless.study_uid]
+            )
         )
     )
 

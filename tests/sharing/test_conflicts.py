@@ -50,6 +50,15 @@ def test_a_copy_without_a_number_that_is_of_somebody_else_is_a_conflict() -> Non
         assert judged(query, *rows) == Judgement((), (Conflict("study-uid-of-two-patients", rows),))
 
 
+def test_a_nameless_patient_at_patient_level_is_no_conflict_of_studies() -> None:
+    rows = [
+        found(RZ2, row(""), Level.PATIENT),
+        found(RZ3, row("", None, patient_id="77", name="BAKER^BEN", born="19700102"), Level.PATIENT),
+    ]
+    judgement = judged(asking_for(ANNE, level=Level.PATIENT), *rows)
+    assert judgement == Judgement((rows[0],), (Conflict("nhs-number-missing", (rows[1],)),))
+
+
 def test_a_conflict_takes_no_other_study_with_it() -> None:
     other = found(RZ2, row("1.2.9"))
     judgement = judged(FOR_ANNE, found(RZ2, row()), found(RZ3, row(patient=BEN, name="BAKER^BEN")), other)
