@@ -15,7 +15,7 @@ from gateway.model.seams import QualityItem
 from gateway.sharing.merge import Candidate, conflicting_studies
 from gateway.sharing.patients import Demographics, Likeness, compare, contradicts_question
 from gateway.sharing.scope import Scope
-from policy.parties import NhsNumber
+from policy.parties import NhsNumber, TrustId
 
 VARIANTS_MAX = 16
 """Different demographics under one NHS number that are still compared pair by pair."""
@@ -74,10 +74,12 @@ def judge(query: Query, scope: Scope, candidates: Sequence[Candidate]) -> Judgem
 def quality_items(conflict: Conflict) -> list[QualityItem]:
     """One item for each custodian and study concerned; its content is for that custodian alone."""
     others = sorted({row.trust.code for row in conflict.rows})
-    concerned = {(row.trust, row.study_uid): row for row in conflict.rows}
+    concerned: dict[tuple[TrustId, str], set[NhsNumber]] = defaultdict(set)
+    for row in conflict.rows:
+        concerned[row.trust, row.study_uid].update([row.patient] if row.patient is not None else [])
     return [
-        QualityItem(conflict.kind, trust, study_uid, row.patient, {"trusts": list(others)})
-        for (trust, study_uid), row in sorted(concerned.items())
+        QualityItem(conflict.kind, trust, study_uid, min(patients, default=None), {"trusts": list(others)})
+        for (trust, study_uid), patients in sorted(concerned.items(), key=lambda item: item[0])
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,6 +144,12 @@ def test_each_custodian_is_told_of_its_own_row_and_of_the_trusts_concerned() -> 
     assert [item.detail for item in items] == [{"trusts": ["RZ2", "RZ3"]}] * 2
 
 
+def test_what_a_custodian_is_told_does_not_hang_on_the_order_of_rows() -> None:
+    rows = (found(RZ2, row(patient=BEN)), found(RZ2, row()))
+    conflict, turned = (Conflict("study-uid-of-two-patients", each) for each in (rows, rows[::-1]))
+    assert quality_items(conflict) == quality_items(turned)
+
+
 # --- for all answers ---
 
 ROWS = st.builds(
@@ -168,6 +176,15 @@ def seen(judgement: Judgement) -> tuple[frozenset[object], frozenset[tuple[str, 
 def content(candidate: Candidate) -> object:
     """A row's trust and content."""
     return candidate.trust, repr(candidate.row)
+
+
+@given(QUESTIONS, ANSWERS, st.randoms(use_true_random=False), st.integers(1, 3))
+def test_any_order_and_duplication_of_answers_is_judged_the_same(
+    query: Query, rows: list[Candidate], shuffling: random.Random, times: int
+) -> None:
+    shuffled = rows * times
+    shuffling.shuffle(shuffled)
+    assert seen(judged(query, *shuffled)) == seen(judged(query, *rows))
 
 
 @given(QUESTIONS, ANSWERS)
