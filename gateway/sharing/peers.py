@@ -56,6 +56,9 @@ class _Standing:
     failures: int = 0
     paused_until: float = 0.0
     last_state: SourceState = SourceState.ANSWERED
+    """What it would do now with a question that it has nothing for."""
+    empty_state: SourceState = SourceState.ANSWERED
+    """What its latest answer without rows was: a gateway that misses one of its own trusts says so in these too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +170,12 @@ class Peers:
                 return self._failed(standing, unbelievable, self._clock.monotonic() - began)
             duration_s = self._clock.monotonic() - began
         standing.failures, standing.paused_until = 0, 0.0
-        standing.last_state = state = SourceState.TRUNCATED if answer.is_truncated else SourceState.ANSWERED
+        state = SourceState.TRUNCATED if answer.is_truncated else SourceState.ANSWERED
         self._observer.peer_answered(trust, state.value, duration_s)
         if not answer.rows:
-            self._on_empty(trust, SourceState.ANSWERED, duration_s)
+            standing.empty_state = state
+            self._on_empty(trust, state, duration_s)
+        standing.last_state = standing.empty_state
         return TrustAnswer(trust, state, answer.rows, duration_s)
 
     def _let_go(self, tasks: Iterable[asyncio.Task[TrustAnswer]]) -> None:
@@ -214,4 +219,4 @@ class Peers:
         standing = self._standings[trust]
         if standing.paused_until > self._clock.monotonic():
             return SourceState.BACKING_OFF
-        return SourceState.ANSWERED if standing.last_state is SourceState.TRUNCATED else standing.last_state
+        return standing.last_state

@@ -184,3 +184,16 @@ async def test_a_labelled_study_in_conflict_is_not_told(house: House) -> None:
     matches = await house.find(asking_for(ANNE))
     assert found_by(matches) == []
     assert {source.trust for source in matches.sources if source.has_identity_conflict} == {RZ2}
+
+
+async def test_an_archive_that_always_leaves_something_out_does_so_for_a_hidden_patient_too(house: House) -> None:
+    """A peer that is a gateway, and misses one of its own trusts, says so in its empty answers as well."""
+    await house.opts_out(BEN)
+    house.archives[RZ2].is_truncated = True
+    absent = await house.find(asking_for(ANNE))
+    hidden = await house.find(asking_for(BEN))
+    assert states(absent)[RZ2] == "truncated"
+    assert hidden == absent
+    house.archives[RZ2].rows = [row("1.1")]
+    assert (await house.find(asking_for(ANNE))).rows
+    assert await house.find(asking_for(BEN)) == absent
