@@ -66,7 +66,7 @@ async def test_a_database_that_goes_and_comes_back(region: Region, server: Postg
                 assert answer.problem["detail"] in ("sharing not checked", "not recorded")
                 assert int(answer.headers["Retry-After"]) > 0
             await until(region, "ready", 503)
-            assert await probe(region, "health") == 200
+            assert await probe(region, "live") == 200
             refused = await region.command("audit", "verify")
             assert refused.status == 1
             assert "database" in refused.errors
