@@ -6,8 +6,9 @@ it is known. Addresses lead to this gateway, never to the archive behind it. No 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import orjson
 
@@ -26,6 +27,7 @@ from dicomweb.attributes import (
 from gateway.model.imaging import SERIES_UID, STUDY_UID, Element, Level, Match, Query
 
 _UTF_8: Element = {"vr": "CS", "Value": ["ISO_IR 192"]}
+_UNKNOWN: Element = {"vr": "CS"}
 _AVAILABILITIES = frozenset({"ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE"})
 _OURS = frozenset({SPECIFIC_CHARACTER_SET, RETRIEVE_AE_TITLE, RETRIEVE_URL, INSTANCE_AVAILABILITY})
 """Attributes that only the gateway may set; a row's own are never shown."""
@@ -36,9 +38,8 @@ class Wanted:
     """What one question wants in every row of its answer."""
 
     level: Level
-    required: Mapping[str, Element]
-    """Tag to what stands there when a row has nothing."""
-    if_known: tuple[str, ...]
+    attributes: tuple[tuple[str, Element | None], ...]
+    """In ascending order: each tag, and what stands there when a row has nothing; None: then nothing does."""
     everything: bool
 
 
@@ -57,9 +58,9 @@ def wanted(query: Query, path_tags: frozenset[str]) -> Wanted:
     if query.level is Level.STUDY or STUDY_UID not in path_tags:
         required.update(STUDY_RETURN)
     required.update(path_tags)
-    empty: dict[str, Element] = {tag: {"vr": vr_of(tag)} for tag in sorted(required)}
-    empty[SPECIFIC_CHARACTER_SET] = _UTF_8
-    return Wanted(query.level, empty, tuple(sorted(if_known - required - _OURS)), query.include_all)
+    attributes: dict[str, Element | None] = dict.fromkeys(if_known - _OURS)
+    attributes.update((tag, {"vr": vr_of(tag)}) for tag in required)
+    return Wanted(query.level, tuple(sorted(attributes.items(), key=itemgetter(0))), query.include_all)
 
 
 def encode(rows: Sequence[Match], wanted: Wanted, base_url: str) -> bytes:
@@ -76,21 +77,17 @@ def retrieve_url(match: Match, base_url: str) -> str:
 
 
 def _row(match: Match, wanted: Wanted, base_url: str) -> dict[str, Element]:
-    attributes = match.attributes
-    row: dict[str, Element] = {tag: attributes.get(tag, empty) for tag, empty in wanted.required.items()}
+    known = match.attributes.get
+    row = {tag: element for tag, empty in wanted.attributes if (element := known(tag, empty)) is not None}
     if wanted.everything:
-        row.update((tag, element) for tag, element in attributes.items() if tag not in row)
+        row.update((tag, element) for tag, element in match.attributes.items() if tag not in row)
         row.pop(RETRIEVE_AE_TITLE, None)
-    else:
-        for tag in wanted.if_known:
-            element = attributes.get(tag)
-            if element is not None:
-                row[tag] = element
+        row = dict(sorted(row.items()))
     row[SPECIFIC_CHARACTER_SET] = _UTF_8
     row[RETRIEVE_URL] = {"vr": "UR", "Value": [retrieve_url(match, base_url)]}
     if INSTANCE_AVAILABILITY in row and not _is_availability(row[INSTANCE_AVAILABILITY]):
-        row[INSTANCE_AVAILABILITY] = wanted.required.get(INSTANCE_AVAILABILITY, {"vr": "CS"})
-    return row if len(row) == len(wanted.required) else dict(sorted(row.items()))
+        row[INSTANCE_AVAILABILITY] = _UNKNOWN
+    return row
 
 
 def _is_availability(element: Element) -> bool:
