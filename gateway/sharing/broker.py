@@ -37,13 +37,10 @@ _HEARD = frozenset({SourceState.ANSWERED, SourceState.TRUNCATED})
 
 @dataclass(slots=True)
 class _Absence:
-    """What is known of an answer without rows while it is made: since when, by which trusts, and why."""
+    """Whether the answer under way turned out to have no rows, and since when it is made."""
 
     began: float
     is_empty: bool = False
-    is_hidden: bool = False
-    is_measured: bool = False
-    profile: Profile = frozenset()
 
 
 class Broker:
@@ -89,9 +86,9 @@ class Broker:
                 async with self._gate.guard(wish) as passage:
                     matches = await self._answer(passage, caller, query, scope, snapshot, absence)
             except PeerError:
-                await self._let_take_its_time(absence)
+                await self._let_absence_wait(absence)
                 raise
-            await self._let_take_its_time(absence)
+            await self._let_absence_wait(absence)
             return matches
 
     async def _answer(
@@ -106,13 +103,17 @@ class Broker:
             judgement, parts, has_lacking_rows = kept.judgement, kept.parts, kept.has_lacking_rows
         elif passage.is_hidden:
             judgement, parts, has_lacking_rows = NO_ANSWERS, self._expected(asked), False
+            await self._let_asking_take_its_time(parts)
         else:
+            asked_at = self._clock.monotonic()
             request = PeerRequest(
                 for_peers(query, scope), caller.request_id, caller.hops + 1, self._limits.peer_matches_max
             )
             reading = read_answers(query, scope, await self._peers.ask(request, asked), self._default_issuer)
             judgement, parts = judge(query, scope, reading.candidates), reading.parts
             has_lacking_rows = reading.has_lacking_rows
+            if not any(part.rows for part in parts):
+                self._delays.question_was_empty(_profile(parts), self._clock.monotonic() - asked_at)
         await passage.refresh(judgement)
         visible = await passage.visible(judgement.accepted)
         conflicting = await self._told_conflicts(passage, judgement, scope)
@@ -129,9 +130,6 @@ class Broker:
         passage.tally.returned = len(page)
         passage.tally.sources = _source_record((*parts, *not_asked), judgement)
         absence.is_empty = not rows
-        absence.is_hidden = passage.is_hidden
-        absence.is_measured = kept is None and not any(part.rows for part in parts)
-        absence.profile = frozenset((part.trust, part.state) for part in shown)
         self._raise_if_none_answered(shown)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
@@ -193,20 +191,22 @@ class Broker:
         first = TrustAnswer(parts[0].trust, parts[0].state)
         raise first.failure(f"no trust that was asked could answer; ring {desks}")
 
-    async def _let_take_its_time(self, absence: _Absence) -> None:
-        """Send an answer without rows when absence would be sent, whatever the reason (SAF-06).
+    async def _let_asking_take_its_time(self, parts: Sequence[Part]) -> None:
+        """Stand in for the asking of trusts when nobody is asked: as long as it lately took to hear of nothing.
+
+        All other steps are the same whether a register withholds or nothing exists, so only this one is imitated.
+        """
+        if self._settings.absence_timing:
+            await self._clock.sleep(self._delays.draw(_profile(parts)))
+
+    async def _let_absence_wait(self, absence: _Absence) -> None:
+        """Send answers without rows on a coarse grid, whatever the reason (SAF-06).
 
         Comes last, behind the outcome's record, so that nothing of what differs is left to be measured.
         """
-        if not (absence.is_empty and self._settings.absence_timing):
-            return
-        elapsed_s = self._clock.monotonic() - absence.began
-        delay_s = 0.0
-        if absence.is_hidden:
-            delay_s = max(0.0, self._delays.draw(absence.profile) - elapsed_s)
-        elif absence.is_measured:
-            self._delays.question_was_empty(absence.profile, elapsed_s)
-        await self._clock.sleep(delay_s + next_on_grid(elapsed_s + delay_s, self._settings.absence_grid_ms))
+        if absence.is_empty and self._settings.absence_timing:
+            elapsed_s = self._clock.monotonic() - absence.began
+            await self._clock.sleep(next_on_grid(elapsed_s, self._settings.absence_grid_ms))
 
     @contextlib.asynccontextmanager
     async def _place(self, trust: TrustId) -> AsyncIterator[None]:
@@ -220,6 +220,10 @@ class Broker:
             yield
         finally:
             self._under_way[trust] -= 1
+
+
+def _profile(parts: Sequence[Part]) -> Profile:
+    return frozenset((part.trust, part.state) for part in parts)
 
 
 def _question(query: Query) -> dict[str, JsonValue]:
