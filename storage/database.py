@@ -296,6 +296,7 @@ class _Writer(_Lane):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._marks = None if database.is_sqlite else CommitMarks()
+        self._has_swept = False
 
     def run(self, queue: _Queue) -> None:
         while jobs := queue.take(self.database.settings.group_max):
@@ -345,7 +346,7 @@ class _Writer(_Lane):
                 job, Tx(connection, self.database.node, self.database.now(), chain, self.database.new_id), len(jobs) > 1
             )
         chain.flush()
-        token = self._marks.leave(connection, self.database.now()) if self._marks else ""
+        token = self._mark(connection)
         faultpoint("store.commit.before")
         try:
             connection.exec_driver_sql("COMMIT")
@@ -354,6 +355,15 @@ class _Writer(_Lane):
                 raise _CommitInDoubt(token) from error
             raise
         faultpoint("store.commit.after")
+
+    def _mark(self, connection: Connection) -> str:
+        """Leave what a lost commit is settled by, where an answer can be lost."""
+        if self._marks is None:
+            return ""
+        if not self._has_swept:
+            self._marks.sweep(connection, self.database.now())
+            self._has_swept = True
+        return self._marks.leave(connection, self.database.now())
 
     def _run_body(self, job: _Job[object], tx: Tx, is_shared: bool) -> None:
         """Run one body; what it raises is its own, unless the whole transaction is lost with it."""

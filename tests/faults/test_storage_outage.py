@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -18,10 +19,12 @@ import pytest
 from gateway.model.errors import AuditUnavailable, ServiceFault, StoreUnavailable
 from policy.facts import Register
 from storage import audit_log, migrate
+from storage.database import Tx
 from storage.engines import DatabaseSettings
 from storage.registers import patients
 from storage.registers.state import bump_register_version
 from storage.store import SqlStore, StoreSettings
+from storage.tables.columns import micros
 from tests.clock import NOON, FakeClock
 from tests.peers.postgres import Postgres, running_postgres
 from tests.peers.relay import Cut, Relay
@@ -127,6 +130,52 @@ async def test_a_connection_lost_during_commit_is_settled_by_reading_back(
         assert await store.register_version() == 1
         verified = await audit_log.verify(store.database)
         assert verified.is_whole and (record.sequence, verified.records) == (2, 3)
+
+
+@pytest.mark.peer
+async def test_a_deadlock_between_two_writers_is_settled_by_running_the_body_again(server_url: str) -> None:
+    async with north(DatabaseSettings(server_url)) as store:
+        await store.append_audit(entry())
+        await store.write(bump_register_version)
+        has_head = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def head_then_registers(tx: Tx) -> None:
+            tx.chain.append(entry("head first"))
+            loop.call_soon_threadsafe(has_head.set)
+            bump_register_version(tx)
+
+        def registers_then_head() -> None:
+            with psycopg.connect(server_url) as other:
+                other.execute("UPDATE register_state SET version = version + 1")
+                asyncio.run_coroutine_threadsafe(begin(), loop).result(30)
+                try:
+                    other.execute("SELECT 1 FROM audit_head FOR UPDATE")
+                except psycopg.errors.DeadlockDetected:
+                    other.rollback()
+
+        writing: list[asyncio.Task[None]] = []
+
+        async def begin() -> None:
+            writing.append(asyncio.create_task(store.write(head_then_registers)))
+            await has_head.wait()
+
+        await asyncio.to_thread(registers_then_head)
+        await writing[0]
+        verified = await audit_log.verify(store.database)
+        assert verified.is_whole and verified.records == 2
+        assert await store.register_version() in (2, 3)  # 2: the server chose the other one to give way
+
+
+@pytest.mark.peer
+async def test_marks_of_processes_long_gone_are_swept(server_url: str) -> None:
+    async with north(DatabaseSettings(server_url)) as store:
+        await store.append_audit(entry())
+    clock = FakeClock(NOON + timedelta(days=2))
+    async with SqlStore(DatabaseSettings(server_url), node="north", clock=clock) as store:
+        await store.append_audit(entry())
+        marks = await store.read(lambda read: read.connection.exec_driver_sql("SELECT at FROM commit_mark").all())
+        assert [row.at for row in marks] == [micros(clock.now())]
 
 
 @pytest.mark.peer
