@@ -17,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import quote
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from dicomweb.attributes import (
@@ -144,7 +145,7 @@ class DicomwebPeer:
         if unique is None:
             raise PeerRefused(self.trust, "DICOMweb has no search at patient level")
         can_page = Quirk.NO_PAGING not in self._profile.quirks
-        rows: dict[str, Attributes] = {}
+        rows = _Rows(self.trust, unique)
         bytes_left = self._limits.peer_answer_bytes_max
         has_more, has_gap, has_news = True, False, True
         while has_more and has_news and len(rows) <= request.matches_max:
@@ -152,13 +153,12 @@ class DicomwebPeer:
             page = await self._page(request, len(rows), page_rows, bytes_left)
             bytes_left -= page.size
             known = len(rows)
-            for row in page.rows:
-                rows.setdefault(_uid(row, unique, self.trust), row)
+            rows.add(page.rows)
             # A page that is just full may have a next one; a longer one shows that the limit was not read at all.
             has_more = page.says_more or (can_page and len(page.rows) == page_rows)
             has_gap = has_gap or page.has_gap
             has_news = can_page and len(rows) > known
-        found = _with_known_parents(list(rows.values()), request.query)
+        found = _with_known_parents(rows.different, request.query)
         is_cut = len(found) > request.matches_max
         return PeerAnswer(found[: request.matches_max], is_truncated=is_cut or has_gap or has_more)
 
@@ -193,6 +193,10 @@ class DicomwebPeer:
 
     async def _read(self, response: aiohttp.ClientResponse, bytes_max: int) -> _Page:
         self._check_status(response.status)
+        warnings = _warnings(response)
+        others = [text for text in warnings if not _SAYS_MORE.search(text)]
+        # A 299 that is nothing else is taken for a gap (a gateway's missing trust), but that a parameter was ignored.
+        has_gap = any(not _IGNORED_A_PARAMETER.search(text) for text in others)
         if response.status == 204:
             return _Page((), says_more=False, has_gap=False, size=0)
         if (
@@ -208,15 +212,8 @@ class DicomwebPeer:
             if len(body) > bytes_max:
                 self._disbelieve(f"the answer is longer than {self._limits.peer_answer_bytes_max} bytes")
         rows = await read_rows_in_turns(bytes(body), self._reading, response.charset or "")
-        warnings = _warnings(response)
-        others = [text for text in warnings if not _SAYS_MORE.search(text)]
-        return _Page(
-            rows=tuple(rows),
-            says_more=response.status == 206 or len(others) < len(warnings),
-            # Any other 299 is taken for a gap (a gateway's missing trust), but the word that a parameter was ignored.
-            has_gap=any(not _IGNORED_A_PARAMETER.search(text) for text in others),
-            size=len(body),
-        )
+        says_more = response.status == 206 or len(others) < len(warnings)
+        return _Page(tuple(rows), says_more, has_gap, len(body))
 
     def _check_status(self, status: int) -> None:
         if status in (200, 204, 206):
@@ -338,12 +335,47 @@ def _value(key: Key, quirks: frozenset[Quirk]) -> str:
     return ("\\" if Quirk.BACKSLASH_LISTS in quirks else ",").join(values)
 
 
-def _uid(row: Attributes, tag: str, trust: TrustId) -> str:
-    values = row.get(tag, {}).get("Value")
-    uid = values[0] if isinstance(values, list) and len(values) == 1 else None
-    if not isinstance(uid, str):
-        raise PeerProtocolError(trust, "a row of the answer has no unique identifier")
-    return uid
+class _Rows:
+    """The rows of all pages, each once: a row that comes again is no news.
+
+    Two rows of one UID that differ are both kept, for they may be of two patients, and nobody but the core can say so.
+    """
+
+    def __init__(self, trust: TrustId, unique: str) -> None:
+        self._trust = trust
+        self._unique = unique
+        self._by_uid: dict[str, Attributes] = {}
+        self._written: dict[str, set[bytes]] = {}
+        self.different: list[Attributes] = []
+
+    def __len__(self) -> int:
+        return len(self.different)
+
+    def add(self, rows: Sequence[Attributes]) -> None:
+        """Add the rows of a page; raises `PeerProtocolError` for one without its unique key."""
+        for row in rows:
+            uid = self._uid(row)
+            first = self._by_uid.setdefault(uid, row)
+            if first is row or self._is_news(uid, first, row):
+                self.different.append(row)
+
+    def _is_news(self, uid: str, first: Attributes, row: Attributes) -> bool:
+        """Compared as written: comparing each with each would take a hostile archive's answer minutes."""
+        written = self._written.setdefault(uid, {_written(first)})
+        known = len(written)
+        written.add(_written(row))
+        return len(written) > known
+
+    def _uid(self, row: Attributes) -> str:
+        values = row.get(self._unique, {}).get("Value")
+        uid = values[0] if isinstance(values, list) and len(values) == 1 else None
+        if not isinstance(uid, str):
+            raise PeerProtocolError(self._trust, "a row of the answer has no unique identifier")
+        return uid
+
+
+def _written(row: Attributes) -> bytes:
+    return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
 
 
 def _with_known_parents(rows: list[Attributes], query: Query) -> list[Attributes]:
