@@ -198,7 +198,7 @@ class DicomwebPeer:
         # A 299 that is nothing else is taken for a gap (a gateway's missing trust), but that a parameter was ignored.
         has_gap = any(not _IGNORED_A_PARAMETER.search(text) for text in others)
         if response.status == 204:
-            return _Page((), says_more=False, has_gap=False, size=0)
+            return _Page((), says_more=False, has_gap=has_gap, size=0)
         if (
             response.content_type not in _JSON_TYPES
             or response.headers.get("Content-Encoding", "identity") != "identity"

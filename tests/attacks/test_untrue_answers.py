@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile
-from gateway.model.imaging import MODALITIES_IN_STUDY, Key, Query
+from gateway.model.imaging import (
+    MODALITIES_IN_STUDY,
+    Key,
+    Query,
+)
 from gateway.model.seams import PeerAnswer, PeerConnector, PeerRequest
 from gateway.model.settings import Limits
-from tests.attacks.hostile import archive, of_rows, saying
-from tests.attacks.house import House, found_by
+from tests.attacks.hostile import answer, archive, of_rows, saying
+from tests.attacks.house import House, found_by, states
 from tests.sharing.rows import ANNE, BEN, RZ2, RZ3, asking_for, asking_for_study, row
 
 PATIENTS_STUDIES = asking_for(ANNE)
@@ -68,3 +74,16 @@ async def test_a_list_of_modalities_is_not_left_to_archives_to_understand() -> N
     assert b"ModalitiesInStudy=" not in heads[0]
     assert b"ModalitiesInStudy=CT" in heads[1]
     assert len(found.rows) == len(one.rows) == 2
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"204 No Content"])
+async def test_nothing_found_with_something_missing_is_not_nothing(status: bytes, house: House) -> None:
+    """A peer that is a gateway says in a warning that one of its trusts could not be asked; with 204 as with 200."""
+    body = b"" if status.startswith(b"204") else b"[]"
+    warning = b"Warning: 299 peer: Imaging may be missing: RJ9 Far Trust cannot be reached"
+    async with archive(saying(answer(body, warning, status=status))) as url:
+        assert (await asked(url)).is_truncated
+        house.build(connectors=[connector(url), house.archives[RZ3]])
+        matches = await house.find(asking_for(ANNE))
+        await house.peers.close()
+    assert states(matches) == {RZ2: "truncated", RZ3: "answered"}
