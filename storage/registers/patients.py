@@ -153,12 +153,13 @@ class Person:
     """Rows joined by any merge, confirmed or not: opt-outs count (SAF-33)."""
 
 
-LEADS_TO = select(patient_identifier.c.patient_id).where(
-    patient_identifier.c.issuer == bindparam("issuer"),
-    patient_identifier.c.value == bindparam("value"),
-    believed(patient_identifier),
+_LEADS_TO = Prepared(
+    select(patient_identifier.c.patient_id).where(
+        patient_identifier.c.issuer == bindparam("issuer"),
+        patient_identifier.c.value == bindparam("value"),
+        believed(patient_identifier),
+    )
 )
-_LEADS_TO = Prepared(LEADS_TO)
 _MERGES_OF = Prepared(
     select(patient_merge).where(
         or_(patient_merge.c.patient_id == bindparam("patient"), patient_merge.c.survivor_id == bindparam("patient")),

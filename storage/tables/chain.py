@@ -25,6 +25,7 @@ from sqlalchemy import (
 from gateway.model.audit import GENESIS, AuditEntry, AuditRecord, ChainHead
 from gateway.model.faults import faultpoint
 from storage.tables.columns import Instant, metadata
+from storage.tables.prepared import Prepared
 
 audit_record = Table(
     "audit_record",
@@ -51,15 +52,16 @@ audit_head = Table(
 )
 """The last record of each chain: the row to lock before a chain grows."""
 
-_READ_HEAD = select(audit_head.c.sequence, audit_head.c.hash).where(audit_head.c.node == bindparam("of_node"))
-_LOCK_HEAD = _READ_HEAD.with_for_update()
+_LOCK_HEAD = Prepared(
+    select(audit_head.c.sequence, audit_head.c.hash).where(audit_head.c.node == bindparam("of_node")).with_for_update()
+)
 _FIRST_HEAD = text("INSERT INTO audit_head (node, sequence, hash) VALUES (:node, 0, :genesis) ON CONFLICT DO NOTHING")
-_MOVE_HEAD = (
+_MOVE_HEAD = Prepared(
     update(audit_head)
     .where(audit_head.c.node == bindparam("of_node"))
     .values(sequence=bindparam("to_sequence"), hash=bindparam("to_hash"))
 )
-_ADD_RECORDS = insert(audit_record)
+_ADD_RECORDS = Prepared(insert(audit_record))
 
 
 class ChainEnd:
@@ -104,18 +106,17 @@ class ChainEnd:
         if not self._rows or self._head is None:
             return 0
         faultpoint("chain.insert.before")
-        self._connection.execute(_ADD_RECORDS, self._rows)
+        _ADD_RECORDS.run(self._connection, self._rows)
         faultpoint("chain.insert.after")
-        self._connection.execute(
-            _MOVE_HEAD, {"of_node": self._node, "to_sequence": self._head.sequence, "to_hash": self._head.hash}
-        )
+        moved = {"of_node": self._node, "to_sequence": self._head.sequence, "to_hash": self._head.hash}
+        _MOVE_HEAD.run(self._connection, [moved])
         faultpoint("chain.head.after")
         return len(self._rows)
 
     def _lock(self) -> ChainHead:
         of_node = {"of_node": self._node}
-        row = self._connection.execute(_LOCK_HEAD, of_node).one_or_none()
-        if row is None:
+        rows = _LOCK_HEAD.rows(self._connection, of_node)
+        if not rows:
             self._connection.execute(_FIRST_HEAD, {"node": self._node, "genesis": GENESIS})
-            row = self._connection.execute(_LOCK_HEAD, of_node).one()
-        return ChainHead(self._node, row.sequence, row.hash)
+            rows = _LOCK_HEAD.rows(self._connection, of_node)
+        return ChainHead(self._node, rows[0].sequence, rows[0].hash)

@@ -1,19 +1,21 @@
-"""Statements compiled once and run on the driver's own cursor: for the few reads that stand in every question's way.
+"""Statements compiled once and run on the driver's own cursor: for the few that stand in every question's way.
 
-Executing a statement costs SQLAlchemy some forty microseconds, of which SQLite works three; a question reads eight
-registers (docs/performance.md). The statement stays what it is, built with Core, and its rows keep their names; only
-the way to the driver is shorter. An error of the driver is met again on the long way, by SQLAlchemy, which knows a
-lost connection from a bad table.
+Executing a statement costs SQLAlchemy some fifty microseconds, of which SQLite works three; a question runs a dozen
+(docs/performance.md). The statement stays what it is, built with Core; its rows keep their names, its errors are those
+of SQLAlchemy, with a lost connection told from a bad table. Only the way to the driver is shorter.
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Connection, Dialect, Select
+from sqlalchemy import Connection, Dialect, Insert, Select, Update
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound
 from sqlalchemy.sql.elements import BindParameter
 
 from storage.tables.columns import TableRow
@@ -23,33 +25,41 @@ Bound = tuple[object, ...] | dict[str, object]
 
 
 class Prepared:
-    """A SELECT whose parameters are plain values (no lists), for either engine."""
+    """A statement whose parameters are plain values (no lists), for either engine. Raises what SQLAlchemy raises."""
 
-    def __init__(self, statement: Select[*tuple[object, ...]]) -> None:
-        self.statement = statement
+    def __init__(self, statement: Select[*tuple[object, ...]] | Insert | Update) -> None:
+        self._statement = statement
         self._plans: dict[str, _Plan] = {}
 
     def rows(self, connection: Connection, parameters: Mapping[str, object]) -> Sequence[TableRow]:
-        """All rows; raises what SQLAlchemy raises."""
-        plan = self._plans.get(connection.dialect.name)
-        if plan is None:
-            plan = self._plans[connection.dialect.name] = _plan(self.statement, connection.dialect)
-        bound = plan.bound(parameters)
-        try:
-            cursor = connection.connection.cursor()
-            try:
-                cursor.execute(plan.text, bound)
-                found = cursor.fetchall()
-            finally:
-                cursor.close()
-        except plan.errors:
-            return connection.execute(self.statement, dict(parameters)).all()
+        """All rows of a SELECT."""
+        plan = self._plan(connection.dialect)
+        with _cursor(connection, plan) as cursor:
+            cursor.execute(plan.text, plan.bound(parameters))
+            found = cursor.fetchall()
         return cast("Sequence[TableRow]", [plan.row(values) for values in found])
 
     def value(self, connection: Connection, parameters: Mapping[str, object]) -> object:
-        """The first column of the one row; None if there is none."""
+        """The first column of the only row; None if there is none. Raises `MultipleResultsFound` for a second."""
         rows = self.rows(connection, parameters)
+        if len(rows) > 1:
+            raise MultipleResultsFound("one row was expected")
         return rows[0][0] if rows else None
+
+    def run(self, connection: Connection, parameters: Sequence[Mapping[str, object]]) -> None:
+        """Run an INSERT or UPDATE once for each set of parameters."""
+        plan = self._plan(connection.dialect)
+        with _cursor(connection, plan) as cursor:
+            if len(parameters) == 1:
+                cursor.execute(plan.text, plan.bound(parameters[0]))
+            else:
+                cursor.executemany(plan.text, [plan.bound(each) for each in parameters])  # type: ignore[arg-type]  # of one kind
+
+    def _plan(self, dialect: Dialect) -> _Plan:
+        plan = self._plans.get(dialect.name)
+        if plan is None:
+            plan = self._plans[dialect.name] = _compiled(self._statement, dialect)
+        return plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,8 @@ class _Plan:
     columns: tuple[tuple[int, Convert], ...]
     """The columns whose values are converted."""
     make_row: Callable[..., object]
-    errors: tuple[type[Exception], ...]
+    error: type[Exception]
+    """The root of the driver's errors."""
 
     def bound(self, parameters: Mapping[str, object]) -> Bound:
         if self.is_positional:
@@ -95,10 +106,32 @@ class _Bind:
         return value if self.convert is None else self.convert(value)
 
 
-def _plan(statement: Select[*tuple[object, ...]], dialect: Dialect) -> _Plan:
+@contextmanager
+def _cursor(connection: Connection, plan: _Plan) -> Iterator[DBAPICursor]:
+    cursor = connection.connection.cursor()
+    try:
+        yield cursor
+    except plan.error as error:
+        is_lost = connection.dialect.is_disconnect(error, connection.connection.driver_connection, cursor)  # type: ignore[arg-type]  # both are what the dialect expects
+        if is_lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            plan.text,
+            None,
+            error,
+            plan.error,
+            hide_parameters=True,
+            connection_invalidated=is_lost,
+            dialect=connection.dialect,
+        ) from error
+    finally:
+        cursor.close()
+
+
+def _compiled(statement: Select[*tuple[object, ...]] | Insert | Update, dialect: Dialect) -> _Plan:
     compiled = statement.compile(dialect=dialect)
     names = compiled.positiontup if compiled.positiontup is not None else list(compiled.params)
-    columns = list(statement.selected_columns)
+    columns = list(statement.selected_columns) if isinstance(statement, Select) else []
     converts = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
     row_type = namedtuple("row_type", [str(column.key) for column in columns])  # type: ignore[misc]  # named by the statement
     return _Plan(
@@ -107,7 +140,7 @@ def _plan(statement: Select[*tuple[object, ...]], dialect: Dialect) -> _Plan:
         is_positional=compiled.positiontup is not None,
         columns=tuple((place, convert) for place, convert in enumerate(converts) if convert is not None),
         make_row=row_type,
-        errors=(dialect.dbapi.Error,) if dialect.dbapi is not None else (),
+        error=dialect.loaded_dbapi.Error,
     )
 
 
