@@ -110,7 +110,7 @@ class Broker:
                 for_peers(query, scope), caller.request_id, caller.hops + 1, self._limits.peer_matches_max
             )
             reading = read_answers(query, scope, await self._peers.ask(request, asked), self._default_issuer)
-            judgement, parts = judge(query, scope, reading.candidates), reading.parts
+            judgement, parts = judge(query, scope, reading.candidates, asker=caller.principal.trust), reading.parts
             has_lacking_rows = reading.has_lacking_rows
             if not any(part.rows for part in parts):
                 self._delays.question_was_empty(_profile(parts), self._clock.monotonic() - asked_at)

@@ -38,7 +38,7 @@ class Judgement:
     conflicts: tuple[Conflict, ...]
 
 
-def judge(query: Query, scope: Scope, candidates: Sequence[Candidate]) -> Judgement:
+def judge(query: Query, scope: Scope, candidates: Sequence[Candidate], *, asker: TrustId | None = None) -> Judgement:
     """Sort the rows that answer the question into accepted ones and conflicts.
 
     Rows of another patient than the one pinned are simply no answer, unless they file a study under two patients. Each
@@ -55,9 +55,11 @@ def judge(query: Query, scope: Scope, candidates: Sequence[Candidate]) -> Judgem
         if row.study_uid in of_two:
             taken_out["study-uid-of-two-patients", row.study_uid].append(row)
         elif row.patient is None:
-            # Patients without an NHS number stay inside their trust until linked (D10): no answer to another trust.
             if scope.patient is not None:
                 taken_out["nhs-number-missing", ""].append(row)
+            elif row.trust == asker:
+                # Patients without an NHS number stay inside their trust until linked (D10): no answer to another one.
+                accepted.append(row)
         elif scope.patient in (None, row.patient):
             if row in contradicting:
                 taken_out["demographics-differ", row.patient.digits].append(row)

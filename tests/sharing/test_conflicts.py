@@ -101,6 +101,13 @@ def test_a_row_without_a_number_is_no_answer_to_a_question_for_a_study() -> None
     assert judged(FOR_THE_STUDY, found(RZ2, row(patient=None, patient_id="77"))) == Judgement((), ())
 
 
+def test_a_row_without_a_number_is_an_answer_to_its_own_trust() -> None:
+    nameless = found(RZ2, row(patient=None, patient_id="77"))
+    scope = pinned_scope(FOR_THE_STUDY)
+    assert judge(FOR_THE_STUDY, scope, [nameless], asker=RZ2).accepted == (nameless,)
+    assert judge(FOR_THE_STUDY, scope, [nameless], asker=RZ3).accepted == ()
+
+
 def test_a_row_that_contradicts_the_question_is_withheld_and_the_others_stay() -> None:
     right, wrong = found(RZ2, row()), found(RZ3, row("1.2.4", born="19700102"))
     for key in (BORN, NAMED):
