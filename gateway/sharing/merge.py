@@ -169,13 +169,19 @@ def as_shown(
     )
 
 
-def conflicting_studies(candidates: Iterable[Candidate]) -> frozenset[str]:
-    """Study UIDs that rows file under different NHS numbers (SAF-08)."""
+def conflicting_studies(candidates: Collection[Candidate]) -> frozenset[str]:
+    """Study UIDs that rows file under different NHS numbers, themselves or by a series or an image in them (SAF-08)."""
+    if len({found.patient for found in candidates if found.patient is not None}) < 2:
+        return frozenset()
     patients: dict[str, set[NhsNumber]] = {}
+    studies: dict[str, set[str]] = {}
     for found in candidates:
         if found.patient is not None:
-            patients.setdefault(found.study_uid, set()).add(found.patient)
-    return frozenset(uid for uid, numbers in patients.items() if uid and len(numbers) > 1)
+            for uid in found.uids:
+                if uid:
+                    patients.setdefault(uid, set()).add(found.patient)
+                    studies.setdefault(uid, set()).add(found.study_uid)
+    return frozenset().union(*(studies[uid] for uid, numbers in patients.items() if len(numbers) > 1)) - {""}
 
 
 def merge(level: Level, candidates: Iterable[Candidate]) -> list[Match]:

@@ -123,3 +123,22 @@ async def test_a_conflict_that_does_not_concern_the_patient_is_not_told_with_the
     await house.opts_out(BEN)
     again = await house.find(asking_for(ANNE))
     assert again == matches
+
+
+async def test_one_persons_rows_are_compared_with_each_other_although_the_question_excludes_a_third(
+    house: House,
+) -> None:
+    """A birth date in the question settles that one row is another's; it does not settle that the others agree."""
+    house.archives[RZ2].rows = [row("1.1"), row("1.2", name="MARSH^LEONARD", born="19380430")]
+    house.archives[RZ3].rows = [row("1.3", name="OKAFOR^GRACE", born="")]
+    matches = await house.find(asking_for(ANNE, Key((PATIENT_BIRTH_DATE,), "DA", ("19580314",))))
+    assert found_by(matches) == []
+    assert {source.trust for source in matches.sources if source.has_identity_conflict} == {RZ2, RZ3}
+
+
+async def test_the_same_series_uid_of_two_patients_is_withheld_at_both(house: House) -> None:
+    house.archives[RZ2].rows = [row("1.1", accession="A123", series="1.9")]
+    house.archives[RZ3].rows = [row("1.2", BEN, accession="A123", series="1.9")]
+    matches = await house.find(Query(Level.SERIES, (Key((ACCESSION_NUMBER,), "SH", ("A123",)),)))
+    assert found_by(matches) == []
+    assert {source.trust for source in matches.sources if source.has_identity_conflict} == {RZ2, RZ3}
