@@ -117,13 +117,13 @@ async def test_a_second_gateway_of_the_same_node_is_refused_and_a_command_is_not
 
 
 async def test_an_opt_out_by_the_command_line_counts_in_the_very_next_answer(node: Node) -> None:
-    await share(node)
+    await in_care(node)
     async with node.serving() as serving:
         before, _ = await serving.get(question(serving.machines), node.pacs)
         await node.run("optout", "receive", "--patient", ANNE, "--channel", "paper")
         await node.run("optout", "verify", "1")
         after, body = await serving.get(question(serving.machines), node.pacs)
-    assert (before, after, body) == (200, 200, "[]"), "no archive is configured: absence before and after"
+    assert (before, after, body) == (200, 200, "[]"), "nobody shares yet: absence before and after"
     exported = (await node.run("audit", "export", "--node", "node-1")).output.splitlines()
     outcomes = [said for said in (json.loads(line)["said"] for line in exported) if said["event"] == "query-outcome"]
     assert [said["body"]["result"] for said in outcomes] == ["answered", "hidden"]
@@ -201,7 +201,7 @@ async def test_a_renewed_certificate_is_shown_to_new_connections(node: Node) -> 
 
 
 async def test_an_unreadable_register_turns_readiness_red_and_alarms_until_it_is_back(node: Node) -> None:
-    await share(node)
+    await in_care(node)
     async with node.serving() as serving:
         with lost_table(node, "optout_choice"):
             assert (await serving.get(question(serving.machines), node.pacs))[0] == 503
@@ -341,16 +341,20 @@ def until_written(node: Node) -> None:
             continue  # neither file nor table yet
 
 
+async def in_care(node: Node) -> None:
+    """Anne is in Northmoor's care."""
+    arguments = ("--patient", ANNE, "--trust", "RZ1", "--kind", "referral", "--evidence", "r1")
+    done = await node.run("relationship", "add", *arguments)
+    assert done.status == 0, done.errors
+
+
 async def share(node: Node) -> None:
     """Anne is in Northmoor's care, and Eastvale shares with it."""
+    await in_care(node)
     agreement = node.folder / "agreement.toml"
     agreement.write_text('custodian = "RZ2"\n[[clause]]\n')
-    for command in (
-        ("agreement", "import", str(agreement)),
-        ("relationship", "add", "--patient", ANNE, "--trust", "RZ1", "--kind", "referral", "--evidence", "r1"),
-    ):
-        done = await node.run(*command)
-        assert done.status == 0, done.errors
+    done = await node.run("agreement", "import", str(agreement))
+    assert done.status == 0, done.errors
 
 
 async def until_connections(listening: socket.socket, count: int) -> None:
