@@ -42,6 +42,9 @@ COUNT_MAX = 10**9
 _UID = re.compile(r"[0-9.]{1,64}")
 _WHOLE_NUMBER = re.compile(r" *[0-9]{1,9} *")
 
+PEOPLE_MAX = 64
+"""Different people, or spellings of them, in one trust's answer to one question; more if it lists more studies."""
+
 SOURCE_ONLY = ("00080054", "00081190", "0040E010", "0040E011", "00080056")
 """Retrieve AE Title, URL, URI, Location UID, Instance Availability: the source's own would lead round the policy."""
 
@@ -122,22 +125,35 @@ def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attribut
 def read_answers(
     query: Query, scope: Scope, answers: Sequence[TrustAnswer], default_issuer: Callable[[TrustId], str]
 ) -> Reading:
-    """Read every row of every answer; `default_issuer` is what a trust's archive means by a bare Patient ID."""
+    """Read every row of every answer; `default_issuer` is what a trust's archive means by a bare Patient ID.
+
+    An archive that answers one question with rows of too many people is not believed at all: it ignores what it is
+    asked, or lies, and reading the registers for all of them would cost every other question its time.
+    """
+    people_max = max(PEOPLE_MAX, len(scope.study_uids))
     matcher = Matcher(matched_keys(query, scope))
     candidates: list[Candidate] = []
     parts = []
     for answer in answers:
         identities = Identities(default_issuer(answer.trust))
+        people: set[int] = set()
         known, is_complete = len(candidates), True
         for row in answer.rows:
             if matcher.matches(row):
                 identity = identities.of(row)
+                people.add(id(identity))
+                if len(people) > people_max:
+                    break
                 entry = candidate(query.level, answer.trust, identity, row) if carries_pin(scope, row) else None
                 if entry is not None:
                     candidates.append(entry)
                 else:
                     is_complete = False
-        parts.append(_part(answer, len(candidates) - known, is_complete))
+        part = _part(answer, len(candidates) - known, is_complete)
+        if len(people) > people_max:
+            del candidates[known:]
+            part = replace(part, state=SourceState.INVALID_ANSWER)
+        parts.append(part)
     return Reading(tuple(candidates), tuple(parts), bool(matcher.unsupported))
 
 
