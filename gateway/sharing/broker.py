@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from gateway.model.errors import InvalidRequest, OverCapacity, PeerError
 from gateway.model.imaging import JsonValue, Match, Matches, Query, Source, SourceState
 from gateway.model.seams import Clock, PeerRequest
@@ -26,11 +28,15 @@ from gateway.sharing.snapshots import Snapshot, Snapshots
 from policy.agreements import Coverage
 from policy.parties import Caller, TrustId
 
+log = structlog.get_logger(__name__)
+
 NO_ANSWERS = Judgement((), ())
 HOPS_MAX = 1
 """Gateways that a question may have passed before this one (DEC-01)."""
 DESKS_NAMED_MAX = 10
 """Desks named in one refusal."""
+QUALITY_ITEMS_MAX = 50
+"""Data-quality items recorded for one question; an archive that sends more has shown enough."""
 
 _HEARD = frozenset({SourceState.ANSWERED, SourceState.TRUNCATED})
 
@@ -109,7 +115,11 @@ class Broker:
             request = PeerRequest(
                 for_peers(query, scope), caller.request_id, caller.hops + 1, self._limits.peer_matches_max
             )
-            reading = read_answers(query, scope, await self._peers.ask(request, asked), self._default_issuer)
+            answers = await self._peers.ask(request, asked)
+            reading = read_answers(query, scope, answers, self._default_issuer)
+            for answer, part in zip(answers, reading.parts, strict=True):
+                if part.state is not answer.state:
+                    log.warning("rows not used", trust=part.trust.code, state=part.state.value, rows=part.rows)
             judgement, parts = judge(query, scope, reading.candidates, asker=caller.principal.trust), reading.parts
             has_lacking_rows = reading.has_lacking_rows
             if not any(part.rows for part in parts):
@@ -157,10 +167,13 @@ class Broker:
 
     async def _told_conflicts(self, passage: Passage, judgement: Judgement, scope: Scope) -> frozenset[TrustId]:
         """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""
+        items = [item for conflict in judgement.conflicts for item in quality_items(conflict)]
+        if len(items) > QUALITY_ITEMS_MAX:
+            log.warning("conflicts left unreported", items=len(items) - QUALITY_ITEMS_MAX)
+        await self._gate.report(items[:QUALITY_ITEMS_MAX])
         told: set[TrustId] = set()
         for conflict in judgement.conflicts:
             passage.tally.withheld += len(conflict.rows)
-            await self._gate.report(quality_items(conflict))
             told |= passage.told_at(conflict, scope.patient)
         return frozenset(told)
 

@@ -14,8 +14,10 @@ from gateway.model.imaging import (
     Query,
 )
 from gateway.model.settings import Limits
+from gateway.sharing.broker import QUALITY_ITEMS_MAX
 from gateway.sharing.merge import PEOPLE_MAX
 from policy.parties import NhsNumber
+from storage.registers.quality import open_items
 from tests.attacks.house import House, found_by, states
 from tests.sharing.rows import ANNE, CLARA, RZ2, RZ3, asking_for, asking_for_study, row
 
@@ -92,3 +94,10 @@ async def test_an_archive_cannot_withhold_others_rows_by_spelling_a_name_in_too_
     matches = await house.find(asking_for(ANNE))
     assert found_by(matches) == [("1.1", (RZ2,))]
     assert states(matches)[RZ3] == "invalid-answer"
+
+
+async def test_what_one_answer_can_write_into_the_register_of_faults_is_bounded(house: House) -> None:
+    house.archives[RZ3].rows = [row(f"1.2.{n}", None, name="") for n in range(3 * QUALITY_ITEMS_MAX)]
+    matches = await house.find(asking_for(ANNE))
+    assert [source.trust for source in matches.sources if source.has_identity_conflict] == [RZ3]
+    assert len(await house.store.read(open_items)) == QUALITY_ITEMS_MAX
