@@ -59,9 +59,12 @@ class Directory:
         return entry
 
     def desk(self, trust: TrustId) -> str:
-        """A trust's name with its PACS desk's phone, for every text that sends somebody to it (SAF-09)."""
-        entry = self.trust(trust)
-        return f"{entry.trust} {entry.name} {entry.desk_phone}".rstrip()
+        """A trust's name with its PACS desk's phone, for every text that sends somebody to it (SAF-09).
+
+        Of a code that the region does not know only the code: a refusal of that very organisation names it too.
+        """
+        entry = self._trusts.get(trust)
+        return f"{entry.trust} {entry.name} {entry.desk_phone}".rstrip() if entry is not None else trust.code
 
     def organisations(self, trusts: Iterable[TrustId]) -> tuple[Organisation, ...]:
         """The directory's facts about these codes, as policy reads them; unknown codes are left out."""
