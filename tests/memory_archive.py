@@ -27,6 +27,7 @@ class Archive:
         self._clock = clock
         self.rows: list[Attributes] = []
         self.requests: list[PeerRequest] = []
+        self.is_asked = asyncio.Event()
         self.under_way = 0
         self.under_way_at_most = 0
         self.cancelled = 0
@@ -41,6 +42,7 @@ class Archive:
     async def find(self, request: PeerRequest) -> PeerAnswer:
         """Answer as the archive now behaves."""
         self.requests.append(request)
+        self.is_asked.set()
         self.under_way += 1
         self.under_way_at_most = max(self.under_way_at_most, self.under_way)
         try:

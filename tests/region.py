@@ -48,7 +48,7 @@ from storage.registers.agreements import Clause
 from storage.registers.quality import open_items
 from storage.registers.state import Author
 from storage.store import SqlStore
-from tests.clock import NOON, FakeClock
+from tests.clock import NOON, FakeClock, settle
 from tests.memory_archive import Archive
 from tests.sharing.rows import row
 
@@ -65,6 +65,8 @@ class StrainedStore:
     def __init__(self, behind: Store) -> None:
         self._behind = behind
         self._under_way = 0
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
         self.appends = 0
         self.failing_appends: range = range(0)
         """The appends, counted from 1, that fail as a full disk would make them."""
@@ -108,10 +110,13 @@ class StrainedStore:
 
     async def _waiting_for(self, work: Awaitable[T]) -> T:
         self._under_way += 1
+        self.is_idle.clear()
         try:
             return await work
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self.is_idle.set()
 
 
 @dataclass
@@ -287,6 +292,22 @@ class Region:
         """Ask in a task of its own; the test moves the clock."""
         caller = self.caller(by) if isinstance(by, str) else by
         return asyncio.create_task(self.broker.find(caller, query, snapshot))
+
+    async def at_the_peers(self, code: str = "RZ2") -> None:
+        """Wait until a question has reached this trust's archive."""
+        await self.trust(code).pacs.is_asked.wait()
+        await settle()
+
+    async def until_idle(self) -> None:
+        """Wait until the store owes nobody an answer."""
+        await settle()
+        await self.store.is_idle.wait()
+        await settle()
+
+    def rebuilt(self) -> Region:
+        """The same region with a gateway that is built anew, from trusts as they are described by then."""
+        self._built = None
+        return self
 
     # --- the registers, as an officer changes them ---
 

@@ -83,11 +83,16 @@ def values(attributes: Attributes, tag: str) -> Sequence[JsonValue]:
     return listed if isinstance(listed, list) else []
 
 
-def asking_for(patient: NhsNumber, *keys: Key, level: Level = Level.STUDY) -> Query:
-    """A question by NHS number."""
-    return Query(level, (Key((PATIENT_ID,), "LO", (patient.digits,)), *keys))
+def asking_for(
+    patient: NhsNumber, *keys: Key, level: Level = Level.STUDY, at: str | None = None, born: str = ""
+) -> Query:
+    """A question by NHS number, of one trust alone if `at` names it, with a birth date beside it if one is given."""
+    stated = (Key((PATIENT_BIRTH_DATE,), "DA", (born,)),) if born else ()
+    only_trust = TrustId(at) if at is not None else None
+    return Query(level, (Key((PATIENT_ID,), "LO", (patient.digits,)), *stated, *keys), only_trust=only_trust)
 
 
-def asking_for_study(*uids: str, level: Level = Level.STUDY) -> Query:
-    """A question by study UID."""
-    return Query(level, (Key((STUDY_UID,), "UI", uids),))
+def asking_for_study(*uids: str, level: Level = Level.STUDY, at: str | None = None) -> Query:
+    """A question by study UID, of one trust alone if `at` names it."""
+    only_trust = TrustId(at) if at is not None else None
+    return Query(level, (Key((STUDY_UID,), "UI", uids),), only_trust=only_trust)
