@@ -15,6 +15,7 @@ from gateway.model.imaging import (
     ACCESSION_NUMBER,
     PATIENT_BIRTH_DATE,
     SERIES_UID,
+    STUDY_UID,
     Attributes,
     Key,
     Level,
@@ -23,7 +24,7 @@ from gateway.model.imaging import (
 from gateway.sharing.conflicts import judge
 from gateway.sharing.scope import pinned_scope
 from policy.parties import TrustId
-from tests.attacks.house import House, found_by, housed, states
+from tests.attacks.house import EVERYTHING, House, found_by, housed, states
 from tests.sharing.rows import ANNE, BEN, CLARA, RZ1, RZ2, RZ3, RZ4, asking_for, asking_for_study, found, row
 
 
@@ -142,3 +143,13 @@ async def test_the_same_series_uid_of_two_patients_is_withheld_at_both(house: Ho
     matches = await house.find(Query(Level.SERIES, (Key((ACCESSION_NUMBER,), "SH", ("A123",)),)))
     assert found_by(matches) == []
     assert {source.trust for source in matches.sources if source.has_identity_conflict} == {RZ2, RZ3}
+
+
+async def test_a_trusts_own_images_without_an_nhs_number_are_its_own_to_find(house: House) -> None:
+    """An archive found through the gateway must not seem emptier to its own hospital than it is (SAF-12)."""
+    await house.shares(RZ2, *EVERYTHING)
+    house.archives[RZ2].rows = [row("1.1", None, patient_id="0001234", issuer="RZ2")]
+    own = await house.find(Query(Level.STUDY, (Key((STUDY_UID,), "UI", ("1.1",)),), only_trust=RZ2), trust=RZ2)
+    assert found_by(own) == [("1.1", (RZ2,))]
+    others = await house.find(Query(Level.STUDY, (Key((STUDY_UID,), "UI", ("1.1",)),), only_trust=RZ2))
+    assert found_by(others) == []
