@@ -55,6 +55,10 @@ SOURCE_IDENTITY = (OTHER_PATIENT_IDS, "00100022", "00100024", "00101000")
 """Other Patient IDs, Type and Issuer Qualifiers of Patient ID: they speak of the number that is replaced."""
 
 
+_NEVER_SHOWN = frozenset((*SOURCE_ONLY, *PATIENT_COUNTS))
+_NEVER_SHOWN_BESIDE_NUMBER = _NEVER_SHOWN | frozenset(SOURCE_IDENTITY)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """A peer's row that answers the question: whose it says it is, and which study, series or instance.
@@ -220,17 +224,20 @@ def _part(answer: TrustAnswer, placed: int, is_complete: bool) -> Part:
 
 def _united(level: Level, group: Sequence[Candidate]) -> Match:
     best = group[0] if len(group) == 1 else min(group, key=_precedence)
-    attributes: dict[str, Element] = dict(best.row)
-    for tag in (*SOURCE_ONLY, *PATIENT_COUNTS):
-        attributes.pop(tag, None)
+    never_shown = _NEVER_SHOWN if best.patient is None else _NEVER_SHOWN_BESIDE_NUMBER
+    attributes = {tag: element for tag, element in best.row.items() if tag not in never_shown}
     if best.patient is not None:
-        for tag in SOURCE_IDENTITY:
-            attributes.pop(tag, None)
-        local_ids = sorted({local for found in group for local in found.identity.local_ids})
-        attributes.update(shown_identity(best.row, replace(best.identity, local_ids=tuple(local_ids))))
+        attributes.update(shown_identity(best.row, _with_numbers_of_all(best, group)))
     _unite_counts(attributes, group)
-    holders = tuple(sorted({found.trust for found in group}))
+    holders = (best.trust,) if len(group) == 1 else tuple(sorted({found.trust for found in group}))
     return Match(level, best.patient, best.study_uid, best.series_uid, best.sop_uid, holders, attributes)
+
+
+def _with_numbers_of_all(best: Candidate, group: Sequence[Candidate]) -> RowIdentity:
+    if len(group) == 1 and len(best.identity.local_ids) < 2:
+        return best.identity
+    local_ids = sorted({local for found in group for local in found.identity.local_ids})
+    return replace(best.identity, local_ids=tuple(local_ids))
 
 
 def _precedence(found: Candidate) -> tuple[int, str, str]:
@@ -241,12 +248,35 @@ def _precedence(found: Candidate) -> tuple[int, str, str]:
 def _unite_counts(attributes: dict[str, Element], group: Sequence[Candidate]) -> None:
     """One copy is written as several would be, so that an answer that came twice changes nothing."""
     for tag in RELATED_COUNTS:
+        if len(group) == 1 and _is_plain_count(group[0].row.get(tag)):
+            continue
         if any(tag in found.row for found in group):
             known = [count for found in group if (count := _count(found.row, tag)) is not None]
             attributes[tag] = {"vr": "IS", "Value": [max(known)]} if known else {"vr": "IS"}
+    if len(group) == 1 and _is_plain_modality(group[0].row.get(MODALITIES_IN_STUDY)):
+        return
     if any(MODALITIES_IN_STUDY in found.row for found in group):
         modalities = sorted({text for found in group for text in texts(found.row, MODALITIES_IN_STUDY)})
         attributes[MODALITIES_IN_STUDY] = {"vr": "CS", "Value": list(modalities)} if modalities else {"vr": "CS"}
+
+
+def _is_plain_count(element: Element | None) -> bool:
+    """Whether it is absent, or written already as `_unite_counts` would write it: nearly every row's is."""
+    if element is None:
+        return True
+    values = element.get("Value")
+    if type(values) is not list or len(values) != 1 or element.get("vr") != "IS":
+        return False
+    return type(values[0]) is int and 0 <= values[0] < COUNT_MAX
+
+
+def _is_plain_modality(element: Element | None) -> bool:
+    if element is None:
+        return True
+    values = element.get("Value")
+    if type(values) is not list or len(values) != 1 or element.get("vr") != "CS":
+        return False
+    return type(values[0]) is str and values[0] != "" and values[0] == values[0].strip(" \0")
 
 
 def _counts(row: Attributes) -> list[int]:
