@@ -13,7 +13,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 
 import structlog
@@ -248,18 +248,18 @@ class Gateway:
     @contextlib.contextmanager
     def _machine_request(self, request: web.Request) -> Iterator[None]:
         """Hold the drain while a question is answered."""
-        self._machines.heard(_peer_name(request))
         self._under_way += 1
         self._idle.clear()
         try:
-            yield
+            with self._machines.answering(_peer_name(request)):
+                yield
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
 
-    def _people_request(self, request: web.Request) -> None:
-        self._people.heard(_peer_name(request))
+    def _people_request(self, request: web.Request) -> AbstractContextManager[None]:
+        return self._people.answering(_peer_name(request))
 
     def _say_ready(self) -> None:
         listen = self._configuration.listen

@@ -12,15 +12,19 @@ import errno
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from gateway.model.errors import ConfigurationError
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +55,8 @@ class _Connection:
     """A taken connection, from accept until its descriptor is closed."""
 
     peer: Address
+    is_asking: bool = False
+    """A request is under way: what comes meanwhile is not a head that is late."""
     head_timer: asyncio.TimerHandle | None = None
     life_timer: asyncio.TimerHandle | None = None
     transport: asyncio.Transport | None = None
@@ -66,20 +72,41 @@ class _Connection:
         elif self.handshake is not None:
             self.handshake.cancel()
 
+    def cancel_head_timer(self) -> None:
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+
     def settle(self) -> None:
-        for timer in (self.head_timer, self.life_timer):
-            if timer is not None:
-                timer.cancel()
-        self.head_timer = self.life_timer = None
+        self.cancel_head_timer()
+        if self.life_timer is not None:
+            self.life_timer.cancel()
+            self.life_timer = None
 
 
 class _CountedSocket(socket.socket):
-    """A socket that tells when its descriptor is closed, whoever closes it."""
+    """A socket that tells when bytes came, and when its descriptor is closed, whoever closes it.
 
+    asyncio reads by `recv` without TLS and by `recv_into` with it.
+    """
+
+    on_bytes: Callable[[], None] | None = None
     on_close: Callable[[], None] | None = None
 
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        received = super().recv(size, flags)
+        if self.on_bytes is not None:
+            self.on_bytes()
+        return received
+
+    def recv_into(self, buffer: Buffer, size: int = 0, flags: int = 0, /) -> int:
+        received = super().recv_into(buffer, size, flags)
+        if self.on_bytes is not None:
+            self.on_bytes()
+        return received
+
     def close(self) -> None:
-        tell, self.on_close = self.on_close, None
+        tell, self.on_close, self.on_bytes = self.on_close, None, None
         super().close()
         if tell is not None:
             tell()
@@ -142,12 +169,19 @@ class Listener:
                 log.warning("connection closed", listener=self.name, reason="certificate revoked")
                 connection.abort()
 
-    def heard(self, peer: object) -> None:
-        """A whole request head came from this peer name: its silence is over."""
+    @contextmanager
+    def answering(self, peer: object) -> Iterator[None]:
+        """Hold while a request of this peer name is answered: its head is here, and the next one has not begun."""
         connection = self._connections.get(peer) if isinstance(peer, tuple) else None
-        if connection is not None and connection.head_timer is not None:
-            connection.head_timer.cancel()
-            connection.head_timer = None
+        if connection is None:
+            yield
+            return
+        connection.is_asking = True
+        connection.cancel_head_timer()
+        try:
+            yield
+        finally:
+            connection.is_asking = False
 
     async def stop(self) -> None:
         """Take no more connections; those taken go on."""
@@ -187,13 +221,20 @@ class Listener:
             return
         counted = _CountedSocket(plain.family, plain.type, plain.proto, plain.detach())
         counted.setblocking(False)
+        counted.on_bytes = lambda: self._expect_head(connection)
         counted.on_close = lambda: self._closed(connection)
         self._connections[peer] = connection
         self._by_address[connection.address] += 1
         self._figures.connection_opened(self.name)
-        loop = asyncio.get_running_loop()
-        connection.head_timer = loop.call_later(self._limits.request_head_timeout_s, self._silent, connection)
-        connection.handshake = loop.create_task(self._greet(counted, connection))
+        self._expect_head(connection)
+        connection.handshake = asyncio.get_running_loop().create_task(self._greet(counted, connection))
+
+    def _expect_head(self, connection: _Connection) -> None:
+        """From the first byte on, and from the beginning before any, a head has its time to be whole."""
+        if connection.head_timer is None and not connection.is_asking:
+            connection.head_timer = asyncio.get_running_loop().call_later(
+                self._limits.request_head_timeout_s, self._silent, connection
+            )
 
     def _refusal(self, address: str) -> str:
         if len(self._connections) >= self._limits.connections_max:

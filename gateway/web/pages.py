@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Protocol
@@ -47,13 +48,13 @@ class Site:
     metrics_from: Callable[[], Sequence[IPv4Network | IPv6Network]]
 
 
-def people(site: Site, heard: Callable[[web.Request], None]) -> web.Application:
-    """The people's listener as an application; `heard` is told of every request as it comes."""
+def people(site: Site, under_way: Callable[[web.Request], AbstractContextManager[None]]) -> web.Application:
+    """The people's listener as an application; `under_way` is held while a request is answered."""
 
     @web.middleware
-    async def hearing(request: web.Request, handler: Handler) -> web.StreamResponse:
-        heard(request)
-        return await handler(request)
+    async def holding(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with under_way(request):
+            return await handler(request)
 
     async def landing(request: web.Request) -> web.Response:
         return web.Response(text=_landing(site), content_type="text/html")
@@ -74,7 +75,7 @@ def people(site: Site, heard: Callable[[web.Request], None]) -> web.Application:
     async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(HEADERS)
 
-    application = web.Application(middlewares=[hearing], client_max_size=1)
+    application = web.Application(middlewares=[holding], client_max_size=1)
     application.add_routes(
         [
             web.get("/", landing),

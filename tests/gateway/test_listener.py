@@ -137,14 +137,28 @@ async def test_one_address_cannot_take_the_places_of_another() -> None:
         assert door.figures.refused == ["too many connections from one address"]
 
 
-async def test_a_silent_connection_is_closed_and_one_that_was_heard_is_not() -> None:
+async def test_a_silent_connection_is_closed_and_one_that_asks_is_not() -> None:
     async with listening(Limits(request_head_timeout_s=0.2)) as door:
-        silent, heard = await door.connect(), await door.connect()
+        silent, asking = await door.connect(), await door.connect()
         await door.figures.until(2)
-        door.listener.heard(heard[1].get_extra_info("sockname"))
-        assert await asyncio.wait_for(silent[0].read(), 30) == b"", "closed by the other side"
+        with door.listener.answering(asking[1].get_extra_info("sockname")):
+            assert await asyncio.wait_for(silent[0].read(), 30) == b"", "closed by the other side"
+            assert door.figures.refused == ["silent"]
+            assert await echoes(*asking)
+
+
+async def test_the_next_head_has_its_time_from_its_first_byte_and_rest_has_more() -> None:
+    async with listening(Limits(request_head_timeout_s=0.2)) as door:
+        resting, dripping = await door.connect(), await door.connect()
+        await door.figures.until(2)
+        for _, writer in (resting, dripping):
+            with door.listener.answering(writer.get_extra_info("sockname")):
+                pass
+        dripping[1].write(b"G")
+        assert await dripping[0].read(1) == b"G"
+        assert await asyncio.wait_for(dripping[0].read(), 30) == b"", "closed by the other side"
         assert door.figures.refused == ["silent"]
-        assert await echoes(*heard)
+        assert door.figures.open == 1, "who rests between requests is aiohttp's to close"
 
 
 @pytest.fixture(scope="module")
