@@ -98,7 +98,7 @@ async def test_a_question_under_way_is_answered_although_sigterm_came(node: Node
             await serving.logged("peer probe failed")
             asking = asyncio.create_task(serving.get(question(serving.machines), node.pacs))
             # The probe and the question both wait at the archive that never answers.
-            await until_connections(stalled, 2)
+            connections = await taken(stalled, 2)
             serving.signal(signal.SIGTERM)
             await serving.logged("draining")
             late = await serving.logged("peer failed")
@@ -106,6 +106,8 @@ async def test_a_question_under_way_is_answered_although_sigterm_came(node: Node
             status, body = await asking
             assert status == 504, body
             assert await serving.ended() == 0
+        for connection in connections:
+            connection.close()
 
 
 async def test_a_second_gateway_of_the_same_node_is_refused_and_a_command_is_not(node: Node) -> None:
@@ -357,17 +359,10 @@ async def share(node: Node) -> None:
     assert done.status == 0, done.errors
 
 
-async def until_connections(listening: socket.socket, count: int) -> None:
-    """Wait until so many connections came in; they are kept open and never answered."""
+async def taken(listening: socket.socket, count: int) -> list[socket.socket]:
+    """Wait until so many connections came in, and never answer them."""
     listening.setblocking(False)
-    kept = []
-    for _ in range(count):
-        connection, _ = await asyncio.get_running_loop().sock_accept(listening)
-        kept.append(connection)
-    _KEPT.extend(kept)
-
-
-_KEPT: list[socket.socket] = []
+    return [(await asyncio.get_running_loop().sock_accept(listening))[0] for _ in range(count)]
 
 
 async def shown_certificate(url: str, context: ssl.SSLContext) -> bytes:
