@@ -8,14 +8,17 @@ paths differ do not show. Bounded in samples and sets; randomness and time are h
 from __future__ import annotations
 
 import math
+import statistics
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from gateway.model.imaging import SourceState
 from policy.parties import TrustId
 
-SAMPLES_MAX = 256
+SAMPLES_MAX = 32
+"""Few, so that a machine that turns slower or faster is followed within as many answers."""
 PROFILES_MAX = 256
+LATENESS_SAMPLES_MAX = 32
 SAMPLES_WANTED = 8
 """With fewer samples of the very profile than this, each trust's own samples are drawn and the slowest taken."""
 
@@ -29,6 +32,7 @@ class AbsenceDelays:
     def __init__(self, choose: Callable[[Sequence[float]], float]) -> None:
         self._choose = choose
         self._samples: OrderedDict[Profile, deque[float]] = OrderedDict()
+        self._lateness: deque[float] = deque(maxlen=LATENESS_SAMPLES_MAX)
 
     def question_was_empty(self, profile: Profile, duration_s: float) -> None:
         """A whole question in which the trusts did this came back without rows after `duration_s`."""
@@ -38,8 +42,19 @@ class AbsenceDelays:
         """One trust had no rows, or failed so, after `duration_s`; in answer to a caller or to a probe."""
         self._remember(frozenset({(trust, state)}), duration_s)
 
+    def timer_was_late(self, lateness_s: float) -> None:
+        """A sleep for the sake of absence ended so much after its time."""
+        self._lateness.append(lateness_s)
+
     def draw(self, profile: Profile) -> float:
-        """A duration such as an empty answer with this profile takes; 0 when nothing is known of any part of it."""
+        """How long to sleep for what an empty answer with this profile takes; 0 when nothing is known of it.
+
+        A busy loop wakes sleepers late, as it hears answers late: that is in the samples already, so it is taken off.
+        """
+        late_s = statistics.median(self._lateness) if self._lateness else 0.0
+        return max(0.0, self._draw(profile) - late_s)
+
+    def _draw(self, profile: Profile) -> float:
         whole = self._samples.get(profile)
         if whole is not None and len(whole) >= SAMPLES_WANTED:
             return self._choose(whole)

@@ -210,7 +210,7 @@ class Broker:
         All other steps are the same whether a register withholds or nothing exists, so only this one is imitated.
         """
         if self._settings.absence_timing:
-            await self._clock.sleep(self._delays.draw(_profile(parts)))
+            await self._sleep(self._delays.draw(_profile(parts)))
 
     async def _let_absence_wait(self, absence: _Absence) -> None:
         """Send answers without rows on a coarse grid, whatever the reason (SAF-06).
@@ -219,7 +219,12 @@ class Broker:
         """
         if absence.is_empty and self._settings.absence_timing:
             elapsed_s = self._clock.monotonic() - absence.began
-            await self._clock.sleep(next_on_grid(elapsed_s, self._settings.absence_grid_ms))
+            await self._sleep(next_on_grid(elapsed_s, self._settings.absence_grid_ms))
+
+    async def _sleep(self, delay_s: float) -> None:
+        began = self._clock.monotonic()
+        await self._clock.sleep(delay_s)
+        self._delays.timer_was_late(self._clock.monotonic() - began - delay_s)
 
     @contextlib.asynccontextmanager
     async def _place(self, trust: TrustId) -> AsyncIterator[None]:
