@@ -411,7 +411,7 @@ class Region:
                 self.clock,
                 self.sights,
                 new_id=self.new_id,
-                custodians=peers.trusts,
+                custodians=directory.enrolled | peers.trusts,
             )
             broker = Broker(
                 gate, peers, directory, self.delays, self.limits, self.sharing, self.clock, new_token=self.new_id

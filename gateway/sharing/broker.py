@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -103,7 +103,7 @@ class Broker:
         began = self._clock.monotonic()
         coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
         asked = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing) & self._peers.trusts
-        fingerprint = repr((caller.principal, caller.purpose, query.level, query.keys, query.only_trust))
+        fingerprint = _fingerprint(caller, query)
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
         if kept is not None:
             judgement, parts, has_lacking_rows = kept.judgement, kept.parts, kept.has_lacking_rows
@@ -242,6 +242,13 @@ class Broker:
 
 def _profile(parts: Sequence[Part]) -> Profile:
     return frozenset((part.trust, part.state) for part in parts)
+
+
+def _fingerprint(caller: Caller, query: Query) -> str:
+    """What a snapshot is bound to: everything that the answer hangs on but the page. Sets in one order."""
+    who = caller.principal
+    asker = (who.subject, who.kind, who.trust, sorted(who.teams), sorted(who.proven_by), caller.purpose)
+    return repr((asker, replace(query, include=frozenset(), limit=None, offset=0), sorted(query.include)))
 
 
 def _question(query: Query) -> dict[str, JsonValue]:
