@@ -138,6 +138,7 @@ class Broker:
         shown = (*as_shown(parts, self._expected(asked), scope, visible), *not_asked)
         sources = self._sources(coverage, shown, conflicting)
         passage.tally.returned = len(page)
+        _record_only(page, passage)
         passage.tally.sources = _source_record((*parts, *not_asked), judgement)
         absence.is_empty = not rows
         self._raise_if_none_answered(shown)
@@ -242,6 +243,13 @@ class Broker:
 
 def _profile(parts: Sequence[Part]) -> Profile:
     return frozenset((part.trust, part.state) for part in parts)
+
+
+def _record_only(page: Sequence[Match], passage: Passage) -> None:
+    """Take out of the record what lies beyond the page: it was not disclosed."""
+    uids = {match.sop_uid or match.series_uid or match.study_uid for match in page}
+    for verdict in passage.tally.verdicts:
+        verdict.disclosed = [uid for uid in verdict.disclosed if uid in uids]
 
 
 def _fingerprint(caller: Caller, query: Query) -> str:

@@ -358,6 +358,17 @@ async def test_a_relationship_that_ended_between_two_pages_is_told(region: Regio
         await region.find(page(asking_for(BEN), 1, 1), snapshot=first.snapshot)
 
 
+async def test_each_page_is_recorded_with_what_it_showed(region: Region) -> None:
+    first = await region.find(page(FOR_ANNE, 2))
+    await region.find(page(FOR_ANNE, 2, 2), snapshot=first.snapshot)
+    shown = []
+    for entry in await region.records("query-outcome"):
+        body = entry["body"]
+        assert isinstance(body, dict) and isinstance(body["decisions"], list)
+        shown.append([uid for each in body["decisions"] for uid in each["disclosed"]])  # type: ignore[call-overload,index,union-attr]  # JSON of ours
+    assert shown == [["1.2.2", "1.2.3"], ["1.2.4"]]
+
+
 async def asked_again(region: Region, query: Query, token: str, by: str = "RZ1") -> bool:
     """Whether the trusts had to be asked for this page."""
     before = len(region.trust("RZ3").pacs.requests)
