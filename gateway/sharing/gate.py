@@ -142,7 +142,7 @@ class Passage:
         for candidate in candidates:
             modalities = modalities_of(candidate.row)
             # Rows of one patient of a trust share an identity, see `patients.Identities`.
-            alike = (id(candidate.identity), candidate.trust.code, *modalities)
+            alike = (id(candidate.identity), candidate.trust.code, tuple(modalities))
             verdict = verdicts.get(alike) or verdicts.get((*alike, candidate.study_uid))
             if verdict is None:
                 decision_id = f"{self._decision.decision_id}.{len(self.tally.verdicts) + 1}"

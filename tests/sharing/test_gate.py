@@ -92,6 +92,12 @@ async def test_a_label_follows_the_study_to_whoever_holds_a_copy(region: Region)
     assert studies(await region.find(asking_for(ANNE))) == ["1.2.6"]
 
 
+async def test_no_modality_that_an_archive_makes_up_lends_a_study_the_decision_on_another(region: Region) -> None:
+    region.trust("RZ2").lying(row("1.2.3", modalities="CT"), row("1.2.9", modalities="CT,1.2.3"))
+    await region.label(ANNE, "RZ3", "1.2.9")
+    assert studies(await region.find(asking_for(ANNE))) == ["1.2.3", "1.2.6"]
+
+
 async def test_a_number_of_the_other_mode_is_refused_in_words(region: Region) -> None:
     kind, words = await refusal(region, asking_for(NhsNumber("9434765919")))
     assert kind == "Denied"
