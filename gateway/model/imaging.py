@@ -121,7 +121,7 @@ class Source:
     state: SourceState
     desk_phone: str
     shared_modalities: tuple[str, ...] | None = None
-    """The only modalities that this trust's agreement ever shows the caller, whoever the patient; None: any (SAF-07)."""
+    """The only modalities that this trust ever shows the caller, whoever the patient; None: any (SAF-07)."""
     has_identity_conflict: bool = False
     """Something there could not be shown because identity details differ (SAF-08)."""
 
