@@ -120,7 +120,6 @@ class Peers:
             await asyncio.wait((everybody, deadline), return_when=asyncio.FIRST_COMPLETED)
         finally:
             deadline.cancel()
-            everybody.cancel()
             self._let_go(tasks)
         return [self._part(question, trust, task, began) for trust, task in zip(wanted, tasks, strict=True)]
 
@@ -179,9 +178,9 @@ class Peers:
         return TrustAnswer(trust, state, answer.rows, duration_s)
 
     def _let_go(self, tasks: Iterable[asyncio.Task[TrustAnswer]]) -> None:
-        """Wait for no connector that clings to a question given up; it keeps its place until it lets go."""
+        """Give up what is still asked, and wait for no connector that clings to it: it keeps its place until then."""
         for task in tasks:
-            if not task.done():
+            if task.cancel():
                 self._clinging.add(task)
                 task.add_done_callback(self._clinging.discard)
 
