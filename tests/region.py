@@ -344,13 +344,17 @@ class Region:
         return await self._case(patient, SharingChoice.OPT_IN, False)
 
     async def label(
-        self, patient: NhsNumber, custodian: str, study: str = "", *, visible_to: Iterable[PurposeOfUse] = ()
+        self,
+        patient: NhsNumber,
+        custodian: str,
+        study: str = "",
+        *,
+        visible_to: Iterable[PurposeOfUse] = (),
+        since: datetime = BEFORE,
     ) -> str:
-        """Mark a study, or all of a patient's at a trust, as sensitive."""
+        """Mark a study, or all of a patient's at a trust, as sensitive, since then or from then on."""
         row = await self._row_of(patient)
-        new = labels.NewLabel(
-            row, TrustId(custodian), "safeguarding", study, frozenset(visible_to), frozenset(), BEFORE
-        )
+        new = labels.NewLabel(row, TrustId(custodian), "safeguarding", study, frozenset(visible_to), frozenset(), since)
         return await self.sql.write(lambda tx: labels.add_label(tx, new, CLERK))
 
     async def grant(self, patient: NhsNumber, *, to: str, hours: float = 8) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -41,6 +41,8 @@ from policy.parties import Caller, NhsNumber, PrincipalKind, TrustId
 from policy.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+FACTS_AGE_MAX = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +113,14 @@ class Passage:
         return coverage(self._facts(None), self._access.recipient, self._access.purpose, custodian, self._access.at)
 
     async def refresh(self, judgement: Judgement) -> None:
-        """Read the registers again if they moved, or if rows name other patients; raises `RegisterUnavailable`."""
+        """Read the registers again where they may say otherwise by now, for all rows; raises `RegisterUnavailable`."""
         rows = (*judgement.accepted, *(row for conflict in judgement.conflicts for row in conflict.rows))
         patients = {row.patient for row in rows if row.patient is not None}
-        known = set(self._snapshot.by_patient)
-        store, at = self._gate.store, self._gate.clock.now()
+        known, store, at = set(self._snapshot.by_patient), self._gate.store, self._gate.clock.now()
         try:
             version = await store.register_version()
-            if not patients <= known or version != self._snapshot.register_version:
+            is_stale = version != self._snapshot.register_version or at - self._access.at > FACTS_AGE_MAX
+            if is_stale or not patients <= known:
                 self._snapshot = await store.facts(self._access.recipient, sorted(patients | known), at=at)
                 self._complete.clear()
                 self.tally.facts = {
@@ -127,7 +129,6 @@ class Passage:
                 }
         except StoreUnavailable as error:
             raise RegisterUnavailable("sharing not checked") from error
-        # One instant for all rows of an answer, not earlier than the registers that were read for it.
         self._access = replace(self._access, at=at)
         if self._snapshot.unpinned.faults:
             self._gate.fault(self._snapshot.unpinned.faults)
@@ -243,9 +244,9 @@ class Gate:
             raise
         finally:
             self._observer.question_answered(result, self.clock.monotonic() - began)
-            body = self._outcome(passage, result)
             faultpoint("question.outcome.before")
-            await asyncio.shield(self._append(AuditEvent.QUERY_OUTCOME, wish.caller.request_id, body))
+            outcome = self._append(AuditEvent.QUERY_OUTCOME, wish.caller.request_id, self._outcome(passage, result))
+            await asyncio.shield(outcome)
             faultpoint("question.outcome.after")
 
     async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
@@ -260,10 +261,10 @@ class Gate:
                     "channel": evidence.channel.value,
                     "address": evidence.address,
                     "certificate": evidence.certificate_sha256,
-                    "unrecorded_before": self._unrecorded_alerts,
+                    "unrecorded_before": (before := self._unrecorded_alerts),
                 }
-                self._unrecorded_alerts = 0
                 await self._append(AuditEvent.SECURITY_ALERT, request_id, body)
+                self._unrecorded_alerts = max(0, self._unrecorded_alerts - before)
             log.warning("caller not identified", reason=str(error), address=evidence.address)
             raise
 

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.model.errors import AuditUnavailable, Denied, GatewayError, RegisterUnavailable
+from gateway.model.errors import AuditUnavailable, Denied, GatewayError, NotIdentified, RegisterUnavailable
 from gateway.model.imaging import JsonValue, Level, Matches, Query
 from policy.facts import OrganisationKind
+from policy.identity import Channel, Evidence
 from policy.parties import NhsNumber, PrincipalKind, PurposeOfUse
 from policy.record import DecisionRecord, replay
 from storage.registers.agreements import Clause
@@ -251,6 +252,47 @@ async def test_a_fault_is_counted_by_its_register(region: Region) -> None:
     assert region.sights.faults == ["opt-outs"]
 
 
+# --- strangers ---
+
+STRANGER = Evidence(Channel.HTTPS, "192.0.2.7", certificate_sha256="b" * 64)
+
+
+async def test_a_stranger_is_turned_away_and_recorded(region: Region) -> None:
+    with pytest.raises(NotIdentified):
+        await region.gate.identified(STRANGER, "", "request-1")
+    [alert] = await region.records("security-alert")
+    assert {key: body_of(alert)[key] for key in ("alert", "reason", "address")} == {
+        "alert": "node-authentication",
+        "reason": "certificate-unknown",
+        "address": "192.0.2.7",
+    }
+
+
+async def test_many_strangers_do_not_fill_the_audit(region: Region) -> None:
+    for _ in range(100):
+        with pytest.raises(NotIdentified):
+            await region.gate.identified(STRANGER, "", "request-1")
+    assert len(await region.records("security-alert")) == 60
+    await region.clock.advance(60)
+    with pytest.raises(NotIdentified):
+        await region.gate.identified(STRANGER, "", "request-1")
+    assert body_of((await region.records("security-alert"))[-1])["unrecorded_before"] == 40
+
+
+async def test_strangers_that_could_not_be_recorded_are_counted_still(region: Region) -> None:
+    for _ in range(65):
+        with pytest.raises(NotIdentified):
+            await region.gate.identified(STRANGER, "", "request-1")
+    await region.clock.advance(60)
+    region.store.failing_appends = range(1, 1_000)
+    with pytest.raises(AuditUnavailable):
+        await region.gate.identified(STRANGER, "", "request-1")
+    region.store.failing_appends = range(0)
+    with pytest.raises(NotIdentified):
+        await region.gate.identified(STRANGER, "", "request-1")
+    assert body_of((await region.records("security-alert"))[-1])["unrecorded_before"] == 5
+
+
 # --- registers that change while the trusts are asked (DEC-34, SHR-36) ---
 
 
@@ -270,6 +312,16 @@ async def test_a_label_put_on_while_the_trusts_are_asked_holds(region: Region) -
     await region.at_the_peers()
     await region.label(ANNE, "RZ2", "1.2.3")
     await region.clock.advance(2)
+    assert studies(await question) == ["1.2.6"]
+
+
+async def test_a_label_that_begins_while_the_trusts_are_asked_holds(region: Region) -> None:
+    """Nobody writes a register meanwhile: its day has come."""
+    region.trust("RZ2").pacs.slow(3)
+    await region.label(ANNE, "RZ2", "1.2.3", since=region.clock.now() + timedelta(seconds=1))
+    question = region.asking(asking_for(ANNE))
+    await region.at_the_peers()
+    await region.clock.advance(3)
     assert studies(await question) == ["1.2.6"]
 
 
