@@ -100,12 +100,16 @@ class AttackedRegion(Region):
         """Start it with narrow limits."""
         await super().start_gateway({**LIMITS, **(environment or {})})
 
-    async def figure(self, name: str) -> float:
-        """A figure of the gateway's, as monitoring reads it; 0 before its first change."""
+    async def figures(self) -> str:
+        """The gateway's figures, as monitoring reads them."""
         connector = aiohttp.TCPConnector(ssl=self.tls(None))
         url = f"{self.people_url}/metrics"
         async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as found:
-            text = await found.text()
+            return await found.text()
+
+    async def figure(self, name: str) -> float:
+        """One figure; 0 before its first change."""
+        text = await self.figures()
         return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
 
     def tls(self, certificate: str | None = VIEWER, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
