@@ -73,7 +73,7 @@ class StrainedStore:
         self.failing_error: Exception = AuditUnavailable("the disk is full")
         self.is_down = False
         """Whether the registers' database is gone."""
-        self.quality_is_down = False
+        self.quality_error: Exception | None = None
 
     def is_busy(self) -> bool:
         """Whether the store has still to answer somebody."""
@@ -100,8 +100,8 @@ class StrainedStore:
 
     async def report_quality(self, items: Sequence[QualityItem], at: datetime) -> None:
         """See `Store`."""
-        if self.quality_is_down:
-            raise StoreUnavailable("the database is gone")
+        if self.quality_error is not None:
+            raise self.quality_error
         await self._waiting_for(self._behind.report_quality(items, at))
 
     def _check(self) -> None:

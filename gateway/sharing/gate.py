@@ -22,6 +22,7 @@ from gateway.model.errors import (
     GatewayError,
     NotIdentified,
     RegisterUnavailable,
+    ServiceFault,
     StoreUnavailable,
 )
 from gateway.model.faults import faultpoint
@@ -323,11 +324,10 @@ class Gate:
 
     async def report(self, items: Collection[QualityItem]) -> None:
         """Tell custodians what they must put right; an answer never fails because that could not be recorded."""
-        if items:
-            try:
-                await self.store.report_quality(list(items), self.clock.now())
-            except StoreUnavailable:
-                log.error("quality items not recorded", items=len(items))
+        try:
+            await self.store.report_quality(list(items), self.clock.now())
+        except ServiceFault:
+            log.error("quality items not recorded", items=len(items))
 
     async def _admit(self, wish: Wish) -> tuple[Passage, Facts]:
         at = self.clock.now()

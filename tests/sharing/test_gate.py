@@ -8,7 +8,16 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.model.errors import AuditUnavailable, Denied, GatewayError, NotIdentified, RegisterUnavailable
+from gateway.model.errors import (
+    AuditUnavailable,
+    Denied,
+    GatewayError,
+    NotIdentified,
+    OverCapacity,
+    RegisterUnavailable,
+    ServiceFault,
+    StoreUnavailable,
+)
 from gateway.model.imaging import JsonValue, Level, Matches, Query
 from policy.facts import OrganisationKind
 from policy.identity import Channel, Evidence
@@ -622,8 +631,9 @@ async def test_a_notice_never_betrays_what_is_not_shared(region: Region) -> None
     assert told_at(await region.find(asking_for(ANNE, born="19990101"))) == ["RZ3"]
 
 
-async def test_what_custodians_must_put_right_never_fails_an_answer(region: Region) -> None:
-    region.store.quality_is_down = True
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), OverCapacity("too much")], ids=["gone", "full"])
+async def test_what_custodians_must_put_right_never_fails_an_answer(region: Region, error: ServiceFault) -> None:
+    region.store.quality_error = error
     assert told_at(await region.find(asking_for(ANNE, born="19990101"))) == ["RZ2", "RZ3"]
 
 
