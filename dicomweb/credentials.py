@@ -6,14 +6,36 @@ Whom the evidence proves is for `policy.identity`.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ssl
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
 from policy.identity import Channel, Evidence
 
 _Names = tuple[tuple[str, str], ...]
+
+
+class Connections:
+    """What each open connection has shown: its other end shows it once, and asks many questions.
+
+    The evidence is kept, never whom it proves: that is decided for every request, under the directory of the moment.
+    """
+
+    def __init__(self) -> None:
+        self._shown: WeakKeyDictionary[asyncio.BaseTransport, Evidence] = WeakKeyDictionary()
+
+    def evidence_of(self, request: web.BaseRequest) -> Evidence:
+        """See `evidence_of`."""
+        transport = request.transport
+        if transport is None:
+            return evidence_of(request)
+        shown = self._shown.get(transport)
+        if shown is None:
+            shown = self._shown[transport] = evidence_of(request)
+        return shown
 
 
 def evidence_of(request: web.BaseRequest) -> Evidence:

@@ -59,15 +59,11 @@ _CHARSETS = {
 _BYTE_ORDER_MARK = codecs.BOM_UTF8
 
 
-def _no_value_alone(_value: object) -> bool:
-    return False
-
-
 _JUDGED_AS: dict[Kind, tuple[type, Callable[..., object] | None]] = {
     Kind.TEXT: (str, None),
     Kind.UID: (str, _UID.fullmatch),
     Kind.NUMBER: (int, None),
-    Kind.PERSON_NAME: (dict, _no_value_alone),
+    Kind.PERSON_NAME: (dict, lambda _value: False),
 }
 _Dataset = dict[str, JsonValue]
 
@@ -77,6 +73,8 @@ _PLAIN: dict[str, tuple[str, type, Callable[..., object] | None]] = {
     if KIND_OF_VR.get(vrs[0]) in _JUDGED_AS and tag != RETRIEVE_AE_TITLE and not tag.startswith("0002")
 }
 """For attributes whose one value can be judged alone: the VR, the JSON type, and what the value must satisfy."""
+
+_ADDRESSES = frozenset(tag for tag, vrs in VRS_OF_TAG.items() if vrs == ("UR",) and not tag.startswith("0002"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +205,13 @@ class _Walk:
                             if type(text) is str and text:
                                 members += 3
                                 continue
+            elif tag in _ADDRESSES and type(element) is dict and len(element) == 2 and element.get("vr") == "UR":
+                # An address at the source: taken out, so only its shape matters.
+                values = element.get("Value")
+                if type(values) is list and len(values) == 1 and type(values[0]) is str:
+                    members += 2
+                    unwanted.append(tag)
+                    continue
             if type(element) is not dict:
                 _refuse("an attribute is not an object")
             members += len(element)
@@ -305,11 +310,11 @@ class _Walk:
 
 def _members(body: bytes, reading: Reading) -> int:
     """Measure an answer before it is parsed; returns how many object members are written in it."""
-    growth = (
-        body.count(b"{") * _BYTES_PER_OBJECT + body.count(b"[") * _BYTES_PER_ARRAY + body.count(b",") * _BYTES_PER_VALUE
-    )
-    if growth > PARSED_BYTES_MAX:
-        _refuse("it would grow beyond the limit when parsed")
+    # No byte can stand for more than an object: what is short enough need not be counted.
+    if len(body) * _BYTES_PER_OBJECT > PARSED_BYTES_MAX:
+        objects, arrays = body.count(b"{") * _BYTES_PER_OBJECT, body.count(b"[") * _BYTES_PER_ARRAY
+        if objects + arrays + body.count(b",") * _BYTES_PER_VALUE > PARSED_BYTES_MAX:
+            _refuse("it would grow beyond the limit when parsed")
     if _LONG_NUMBER in body.translate(_DIGITS_AS_ZERO):
         _refuse(f"a number has more than {NUMBER_DIGITS_MAX} digits")
     if b"\\" in body:

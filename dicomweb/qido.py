@@ -16,7 +16,7 @@ from aiohttp import web
 
 from dicomweb.accept import json_type
 from dicomweb.answer import encode, wanted
-from dicomweb.credentials import evidence_of
+from dicomweb.credentials import Connections
 from dicomweb.listener import HOPS_HEADER, PURPOSE_HEADER, REQUEST_ID
 from dicomweb.notices import SNAPSHOT_HEADER, headers
 from dicomweb.parameters import parse_question, uid_from_path
@@ -103,10 +103,14 @@ class _Qido:
         self._limits = limits
         self._public_url = public_url.rstrip("/")
         self._empty = empty
+        self._connections = Connections()
 
     async def search(self, resource: Resource, request: web.Request) -> web.Response:
         caller = await self._directory.identified(
-            evidence_of(request), request.headers.get(PURPOSE_HEADER, ""), request[REQUEST_ID], _hops(request)
+            self._connections.evidence_of(request),
+            request.headers.get(PURPOSE_HEADER, ""),
+            request[REQUEST_ID],
+            _hops(request),
         )
         trust = request.match_info.get("trust")
         question = parse_question(

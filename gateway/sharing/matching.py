@@ -57,6 +57,8 @@ class Matcher:
 
     def matches(self, row: Attributes) -> bool:
         """Whether every key that the row can answer is satisfied."""
+        if not self._tests and not self._items:
+            return True
         return all(self._satisfied(tag, test, row) for tag, test in self._tests) and all(
             self._sequence_matches(tag, items, row) for tag, items in self._items.items()
         )
