@@ -78,8 +78,9 @@ def explain(
         number = session.nhs_number(patient, patient_file, opened.configuration.gateway.mode)
         custodian = opened.trust(trust) if trust else None
         resource = Resource(number, custodian, study, frozenset(modality or ()), age)
-        access = _access(opened, caller, purpose, resource, instant(at) or opened.now)
-        facts = await _facts(opened, access, number)
+        past = instant(at)
+        access = _access(opened, caller, purpose, resource, past or opened.now)
+        facts = await _facts(opened, access, number, is_now=past is None)
         made = decide(access, facts, opened.configuration.policy_settings, new_id())
         asked: dict[str, JsonValue] = {"caller": caller, "at": access.at.isoformat(), "trust": trust, "study": study}
         await _record(opened, by, {**asked, "decision": decision_to_json(made)})
@@ -109,9 +110,9 @@ async def _record(opened: Session, by: str, body: Mapping[str, JsonValue]) -> No
     await opened.store.append_audit(entry)
 
 
-async def _facts(opened: Session, access: Access, number: NhsNumber) -> Facts:
+async def _facts(opened: Session, access: Access, number: NhsNumber, *, is_now: bool) -> Facts:
     """The registers as they were known at the instant asked about; a future one is judged by what is known now."""
-    known_at = access.at if access.at < opened.now else None
+    known_at = access.at if not is_now and access.at < opened.now else None
     snapshot = await opened.store.facts(access.recipient, [number], at=access.at, known_at=known_at)
     directory = directory_of(opened.configuration)
     organisations = directory.organisations(entry.trust for entry in directory.trusts)

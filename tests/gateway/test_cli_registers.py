@@ -313,3 +313,13 @@ def test_tables_are_for_eyes_and_show_no_control_characters(gateway: Commands) -
     assert len(table.splitlines()) == 2
     assert "\x1b" not in table
     assert "evil\\x1b[2Jlist\\x0aforged" in table
+
+
+def test_a_replica_of_the_opt_out_register_counts_only_once_it_is_confirmed(gateway: Commands) -> None:
+    gateway.path.write_text(gateway.path.read_text() + "[policy]\nopt_out_register_age_max_minutes = 10\n")
+    gateway.do("relationship", "add", "--patient", ANNE, "--trust", "RZ1", "--kind", "referral", "--evidence", "REF-1")
+    stale = gateway.status("explain", "--caller", "northmoor-pacs", "--patient", ANNE)[1]
+    assert "register-unavailable" in stale
+    gateway.do("optout", "register-confirmed", "--by", "anna.ig")
+    assert "register-unavailable" not in gateway.status("explain", "--caller", "northmoor-pacs", "--patient", ANNE)[1]
+    assert gateway.changes()[-1]["act"] == "confirm"

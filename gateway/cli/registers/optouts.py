@@ -31,11 +31,11 @@ from gateway.cli.session import (
     local_identifier,
 )
 from gateway.model.errors import InvalidRequest
-from policy.facts import SharingChoice
+from policy.facts import Register, SharingChoice
 from policy.optout import Case, CaseEvent, Role
 from policy.parties import PatientId
 from storage.database import Read, Tx
-from storage.registers import optouts, patients
+from storage.registers import optouts, patients, state
 from storage.registers.optouts import Calendar, KeptCase, Receipt
 from storage.registers.state import Author
 
@@ -79,7 +79,22 @@ def commands_for(choice: SharingChoice) -> typer.Typer:
     _add_listing(app, choice)
     for event in CaseEvent:
         _add_step(app, choice, event)
+    if choice is SharingChoice.OPT_OUT:
+        _add_confirming(app)
     return app
+
+
+def _add_confirming(app: typer.Typer) -> None:
+    @app.command("register-confirmed")
+    def register_confirmed(by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
+        """Note that the register, fed from elsewhere, is complete and true now (opt_out_register_age_max_minutes)."""
+
+        async def work(opened: Session) -> None:
+            who = author(by, reason)
+            await opened.store.write(lambda tx: state.confirm(tx, Register.OPT_OUTS, who))
+            console.say(f"the opt-out register was confirmed at {opened.now.isoformat(timespec='seconds')}")
+
+        session.run(config, work)
 
 
 def _add_receiving(app: typer.Typer, choice: SharingChoice) -> None:
