@@ -301,8 +301,9 @@ class Region:
     async def until_idle(self) -> None:
         """Wait until the store owes nobody an answer."""
         await settle()
-        await self.store.is_idle.wait()
-        await settle()
+        while self.store.is_busy():  # whoever was answered may ask again
+            await self.store.is_idle.wait()
+            await settle()
 
     def rebuilt(self) -> Region:
         """The same region with a gateway that is built anew, from trusts as they are described by then."""
