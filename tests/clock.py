@@ -69,6 +69,8 @@ class FakeClock:
         try:
             while not task.done():
                 await settle()
+                if not is_busy():
+                    await settle()  # whoever was answered in the last turn goes on, and may ask again
                 if task.done():
                     break
                 if is_busy() or (wakes_at_s := self._next_wake()) is None:
