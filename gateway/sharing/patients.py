@@ -9,6 +9,7 @@ never enough without one. Pure.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -188,17 +189,20 @@ def _identity(said: Attributes, default_issuer: str) -> RowIdentity:
 
 
 def _identifiers(row: Attributes, default_issuer: str) -> list[tuple[str, str]]:
-    found = []
-    value = _text(_first(row, PATIENT_ID))
-    if value:
-        found.append((_issuer(_first(row, ISSUER_OF_PATIENT_ID), _first(row, _QUALIFIERS)) or default_issuer, value))
+    """Issuer and value of every identifier; of a Patient ID with several values, which is none, each counts."""
+    issuer = _issuer(_first(row, ISSUER_OF_PATIENT_ID), _first(row, _QUALIFIERS)) or default_issuer
+    found = [(issuer, value) for value in _texts(row.get(PATIENT_ID))]
     others = row.get(OTHER_PATIENT_IDS, {}).get("Value")
     for item in others if isinstance(others, list) else []:
         if isinstance(item, dict):
-            value = _text(_item(item, PATIENT_ID))
-            if value:
-                found.append((_issuer(_item(item, ISSUER_OF_PATIENT_ID), _item(item, _QUALIFIERS)), value))
+            issuer = _issuer(_item(item, ISSUER_OF_PATIENT_ID), _item(item, _QUALIFIERS))
+            found += [(issuer, value) for value in _texts(item.get(PATIENT_ID))]
     return found
+
+
+def _texts(element: object) -> list[str]:
+    values = element.get("Value") if isinstance(element, Mapping) else None
+    return [text for value in values if (text := _text(value))] if isinstance(values, list) else []
 
 
 def _issuer(name: JsonValue, qualifiers: JsonValue) -> str:

@@ -10,6 +10,7 @@ import pytest
 from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile
 from gateway.model.imaging import (
     MODALITIES_IN_STUDY,
+    Attributes,
     Key,
     Query,
 )
@@ -87,3 +88,13 @@ async def test_nothing_found_with_something_missing_is_not_nothing(status: bytes
         matches = await house.find(asking_for(ANNE))
         await house.peers.close()
     assert states(matches) == {RZ2: "truncated", RZ3: "answered"}
+
+
+async def test_a_list_of_nhs_numbers_in_one_patient_id_identifies_nobody(house: House) -> None:
+    """Patient ID has one value (PS3.3 C.2.2): the first of several is no better than the others."""
+    both: Attributes = {**row("1.1"), "00100020": {"vr": "LO", "Value": [ANNE.digits, BEN.digits]}}
+    twice: Attributes = {**row("1.2"), "00100020": {"vr": "LO", "Value": [ANNE.digits, ANNE.digits]}}
+    house.archives[RZ2].rows = [both, twice]
+    matches = await house.find(asking_for(ANNE))
+    assert found_by(matches) == [("1.2", (RZ2,))]
+    assert [source.has_identity_conflict for source in matches.sources] == [True, False]
