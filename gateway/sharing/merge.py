@@ -298,8 +298,12 @@ def modalities_of(row: Attributes) -> list[str]:
 
 def texts(row: Attributes, tag: str) -> list[str]:
     """The text values of an attribute, unpadded, empty ones left out."""
-    values = row.get(tag, {}).get("Value")
-    return [v.strip(" \0") for v in values if isinstance(v, str) and v.strip(" \0")] if isinstance(values, list) else []
+    element = row.get(tag)
+    values = element.get("Value") if element is not None else None
+    if not isinstance(values, list):
+        return []
+    stripped = [value.strip(" \0") for value in values if isinstance(value, str)]
+    return stripped if "" not in stripped else [text for text in stripped if text]
 
 
 def _text(row: Attributes, tag: str) -> str:
