@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import audit, decisions, memory, qido
+from bench import audit, decisions, memory, profile, qido
 from bench.figures import LATEST, PARTIAL, Figure, machine, write
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 
@@ -36,8 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a few minutes")
     parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append", help="this one (may be given again)")
     parser.add_argument("--tiny", action="store_true", help="only show that it runs: the figures mean nothing")
+    parser.add_argument("--profile", action="store_true", help="show where an answer's time goes; no figures")
     parser.add_argument("--results", type=Path, help="write the lines here instead")
     chosen = parser.parse_args(arguments)
+    if chosen.profile:
+        return _profile()
     size = "tiny" if chosen.tiny else "quick" if chosen.quick else "whole"
     names = [name for name in BENCHMARKS if not chosen.only or name in chosen.only]
     is_whole = size == "whole" and not chosen.only
@@ -63,6 +66,13 @@ def _run(name: str, effort: Effort) -> list[Figure]:
             gc.collect()
     _say(name, f"done in {time.monotonic() - began:.0f} s")
     return figures
+
+
+def _profile() -> int:
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-profile-", dir=_disk()) as folder:
+        for shares in profile.measure(Path(folder), lambda words: _say("profile", words)):
+            print("\n".join(shares.lines()), flush=True)
+    return 0
 
 
 def _disk() -> str | None:

@@ -210,7 +210,10 @@ def main() -> None:
     for line in sys.stdin:
         told = json.loads(line)
         door = Door(**told.pop("door"))
-        outcome = asyncio.run(_perform(Load(door=door, **told)))
+        try:
+            outcome = asyncio.run(_perform(Load(door=door, **told)))
+        except (OSError, TimeoutError) as error:
+            outcome = Outcome(0.0, 0.0, 0.0, 0, 0, 1, f"{type(error).__name__}: {error}")
         print(json.dumps(asdict(outcome)), flush=True)
 
 

@@ -84,13 +84,19 @@ class Region:
             yield Archive(child, self.door(plan.tls_port), Door(plan.port))
 
     @contextmanager
-    def gateway(self, archive: Archive, known: Sequence[NhsNumber]) -> Iterator[Gateway]:
-        """`gateway serve` before the archive; every patient in `known` has a care relationship with Northmoor."""
+    def gateway(
+        self, archive: Archive, known: Sequence[NhsNumber], *, profile: Path | None = None
+    ) -> Iterator[Gateway]:
+        """`gateway serve` before the archive; every patient in `known` has a care relationship with Northmoor.
+
+        With `profile` it runs under cProfile, which leaves its figures of the event loop's thread there.
+        """
         port, people_port = processes.free_port(), processes.free_port()
         asyncio.run(_fill(DatabaseSettings(f"sqlite:///{self.folder / 'data' / 'gateway.db'}"), known))
         configuration = self.folder / "gateway.toml"
         configuration.write_text(self._configuration(port, people_port, archive.tls.port), encoding="utf-8")
-        command = processes.python("-m", "gateway.cli", "serve", "--config", configuration)
+        under = ("-m", "cProfile", "-o", profile) if profile is not None else ()
+        command = processes.python(*under, "-m", "gateway.cli", "serve", "--config", configuration)
         log = self.folder / "gateway.log"
         with processes.running(command, log, lambda: processes.accepts(port)) as child:
             yield Gateway(child, self.door(port))
