@@ -211,10 +211,10 @@ class AttackedRegion(Region):
 
 
 async def nothing_found(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An honest archive without anything."""
-    while True:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer(b"[]"))
+    """An honest archive without anything; it keeps no connection, so that the next question meets what a test says."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(answer(b"[]", b"Connection: close"))
+    await writer.drain()
 
 
 def split(received: bytes) -> list[Reply]:
