@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bench import audit, decisions, memory, profile, qido
-from bench.figures import LATEST, PARTIAL, Figure, machine, write
+from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 
 Benchmark = Callable[[Effort, Path, Say], Iterator[Figure]]
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in names:
         figures += _run(name, _EFFORTS[size])
     path = chosen.results or (LATEST if is_whole else PARTIAL)
-    write(path, head, figures)
+    write(path, {**head, "load_after": load()}, figures)
     _say("bench", f"{len(figures)} figures in {path}; goals missed: {sum(f.is_met is False for f in figures)}")
     return 0
 

@@ -7,6 +7,7 @@ it comes from. Pure but for reading the machine's own description and for writin
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
@@ -111,6 +112,7 @@ def machine(run: str) -> dict[str, JsonValue]:
     return {
         "machine": f"{_processors()}, {_memory_gib()} GiB, {platform.system()} {platform.release()}, {_system_name()}",
         "run": run,
+        "load_before": load(),
         "date": datetime.now(UTC).date().isoformat(),
         "revision": _revision(),
         "versions": {
@@ -121,6 +123,11 @@ def machine(run: str) -> dict[str, JsonValue]:
             "postgresql": _debian("postgresql-15"),
         },
     }
+
+
+def load() -> float:
+    """How many processes wanted a processor in the last minute: far above none, others were at work as well."""
+    return _rounded(os.getloadavg()[0]) or 0.0
 
 
 def write(path: Path, head: dict[str, JsonValue], figures: Sequence[Figure]) -> None:

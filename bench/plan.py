@@ -24,6 +24,6 @@ class Effort:
 
 
 WHOLE = Effort(rounds=7, slice_s=3.0, large_archive_studies=10_000, queries_before=1_000, queries_after=10_000)
-QUICK = Effort(rounds=5, slice_s=0.6, large_archive_studies=0, queries_before=1_000, queries_after=3_000)
+QUICK = Effort(rounds=5, slice_s=0.5, large_archive_studies=0, queries_before=1_000, queries_after=2_500)
 TINY = Effort(rounds=5, slice_s=0.02, large_archive_studies=0, queries_before=20, queries_after=40)
 """Only to show that a benchmark runs; its figures mean nothing."""
