@@ -9,6 +9,8 @@ import pytest
 from gateway.model.errors import Denied, InvalidRequest, NotFound, OverCapacity, PeerError, QueryTooBroad
 from gateway.model.imaging import STUDY_DATE, Key, Level, Matches, Query, SourceState
 from gateway.model.settings import Limits
+from gateway.sharing.broker import QUALITY_ITEMS_MAX
+from gateway.sharing.merge import PEOPLE_MAX
 from policy.facts import OrganisationKind
 from policy.parties import PurposeOfUse
 from storage.registers.agreements import Clause
@@ -143,6 +145,42 @@ async def test_an_accession_number_used_by_two_trusts_stays_two_studies(region: 
         ("1.2.7", BEN, (RZ2,)),
         ("1.2.8", ANNE, (RZ3,)),
     ]
+
+
+# --- rows that are not used are accounted for, never dropped in silence ---
+
+
+async def test_an_archive_that_answers_with_a_crowd_is_not_believed(region: Region) -> None:
+    crowd = [row(f"1.3.{n}", BEN, name=f"NUMBER^{n}") for n in range(PEOPLE_MAX)]
+    region.trust("RZ2").lying(*crowd)
+    assert states(await region.find(FOR_ANNE))["RZ2"] == "answered"
+    region.trust("RZ2").lying(*crowd, row("1.2.2", ANNE, modalities="CT"))
+    found = await region.find(FOR_ANNE)
+    assert studies(found) == ["1.2.3", "1.2.4"]
+    assert states(found) == {"RZ2": "invalid-answer", "RZ3": "answered", "RZ4": "answered"}
+
+
+async def test_a_row_without_its_uid_makes_its_trusts_part_incomplete(region: Region) -> None:
+    nameless = {tag: element for tag, element in row(modalities="CT").items() if tag != "0020000D"}
+    region.trust("RZ2").lying(nameless, row("1.2.2", ANNE, modalities="CT"))
+    found = await region.find(FOR_ANNE)
+    assert studies(found) == ["1.2.2", "1.2.3", "1.2.4"]
+    assert states(found)["RZ2"] == "truncated"
+
+
+async def test_a_row_that_does_not_carry_the_accession_number_asked_for_is_not_used(region: Region) -> None:
+    """The matcher lets a row pass that lacks a key; where that key is all that is asked, the row may be anybody's."""
+    region.trust("RZ2").lying(row("1.2.7", ANNE, modalities="CT"))
+    found = await region.find(Query(Level.STUDY, (Key(("00080050",), "SH", ("A123",)),)))
+    assert studies(found) == ["1.2.3"]
+    assert states(found)["RZ2"] == "truncated"
+
+
+async def test_one_answer_makes_only_so_many_items_for_custodians(region: Region) -> None:
+    region.trust("RZ2").lying(*(row(f"1.3.{n}", born="19990101") for n in range(QUALITY_ITEMS_MAX + 1)))
+    found = await region.find(asking_for(ANNE, born="19580314"))
+    assert studies(found) == ["1.2.3", "1.2.4"]
+    assert len(await region.quality()) == QUALITY_ITEMS_MAX
 
 
 # --- coverage: refusals that hang on no patient (SAF-07) ---

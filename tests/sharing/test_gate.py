@@ -254,6 +254,16 @@ async def test_a_database_that_goes_while_the_trusts_are_asked_is_a_fault(region
         await question
 
 
+async def test_a_register_that_is_lost_while_the_trusts_are_asked_is_a_fault(region: Region) -> None:
+    region.trust("RZ2").pacs.slow(2)
+    question = region.asking(asking_for(ANNE))
+    await region.at_the_peers()
+    await region.lose("optout_choice")
+    await region.clock.advance(2)
+    with pytest.raises(RegisterUnavailable):
+        await question
+
+
 async def test_a_fault_is_counted_by_its_register(region: Region) -> None:
     await region.lose("optout_choice")
     with contextlib.suppress(RegisterUnavailable):

@@ -148,6 +148,8 @@ DATE_TIMES = [
     # A month ends on its own last day, also west of Greenwich.
     ("DT", "20260301020000", "202602-0500", True),
     ("DT", "20260301050000", "202602-0500", False),
+    ("DT", "00010101000000+1400", "00010101000000+1400", True),  # no instant that Python knows
+    ("DT", "20261301000000+0100", "20261301", True),  # no day at all: compared as it is written
     ("DT", "09990101000000", "09990101010000+0100", True),
 ]
 

@@ -169,6 +169,23 @@ def test_rows_of_one_uid_filed_under_two_patients_are_a_conflict() -> None:
     assert conflicting_studies([found(RZ2, row("1.1")), found(RZ3, row("1.2", BEN))]) == frozenset()
 
 
+def test_one_series_or_image_filed_under_two_patients_is_a_conflict_of_both_studies() -> None:
+    one = found(RZ2, row("1.2.3", series="1.2.9", image="1.2.9.1"), Level.IMAGE)
+    other_study = found(RZ3, row("1.2.4", BEN, series="1.2.9", image="1.2.9.2"), Level.IMAGE)
+    assert conflicting_studies([one, other_study]) == {"1.2.3", "1.2.4"}
+    same_patient = found(RZ3, row("1.2.4", series="1.2.9", image="1.2.9.2"), Level.IMAGE)
+    assert conflicting_studies([one, same_patient]) == frozenset()
+
+
+def test_a_candidate_tells_its_uids_from_the_study_down() -> None:
+    whole = row(series="1.2.3.1", image="1.2.3.1.1")
+    assert [found(RZ2, whole, level).uids for level in (Level.STUDY, Level.SERIES, Level.IMAGE)] == [
+        ("1.2.3", "", ""),
+        ("1.2.3", "1.2.3.1", ""),
+        ("1.2.3", "1.2.3.1", "1.2.3.1.1"),
+    ]
+
+
 # --- order and duplication never matter ---
 
 COPIES = st.builds(
