@@ -35,7 +35,7 @@ from gateway.sharing.patients import age_years
 from policy import record
 from policy.access import Access, Action, Decision, Effect, Obligation, Resource
 from policy.agreements import Coverage, coverage
-from policy.engine import decide, decide_for_studies, shows_fault
+from policy.engine import decide_for_studies, shows_fault
 from policy.facts import Facts, Register
 from policy.identity import Evidence
 from policy.parties import Caller, NhsNumber, PrincipalKind, TrustId
@@ -90,6 +90,8 @@ class _Tally:
     returned: int = 0
     withheld: int = 0
     facts: JsonValue = "attempt"
+    alerted: set[str] = field(default_factory=set)
+    """Custodians of whom the privacy officers know by now that this question stands on a grant."""
 
 
 class Passage:
@@ -192,7 +194,7 @@ class Passage:
         """Decide on a row, discharge what that obliges to, and begin its part of the record."""
         access = self._access.to_see(resource)
         decision, is_for_all = self._gate.decide_for_studies(access, self._facts(resource.patient), decision_id)
-        await self._gate.discharge(decision, self._wish, resource)
+        await self._gate.discharge(decision, self._wish, resource, self.tally.alerted)
         verdict = _Verdict(decision, resource, self._access.at)
         self.tally.verdicts.append(verdict)
         return verdict, is_for_all
@@ -282,19 +284,14 @@ class Gate:
 
     def decide(self, access: Access, facts: Facts, decision_id: str) -> Decision:
         """Decide and count."""
-        decision = decide(access, facts, self._settings, decision_id)
-        self._count(decision)
-        return decision
+        return self.decide_for_studies(access, facts, decision_id)[0]
 
     def decide_for_studies(self, access: Access, facts: Facts, decision_id: str) -> tuple[Decision, bool]:
         """Decide and count, and say whether it holds for every study like this one."""
         decision, is_for_all = decide_for_studies(access, facts, self._settings, decision_id)
-        self._count(decision)
-        return decision, is_for_all
-
-    def _count(self, decision: Decision) -> None:
         for reason in decision.reasons:
             self._observer.decided(reason.rule, reason.effect.value)
+        return decision, is_for_all
 
     def with_organisations(self, facts: Facts, trusts: Iterable[TrustId]) -> Facts:
         """The facts with the directory's entries of these trusts."""
@@ -306,11 +303,11 @@ class Gate:
             self._observer.register_fault(register.value)
         raise RegisterUnavailable("sharing not checked")
 
-    async def discharge(self, decision: Decision, wish: Wish, resource: Resource) -> None:
-        """Do what a permit obliges to, before anything is shown under it."""
-        if not decision.is_permitted or Obligation.ALERT_PRIVACY_OFFICERS not in decision.obligations:
-            return
+    async def discharge(self, decision: Decision, wish: Wish, resource: Resource, alerted: set[str]) -> None:
+        """Do what a permit obliges to, before anything is shown under it; once for each custodian of an answer."""
         custodian = resource.custodian.code if resource.custodian is not None else ""
+        if Obligation.ALERT_PRIVACY_OFFICERS not in decision.obligations or custodian in alerted:
+            return
         grants: list[JsonValue] = [r.evidence for r in decision.reasons if r.effect is Effect.PERMIT and r.evidence]
         body: dict[str, JsonValue] = {
             "alert": "emergency-override",
@@ -320,6 +317,7 @@ class Gate:
             "grants": grants,
         }
         await self._append(AuditEvent.SECURITY_ALERT, wish.caller.request_id, body)
+        alerted.add(custodian)
         log.warning("emergency access used", decision=decision.decision_id, custodian=custodian)
 
     async def report(self, items: Collection[QualityItem]) -> None:

@@ -431,6 +431,17 @@ async def test_an_alert_goes_to_the_custodian_and_to_the_trust_that_looked(regio
     )
 
 
+async def test_an_override_is_alerted_once_for_each_trust_however_many_studies_it_opens(region: Region) -> None:
+    await region.grant(CLARA, to="RZ1")
+    for number, modality in enumerate(("CT", "MR", "US")):
+        for code in ("RZ2", "RZ3"):
+            region.trust(code).with_study(f"1.3.{code[-1]}.{number}", of=CLARA, modalities=modality)
+    found = await region.find(asking_for(CLARA), by=region.caller("RZ1", purpose=PurposeOfUse.BTG))
+    assert len(found.rows) == 7
+    alerts = [body_of(entry)["custodian"] for entry in await region.records("security-alert")]
+    assert sorted(map(str, alerts)) == ["RZ2", "RZ3"]
+
+
 async def test_a_grant_is_over_with_its_end(region: Region) -> None:
     await region.grant(CLARA, to="RZ1", hours=1)
     await region.clock.advance(3_600)
