@@ -9,9 +9,10 @@ import pytest_asyncio
 
 from tests.attacks.attacked import AttackedRegion
 from tests.attacks.house import House, housed
+from tests.sharing.conftest import clock, store
 from tests.storage.databases import migrated_file, sqlite_url
 
-__all__ = ["attacked", "house", "migrated_file", "sqlite_url"]
+__all__ = ["attacked", "clock", "house", "migrated_file", "sqlite_url", "store"]
 
 
 @pytest_asyncio.fixture
