@@ -89,7 +89,7 @@ def forbidden_text(text: str) -> list[str]:
 
 
 def foreign_packages(tree: ast.Module) -> set[str]:
-    """Name the top-level packages imported that are not the standard library's."""
+    """Name the top-level packages imported at run time that are not the standard library's."""
     return {module.partition(".")[0] for module in _imports(tree)} - sys.stdlib_module_names
 
 
@@ -117,7 +117,16 @@ def calls_of(tree: ast.Module, function: str) -> list[ast.Call]:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
+    """Name what is imported when the module runs; what only a type checker reads need not be installed."""
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(tree):
+        if node in for_types:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

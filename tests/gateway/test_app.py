@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -307,7 +308,9 @@ async def test_ctrl_c_stops_a_long_import_between_two_batches(node: Node) -> Non
         file.write("nhs_number,trust,kind,evidence\n")
         file.writelines(f"{number},RZ1,referral,r1\n" for number in some_numbers(20_000))
     arguments = (sys.executable, "-m", "gateway.cli", "relationship", "import", str(sheet), "--config", str(node.path))
-    importing = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.PIPE)
+    # Each commit lingers, so that the signal meets the import under way however fast or busy the machine is.
+    environment = {**os.environ, "GATEWAY_FAULTS": "store.commit.after=sleep:250"}
+    importing = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.PIPE, env=environment)
     await asyncio.to_thread(until_written, node)
     importing.send_signal(signal.SIGINT)
     _, errors = await importing.communicate()
