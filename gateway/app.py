@@ -104,6 +104,7 @@ class Gateway:
             await self._health.probe()
             self._install(core, background)
             stack.push_async_callback(self._take_away)
+            await background.until(core.peers.probed)
             await self._listen(stack)
             background.start(self._health.watch())
             background.start(self._watch_certificates())
@@ -167,7 +168,7 @@ class Gateway:
             log.error("stop not recorded", alarm=True)
 
     def _install(self, core: Core, background: Background) -> None:
-        old, self._door.core = self._door.core, core
+        old = self._door.lead_to(core)
         background.replace("peers", self._probe_peers(core))
         if old is not None:
             background.start(self._retire(old))

@@ -80,6 +80,13 @@ class Door:
     def __init__(self) -> None:
         self.core: Core | None = None
 
+    def lead_to(self, core: Core) -> Core | None:
+        """Lead to another core, which begins with what the old one knew of the trusts; the old one, if any."""
+        old, self.core = self.core, core
+        if old is not None:
+            core.peers.take_over(old.peers)
+        return old
+
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """See `Broker.find`."""
         return await self._open().broker.find(caller, query, snapshot)

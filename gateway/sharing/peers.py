@@ -88,6 +88,8 @@ class Peers:
         self._clock = clock
         self._observer = observer
         self._on_empty = on_empty
+        self.probed = asyncio.Event()
+        """Set once every trust has been asked: before that nobody can say what a trust would do (SAF-06)."""
         self._clinging: set[asyncio.Task[TrustAnswer]] = set()
         self._standings = {
             connector.trust: _Standing(connector, asyncio.Semaphore(limits.peer_requests_at_once_max))
@@ -123,6 +125,13 @@ class Peers:
             self._let_go(tasks)
         return [self._part(question, trust, task, began) for trust, task in zip(wanted, tasks, strict=True)]
 
+    def take_over(self, former: Peers) -> None:
+        """Begin with what `former` knew of the trusts that both have."""
+        for trust in self.trusts & former.trusts:
+            known, standing = former._standings[trust], self._standings[trust]
+            standing.failures, standing.paused_until = known.failures, known.paused_until
+            standing.last_state, standing.empty_state = known.last_state, known.empty_state
+
     async def close(self) -> None:
         """Close every connector."""
         for standing in self._standings.values():
@@ -146,6 +155,7 @@ class Peers:
         for answer in await self.ask(request, self.trusts, is_probe=True):
             if answer.state.is_missing:
                 log.warning("peer probe failed", trust=answer.trust.code, state=answer.state.value)
+        self.probed.set()
 
     async def _probe_for_ever(self, new_uid: Callable[[], str]) -> None:
         while True:

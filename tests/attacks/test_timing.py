@@ -84,3 +84,13 @@ async def test_the_first_question_after_an_opt_out_takes_as_long_as_one_for_noth
     assert len(shown.rows) == 1
     await region.opt_out(ANNE)
     assert await taken_s(region, asking_for(ANNE)) == pytest.approx(await typical_s(region, BEN), abs=0.001)
+
+
+async def test_after_a_reload_what_was_known_of_the_trusts_is_still_known(region: Region) -> None:
+    region.trust("RZ3").pacs.down()
+    absent = await region.find(asking_for(ANNE))
+    former = region.peers
+    region.rebuilt().peers.take_over(former)
+    hidden = await region.find(asking_for(BEN))
+    assert hidden == absent
+    assert [source.state.value for source in hidden.sources] == ["answered", "unreachable"]
