@@ -7,6 +7,7 @@ database: `storage.registers` reads them in one snapshot. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -175,14 +176,30 @@ class Facts:
         return None
 
     def acting_choice(self, at: datetime) -> ImplementedChoice | None:
-        """The choice that rules at `at`: of those in force the latest by effective time, then sequence (SHR-32).
+        """The choice that rules at `at`."""
+        return acting_choice(self.choices, at)
 
-        Two that tie in both come of a fault in the register; then the opt-out rules.
-        """
-        if not self.choices:
-            return None
-        acting = [choice for choice in self.choices if in_force(choice.effective_at, choice.valid_until, at)]
-        return max(acting, key=_rank, default=None)
+
+def acting_choice(choices: Collection[ImplementedChoice], at: datetime) -> ImplementedChoice | None:
+    """The choice that rules at `at`: of those in force the latest by effective time, then sequence (SHR-32).
+
+    Two that tie in both come of a fault in the register; then the opt-out rules.
+    """
+    if not choices:
+        return None
+    acting = [choice for choice in choices if in_force(choice.effective_at, choice.valid_until, at)]
+    return max(acting, key=_rank, default=None)
+
+
+def standing_opt_outs(choices: Collection[ImplementedChoice], at: datetime) -> tuple[ImplementedChoice, ...]:
+    """The opt-outs among `choices` that no opt-in of theirs has lifted at `at`, those still to come among them."""
+    ruling = acting_choice(choices, at)
+    lifted = ruling if ruling is not None and ruling.choice is SharingChoice.OPT_IN else None
+    return tuple(
+        choice
+        for choice in choices
+        if choice.choice is SharingChoice.OPT_OUT and (lifted is None or _rank(choice) > _rank(lifted))
+    )
 
 
 def _rank(choice: ImplementedChoice) -> tuple[datetime, int, bool]:

@@ -1,8 +1,8 @@
 """Read what a decision needs, in one snapshot: every register for one recipient and some patients (SAF-01, DEC-34).
 
 Each register is read by itself. One that cannot be read becomes a fault, the same for every patient, and the others
-are read again without it on a fresh snapshot; nothing is ever guessed or remembered from an earlier question. Opt-outs
-follow any merge, everything else only confirmed ones (SAF-33).
+are read again without it on a fresh snapshot; nothing is ever guessed or remembered from an earlier question. What
+restricts follows any merge, everything else only confirmed ones (SAF-33).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.model.faults import faultpoint
 from gateway.model.seams import FactsSnapshot
-from policy.facts import Agreement, Facts, Register
+from policy.facts import Agreement, Facts, ImplementedChoice, Register, SharingChoice, standing_opt_outs
 from policy.parties import NhsNumber, PatientId, TrustId
 from storage.database import Read
 from storage.registers import agreements, labels, optouts, patients, relationships
@@ -130,10 +130,23 @@ class _Reading:
             unpinned,
             patient=survivor,
             relationships=self._of(joined, Register.RELATIONSHIPS, _RELATIONSHIPS, relationships.care_relationship),
-            choices=self._of(related, Register.OPT_OUTS, _CHOICES, optouts.choice),
-            labels=self._of(joined, Register.LABELS, _LABELS, labels.label),
+            choices=self._choices(joined, sorted(person.related - person.joined)),
+            labels=self._of(related, Register.LABELS, _LABELS, labels.label),
             grants=self._of(joined, Register.GRANTS, _GRANTS, labels.grant),
         )
+
+    def _choices(self, joined: Sequence[str], claimed: Sequence[str]) -> tuple[ImplementedChoice, ...]:
+        """The person's own choices, or the opt-outs alone while a row that a merge only claims to be theirs has one.
+
+        Such an opt-out acts while it acts on its own row, whatever the person chose since; an opt-in there lifts
+        nothing.
+        """
+        own = self._of(joined, Register.OPT_OUTS, _CHOICES, optouts.choice)
+        claims: tuple[ImplementedChoice, ...] = ()
+        for patient_id in claimed:
+            theirs = self._of([patient_id], Register.OPT_OUTS, _CHOICES, optouts.choice)
+            claims += standing_opt_outs(theirs, self.at)
+        return (*(choice for choice in own if choice.choice is SharingChoice.OPT_OUT), *claims) if claims else own
 
     def _person(self, number: NhsNumber | None) -> tuple[NhsNumber | None, patients.Person]:
         identifier = patients.nhs(number) if number else PatientId("", "")

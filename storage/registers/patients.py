@@ -1,9 +1,9 @@
 """Patients: an internal row for each, the identifiers that lead to it, and the merges between rows.
 
 Everything else hangs on the internal row and never on the NHS number itself, which may be superseded, wrong or
-shared (DEC-13). A number, once believed, leads to its row even after it was superseded. Merging joins the opt-outs
-of two rows at once; relationships, labels and grants join when the merge is confirmed, by PDS supersession or by two
-named people (SAF-33). No demographics are kept.
+shared (DEC-13). A number, once believed, leads to its row even after it was superseded. Merging joins what
+restricts two rows, opt-outs and labels, at once; relationships, grants and opt-ins join when the merge is confirmed, by
+PDS supersession or by two named people (SAF-33). No demographics are kept.
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ class Person:
     survivor_id: str
     """The row that confirmed merges lead to."""
     joined: frozenset[str]
-    """Rows joined by confirmed merges, the row itself among them: relationships, labels and grants count."""
+    """Rows joined by confirmed merges, the row itself among them: everything counts."""
     related: frozenset[str]
-    """Rows joined by any merge, confirmed or not: opt-outs count (SAF-33)."""
+    """Rows joined by any merge, confirmed or not: opt-outs and labels count (SAF-33)."""
 
 
 _LEADS_TO = Prepared(
