@@ -26,6 +26,7 @@ class AuditEvent(StrEnum):
 
     QUERY_ATTEMPT = "query-attempt"
     QUERY_OUTCOME = "query-outcome"
+    QUERY_REFUSED = "query-refused"
     REGISTER_CHANGE = "register-change"
     AUDIT_READ = "audit-read"
     EXPLAIN = "explain"
@@ -39,7 +40,7 @@ class AuditEvent(StrEnum):
     def dicom_event(self) -> str:
         """The DCM event code of PS3.15 A.5 (domain.md D7)."""
         match self:
-            case AuditEvent.QUERY_ATTEMPT | AuditEvent.QUERY_OUTCOME:
+            case AuditEvent.QUERY_ATTEMPT | AuditEvent.QUERY_OUTCOME | AuditEvent.QUERY_REFUSED:
                 return "110112"
             case AuditEvent.REGISTER_CHANGE:
                 return "110110"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from gateway.model.errors import InvalidRequest, OverCapacity, PeerError
+from gateway.model.errors import InvalidRequest, OverCapacity, PeerError, QueryTooBroad
 from gateway.model.imaging import JsonValue, Match, Matches, Query, Source, SourceState
 from gateway.model.seams import Clock, PeerRequest
 from gateway.model.settings import Limits, SharingSettings
@@ -80,7 +80,11 @@ class Broker:
         Raises `InvalidRequest`, `NotFound`, `Denied`, a `ServiceFault`, or a `PeerError` when every trust that was
         asked failed. `snapshot` continues the page order of an earlier answer while it lives (DEC-35).
         """
-        scope = pinned_scope(query)
+        try:
+            scope = pinned_scope(query)
+        except QueryTooBroad:
+            await self._gate.too_broad(caller, _question(query))
+            raise
         if caller.hops > HOPS_MAX:
             raise InvalidRequest("this question has passed another gateway already")
         if query.only_trust is not None:

@@ -223,7 +223,7 @@ class Gate:
         self._observer = observer
         self._new_id = new_id
         self._alerts_per_minute_max = alerts_per_minute_max
-        self._alert_minute = self._alerts_this_minute = self._unrecorded_alerts = 0
+        self._note_minute = self._notes_this_minute = self._unrecorded = 0
 
     @contextlib.asynccontextmanager
     async def guard(self, wish: Wish) -> AsyncIterator[Passage]:
@@ -233,8 +233,7 @@ class Gate:
         that must not be told gives a passage that `is_hidden`. On leaving, the outcome is durable, whatever happened.
         """
         passage, snapshot_facts = await self._admit(wish)
-        began = self.clock.monotonic()
-        result = "error"
+        began, result = self.clock.monotonic(), "error"
         try:
             self._refuse(passage, snapshot_facts)
             yield passage
@@ -257,30 +256,35 @@ class Gate:
         try:
             return self._directory.identify(evidence, purpose, request_id, hops)
         except NotIdentified as error:
-            if self._may_alert():
-                body: dict[str, JsonValue] = {
-                    "alert": "node-authentication",
-                    "reason": str(error),
-                    "channel": evidence.channel.value,
-                    "address": evidence.address,
-                    "certificate": evidence.certificate_sha256,
-                    "unrecorded_before": (before := self._unrecorded_alerts),
-                }
-                await self._append(AuditEvent.SECURITY_ALERT, request_id, body)
-                self._unrecorded_alerts = max(0, self._unrecorded_alerts - before)
+            body: dict[str, JsonValue] = {
+                "alert": "node-authentication",
+                "reason": str(error),
+                "channel": evidence.channel.value,
+                "address": evidence.address,
+                "certificate": evidence.certificate_sha256,
+            }
+            await self._note(AuditEvent.SECURITY_ALERT, request_id, body)
             log.warning("caller not identified", reason=str(error), address=evidence.address)
             raise
 
-    def _may_alert(self) -> bool:
-        """Strangers must not fill the audit: beyond the limit alerts are counted, and the count stands in the next."""
+    async def too_broad(self, caller: Caller, question: Mapping[str, JsonValue]) -> None:
+        """Record that a proven caller asked for more than one may ask at a time (at most so often a minute)."""
+        who = caller.principal
+        body: dict[str, JsonValue] = {"caller": who.subject, "trust": who.trust.code, "question": dict(question)}
+        await self._note(AuditEvent.QUERY_REFUSED, caller.request_id, body)
+
+    async def _note(self, event: AuditEvent, request_id: str, body: Mapping[str, JsonValue]) -> None:
+        """Nobody may fill the audit by being refused: beyond the limit refusals are counted, and the next tells."""
         minute = int(self.clock.monotonic() // 60)
-        if minute != self._alert_minute:
-            self._alert_minute, self._alerts_this_minute = minute, 0
-        self._alerts_this_minute += 1
-        if self._alerts_this_minute <= self._alerts_per_minute_max:
-            return True
-        self._unrecorded_alerts += 1
-        return False
+        if minute != self._note_minute:
+            self._note_minute, self._notes_this_minute = minute, 0
+        self._notes_this_minute += 1
+        if self._notes_this_minute > self._alerts_per_minute_max:
+            self._unrecorded += 1
+            return
+        before = self._unrecorded
+        await self._append(event, request_id, {**body, "unrecorded_before": before})
+        self._unrecorded = max(0, self._unrecorded - before)
 
     def decide(self, access: Access, facts: Facts, decision_id: str) -> Decision:
         """Decide and count."""
@@ -308,13 +312,12 @@ class Gate:
         custodian = resource.custodian.code if resource.custodian is not None else ""
         if Obligation.ALERT_PRIVACY_OFFICERS not in decision.obligations or custodian in alerted:
             return
-        grants: list[JsonValue] = [r.evidence for r in decision.reasons if r.effect is Effect.PERMIT and r.evidence]
         body: dict[str, JsonValue] = {
             "alert": "emergency-override",
             "decision": decision.decision_id,
             "custodian": custodian,
             "recipient": wish.caller.principal.trust.code,
-            "grants": grants,
+            "grants": [r.evidence for r in decision.reasons if r.effect is Effect.PERMIT and r.evidence],
         }
         await self._append(AuditEvent.SECURITY_ALERT, wish.caller.request_id, body)
         alerted.add(custodian)
@@ -328,11 +331,10 @@ class Gate:
             log.error("quality items not recorded", items=len(items))
 
     async def _admit(self, wish: Wish) -> tuple[Passage, Facts]:
-        at = self.clock.now()
-        access = self._question(wish, at)
+        access = self._question(wish)
         patients = [wish.patient] if wish.patient is not None else []
         try:
-            snapshot = await self.store.facts(access.recipient, patients, at=at)
+            snapshot = await self.store.facts(access.recipient, patients, at=access.at)
         except StoreUnavailable as error:
             raise RegisterUnavailable("sharing not checked") from error
         facts = snapshot.by_patient[wish.patient] if wish.patient is not None else snapshot.unpinned
@@ -359,7 +361,7 @@ class Gate:
             desk = self._directory.desk(wish.only_trust or wish.caller.principal.trust)
             raise Denied(decision, f"if this is wrong, ring the PACS desk of {desk}")
 
-    def _question(self, wish: Wish, at: datetime) -> Access:
+    def _question(self, wish: Wish) -> Access:
         principal = wish.caller.principal
         return Access(
             subject=principal.subject,
@@ -372,7 +374,7 @@ class Gate:
             purpose=wish.caller.purpose,
             action=Action.QUERY,
             resource=Resource(wish.patient, custodian=wish.only_trust),
-            at=at,
+            at=self.clock.now(),
             patient_named=wish.patient is not None,
         )
 
