@@ -523,10 +523,17 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 async def test_a_long_answer_is_read_in_turns_with_other_work() -> None:
-    body = json.dumps(row(t00100020={"vr": "LO", "Value": ["x"]}) * 1_000).encode()
+    body = json.dumps(row(t00100020={"vr": "LO", "Value": ["x"]}) * 4_000).encode()
     reading = asyncio.create_task(read_rows_in_turns(body, READING))
     turns = 0
     while not reading.done():
         await asyncio.sleep(0)
         turns += 1
-    assert len(reading.result()) == 1_000 and turns > 10
+    assert len(reading.result()) == 4_000 and turns > 40
+
+
+async def test_a_short_answer_is_read_in_one_turn() -> None:
+    body = json.dumps(row(t00100020={"vr": "LO", "Value": ["x"]}) * 100).encode()
+    reading = asyncio.create_task(read_rows_in_turns(body, READING))
+    await asyncio.sleep(0)
+    assert len(reading.result()) == 100
