@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import studies
 from bench.figures import Figure, ratio_at_most
-from bench.load import Load, generator
 from bench.plan import Effort, Say
-from bench.region import new_region
+from bench.rig import studies
+from bench.rig.load import Load, generator
+from bench.rig.region import new_region
 
 CALLERS = 16
 GROWTH_MAX = 1.05

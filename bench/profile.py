@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import studies
 from bench.figures import ROOT
-from bench.load import Load, generator
 from bench.plan import Say
-from bench.region import new_region
+from bench.rig import studies
+from bench.rig.load import Load, generator
+from bench.rig.region import new_region
 
 FUNCTIONS_SHOWN = 20
 _QUESTIONS = {1: 3_000, 100: 1_000}

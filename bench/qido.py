@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import orthanc, studies
 from bench.figures import Figure, Goal, middle, more_by_at_most, ratio_at_least, ratio_at_most, spread
-from bench.load import Door, Generator, Load, Outcome, generator
 from bench.plan import Effort, Say
-from bench.processes import Child
-from bench.region import Gateway, new_region
+from bench.rig import orthanc, studies
+from bench.rig.load import Door, Generator, Load, Outcome, generator
+from bench.rig.processes import Child
+from bench.rig.region import Gateway, new_region
 from gateway.model.imaging import JsonValue
 
 STUDIES = 100

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import trustme
 
-from bench import processes, studies
-from bench.archive import Plan
-from bench.load import Door
+from bench.rig import processes, studies
+from bench.rig.archive import Plan
+from bench.rig.load import Door
 from gateway.node import SystemClock
 from policy.facts import RelationshipKind
 from policy.parties import NhsNumber, PurposeOfUse, TrustId
@@ -78,7 +78,7 @@ class Region:
             rows={patient.digits: studies.rows(theirs) for patient, theirs in by_patient.items()},
         )
         plan.write(self.folder)
-        command = processes.python("-m", "bench.archive", self.folder)
+        command = processes.python("-m", "bench.rig.archive", self.folder)
         log = self.folder / "archive.log"
         with processes.running(command, log, lambda: processes.accepts(plan.tls_port)) as child:
             yield Archive(child, self.door(plan.tls_port), Door(plan.port))

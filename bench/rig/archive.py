@@ -1,6 +1,6 @@
 """One light DICOMweb archive that answers QIDO from memory: what the gateway stands in front of, and is compared with.
 
-Run as a process of its own: `python -m bench.archive FOLDER` reads the `Plan` there and listens on a plain and on a
+Run as a process of its own: `python -m bench.rig.archive FOLDER` reads the `Plan` there and listens on a plain and on a
 TLS port. Every answer is encoded beforehand, so that next to nothing is spent here. The gateway asks with more keys
 than the direct client; the patient decides.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from bench import wire
+from bench.rig import wire
 
 EMPTY = wire.answer(b"[]")
 

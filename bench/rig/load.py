@@ -1,6 +1,6 @@
 """The load generator: a process that keeps N connections busy and times every answer from question to last byte.
 
-Run as `python -m bench.load`. One JSON object a line comes in on standard input (a `Load`), one goes out (`Outcome`).
+Run as `python -m bench.rig.load`. One JSON object a line comes in on standard input (a `Load`), an `Outcome` goes out.
 Connections live only for their load; each asks its next question when the last answer is whole (a closed loop), so the
 rate at N callers is N over the mean time. Light by writing every question beforehand and hardly reading the answers:
 what it can do at most is measured beside the rest and reported.
@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 
-from bench import wire
 from bench.figures import ROOT, quantile
-from bench.processes import python, stop
+from bench.rig import wire
+from bench.rig.processes import python, stop
 
 HANG_TIMEOUT_S = 120.0
 
@@ -87,7 +87,7 @@ class Generator:
 def generator() -> Iterator[Generator]:
     """A load generator for as long as the block lasts."""
     process = subprocess.Popen(
-        [str(part) for part in python("-m", "bench.load")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        [str(part) for part in python("-m", "bench.rig.load")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
     try:
         yield Generator(process)
