@@ -18,15 +18,14 @@ from urllib.parse import parse_qs
 
 from bench.rig import wire
 
+READY = "archive ready"
 EMPTY = wire.answer(b"[]")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an archive process is told: where to listen, and who has which studies."""
+    """What an archive process is told: its certificates, and who has which studies."""
 
-    port: int
-    tls_port: int
     certificate: str
     private_key: str
     client_ca: str
@@ -80,8 +79,10 @@ async def serve(plan: Plan) -> None:
     context.load_verify_locations(plan.client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
     loop = asyncio.get_running_loop()
-    await loop.create_server(lambda: _Connection(answers, seen), "127.0.0.1", plan.port)
-    await loop.create_server(lambda: _Connection(answers, seen), "127.0.0.1", plan.tls_port, ssl=context)
+    plain = await loop.create_server(lambda: _Connection(answers, seen), "127.0.0.1", 0)
+    secure = await loop.create_server(lambda: _Connection(answers, seen), "127.0.0.1", 0, ssl=context)
+    ports = [server.sockets[0].getsockname()[1] for server in (plain, secure)]
+    print(f"{READY} plain={ports[0]} tls={ports[1]}", flush=True)
     await loop.create_future()
 
 

@@ -40,9 +40,7 @@ def running(folder: Path, held: Sequence[studies.Study]) -> Iterator[Orthanc]:
     configuration = folder / "orthanc.json"
     configuration.write_text(json.dumps(_settings(folder, port)), encoding="utf-8")
     command = [PROGRAM, configuration]
-    with processes.running(
-        command, folder / "orthanc.log", lambda: processes.accepts(port), {"TCP_NODELAY": "1"}
-    ) as child:
+    with processes.running(command, folder / "orthanc.log", "Orthanc has started", {"TCP_NODELAY": "1"}) as child:
         connection = HTTPConnection("127.0.0.1", port, timeout=60)
         for study in held:
             connection.request("POST", "/instances", studies.file(study))

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,16 +47,23 @@ class Child:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
+    def words(self) -> str:
+        """What it has written."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
     def last_words(self) -> str:
-        """The end of what it wrote."""
-        return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        """The end of what it has written."""
+        return self.words()[-2000:]
 
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, is_ready: Callable[[], bool], environment: Mapping[str, str] | None = None
+    command: Sequence[str | Path], log: Path, ready: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[Child]:
-    """A process that answers, for as long as the block lasts; raises `RuntimeError` with its last words."""
+    """A process that has written that it is `ready`, for as long as the block lasts.
+
+    Asking its port instead might reach another process of this machine. Raises `RuntimeError` with its last words.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -68,7 +75,7 @@ def running(
         )
     child = Child(process, log)
     try:
-        _await(child, is_ready)
+        _await(child, ready)
         yield child
     finally:
         stop(process)
@@ -98,16 +105,9 @@ def free_port() -> int:
         return port
 
 
-def accepts(port: int) -> bool:
-    """Whether somebody listens on a port of loopback."""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _await(child: Child, is_ready: Callable[[], bool]) -> None:
+def _await(child: Child, ready: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not is_ready():
+    while ready not in child.words():
         if child.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{child.process.args!r} did not start: {child.last_words()}")
         time.sleep(_POLL_S)

@@ -8,6 +8,7 @@ relaxed for the measurement.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 import trustme
 
 from bench.rig import processes, studies
-from bench.rig.archive import Plan
+from bench.rig.archive import READY, Plan
 from bench.rig.load import Door
 from gateway.node import SystemClock
 from policy.facts import RelationshipKind
@@ -70,8 +71,6 @@ class Region:
         for study in (study for some in held for study in some):
             by_patient.setdefault(study.patient, []).append(study)
         plan = Plan(
-            port=processes.free_port(),
-            tls_port=processes.free_port(),
             certificate=str(self.folder / "archive.pem"),
             private_key=str(self.folder / "archive.key"),
             client_ca=str(self.ca),
@@ -79,9 +78,8 @@ class Region:
         )
         plan.write(self.folder)
         command = processes.python("-m", "bench.rig.archive", self.folder)
-        log = self.folder / "archive.log"
-        with processes.running(command, log, lambda: processes.accepts(plan.tls_port)) as child:
-            yield Archive(child, self.door(plan.tls_port), Door(plan.port))
+        with processes.running(command, self.folder / "archive.log", READY) as child:
+            yield Archive(child, self.door(_port(child, r"tls=(\d+)")), Door(_port(child, r"plain=(\d+)")))
 
     @contextmanager
     def gateway(
@@ -91,20 +89,21 @@ class Region:
 
         With `profile` it runs under cProfile, which leaves its figures of the event loop's thread there.
         """
-        port, people_port = processes.free_port(), processes.free_port()
         asyncio.run(_fill(DatabaseSettings(f"sqlite:///{self.folder / 'data' / 'gateway.db'}"), known))
         configuration = self.folder / "gateway.toml"
-        configuration.write_text(self._configuration(port, people_port, archive.tls.port), encoding="utf-8")
+        text = _CONFIGURATION.format(folder=self.folder, ca=self.ca, archive_port=archive.tls.port)
+        configuration.write_text(text, encoding="utf-8")
         under = ("-m", "cProfile", "-o", profile) if profile is not None else ()
         command = processes.python(*under, "-m", "gateway.cli", "serve", "--config", configuration)
-        log = self.folder / "gateway.log"
-        with processes.running(command, log, lambda: processes.accepts(port)) as child:
-            yield Gateway(child, self.door(port))
+        with processes.running(command, self.folder / "gateway.log", "ready machines=") as child:
+            yield Gateway(child, self.door(_port(child, r"ready machines=https://[^/ ]*:(\d+)")))
 
-    def _configuration(self, port: int, people_port: int, archive_port: int) -> str:
-        return _CONFIGURATION.format(
-            folder=self.folder, ca=self.ca, port=port, people_port=people_port, archive_port=archive_port
-        )
+
+def _port(child: processes.Child, pattern: str) -> int:
+    found = re.search(pattern, child.words())
+    if found is None:
+        raise RuntimeError(f"no port is told: {child.last_words()}")
+    return int(found.group(1))
 
 
 def new_region(folder: Path) -> Region:
@@ -155,13 +154,13 @@ mode = "demo"
 data_folder = "{folder}/data"
 
 [listen.machines]
-port = {port}
+port = 0
 certificate = "{folder}/gateway.pem"
 private_key = "{folder}/gateway.key"
 client_ca = "{ca}"
 
 [listen.people]
-port = {people_port}
+port = 0
 certificate = "{folder}/gateway.pem"
 private_key = "{folder}/gateway.key"
 
@@ -169,9 +168,6 @@ private_key = "{folder}/gateway.key"
 signing_key = "{folder}/keys/audit-signing.pem"
 anchor_path = "{folder}/anchor/checkpoints.jsonl"
 reserve_path = "{folder}/reserve/audit-reserve.bin"
-
-[dicomweb]
-public_base_url = "https://localhost:{port}"
 
 [[trust]]
 ods = "RZ1"
