@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiohttp
 
-from gateway.demo.cast import EASTVALE
+from gateway.demo.cast import ANNE, EASTVALE
 from gateway.demo.certificates import KeyPair
 from gateway.demo.region import VIEWER, Region, free_port
 from tests.attacks.hostile import Speaks, answer
@@ -160,6 +160,13 @@ class AttackedRegion(Region):
         found = await self.replies(b"\r\n".join(lines) + b"\r\n\r\n", certificate)
         assert len(found) == 1, found
         return found[0]
+
+    async def until_all_answer(self) -> None:
+        """Wait until no trust is left alone for what an earlier test made of it."""
+        question = f"/dicom-web/studies?PatientID={ANNE.nhs_number}"
+        async with asyncio.timeout(HANG_GUARD_S):
+            while (await self.get(question)).header(b"gateway-sources").count(b"state=answered") < 3:
+                pass  # each answer takes its own time
 
     def _write_certificates(self) -> None:
         folder = self.folder / "certificates"

@@ -28,3 +28,4 @@ async def test_a_gateway_is_ready_when_every_trust_has_been_asked_once(attacked:
     finally:
         await attacked.archives["RZ2"].behave()
         await attacked.archives["RZ3"].behave()
+        await attacked.until_all_answer()

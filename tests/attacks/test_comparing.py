@@ -189,6 +189,7 @@ async def test_when_trusts_fail_they_fail_for_all_alike(attacked: AttackedRegion
         hidden, absent = (f"/dicom-web/studies?PatientID={patient.nhs_number}" for patient in (BEN, FAITH))
         await same(attacked, hidden, absent)
     await archive.behave()
+    await attacked.until_all_answer()
 
 
 async def test_health_and_figures_say_nothing_of_anybody(attacked: AttackedRegion) -> None:

@@ -31,13 +31,6 @@ async def asked(region: AttackedRegion, **keys: str) -> Answer:
             return await viewer.studies(PatientID=ANNE.nhs_number, **keys)
 
 
-async def until_heard(region: AttackedRegion) -> None:
-    """Ask until the hostile trust is asked again: after some lies it is left alone for a while."""
-    async with asyncio.timeout(HANG_GUARD_S):
-        while (await asked(region)).source_state(HOSTILE) == "backing-off":
-            pass  # each answer takes its own time
-
-
 def resident_bytes(region: AttackedRegion, what: str = "VmRSS") -> int:
     assert region.gateway is not None
     status = Path(f"/proc/{region.gateway.pid}/status").read_text(encoding="ascii")
@@ -54,7 +47,7 @@ def forget_peak(region: AttackedRegion) -> None:
 async def test_a_lie_is_not_believed_costs_little_and_the_others_are_answered(
     attacked: AttackedRegion, lie: str
 ) -> None:
-    await until_heard(attacked)
+    await attacked.until_all_answer()
     before = resident_bytes(attacked)
     forget_peak(attacked)
     async with attacked.hostile(LIES[lie]):
@@ -69,7 +62,7 @@ async def test_a_lie_is_not_believed_costs_little_and_the_others_are_answered(
 
 @pytest.mark.parametrize("untruth", UNTRUE)
 async def test_rows_of_anybody_else_are_not_taken_for_the_patients(attacked: AttackedRegion, untruth: str) -> None:
-    await until_heard(attacked)
+    await attacked.until_all_answer()
     async with attacked.hostile(says(of_rows(*UNTRUE[untruth]))):
         found = await asked(attacked)
     assert found.studies == ANNES
@@ -83,7 +76,7 @@ async def test_an_archive_gets_no_cookie_back_and_no_name_of_the_asker(attacked:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(answer(b"[]", b"Set-Cookie: a=b", b"Connection: close"))
 
-    await until_heard(attacked)
+    await attacked.until_all_answer()
     async with attacked.hostile(speak):
         for _ in range(2):
             await asked(attacked)
@@ -95,10 +88,10 @@ async def test_an_archive_gets_no_cookie_back_and_no_name_of_the_asker(attacked:
 async def test_after_all_that_the_gateway_has_no_more_descriptors_open(attacked: AttackedRegion) -> None:
     assert attacked.gateway is not None
     descriptors = Path(f"/proc/{attacked.gateway.pid}/fd")
-    await until_heard(attacked)
+    await attacked.until_all_answer()
     before = len(os.listdir(descriptors))
     for lie in ("half an answer and a reset", "a chunk of no size", "a redirect to a file", "headers without end"):
         async with attacked.hostile(LIES[lie]):
             await asked(attacked)
-    await until_heard(attacked)
+    await attacked.until_all_answer()
     assert len(os.listdir(descriptors)) <= before + 8
