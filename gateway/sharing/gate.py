@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -223,7 +224,9 @@ class Gate:
         self._observer = observer
         self._new_id = new_id
         self._alerts_per_minute_max = alerts_per_minute_max
-        self._note_minute = self._notes_this_minute = self._unrecorded = 0
+        self._note_minute = 0
+        self._notes_this_minute: Counter[AuditEvent] = Counter()
+        self._unrecorded: Counter[AuditEvent] = Counter()
 
     @contextlib.asynccontextmanager
     async def guard(self, wish: Wish) -> AsyncIterator[Passage]:
@@ -238,11 +241,8 @@ class Gate:
             self._refuse(passage, snapshot_facts)
             yield passage
             result = "hidden" if passage.is_hidden else "answered"
-        except asyncio.CancelledError:
-            result = "cancelled"
-            raise
-        except GatewayError as error:
-            result = type(error).__name__
+        except (asyncio.CancelledError, GatewayError) as error:
+            result = type(error).__name__ if isinstance(error, GatewayError) else "cancelled"
             raise
         finally:
             self._observer.question_answered(result, self.clock.monotonic() - began)
@@ -274,17 +274,17 @@ class Gate:
         await self._note(AuditEvent.QUERY_REFUSED, caller.request_id, body)
 
     async def _note(self, event: AuditEvent, request_id: str, body: Mapping[str, JsonValue]) -> None:
-        """Nobody may fill the audit by being refused: beyond the limit refusals are counted, and the next tells."""
+        """Nobody may fill the audit by being refused: beyond the limit each kind is counted, and its next tells."""
         minute = int(self.clock.monotonic() // 60)
         if minute != self._note_minute:
-            self._note_minute, self._notes_this_minute = minute, 0
-        self._notes_this_minute += 1
-        if self._notes_this_minute > self._alerts_per_minute_max:
-            self._unrecorded += 1
+            self._note_minute, self._notes_this_minute = minute, Counter()
+        self._notes_this_minute[event] += 1
+        if self._notes_this_minute[event] > self._alerts_per_minute_max:
+            self._unrecorded[event] += 1
             return
-        before = self._unrecorded
+        before = self._unrecorded[event]
         await self._append(event, request_id, {**body, "unrecorded_before": before})
-        self._unrecorded = max(0, self._unrecorded - before)
+        self._unrecorded[event] = max(0, self._unrecorded[event] - before)
 
     def decide(self, access: Access, facts: Facts, decision_id: str) -> Decision:
         """Decide and count."""

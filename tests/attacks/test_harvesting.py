@@ -5,8 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from gateway.model.errors import QueryTooBroad
+from gateway.model.errors import NotIdentified, QueryTooBroad
 from gateway.model.imaging import PATIENT_NAME, JsonValue, Key, Level, Query
+from policy.identity import Channel, Evidence
 from storage import audit_log
 from tests.attacks.house import House, housed
 from tests.clock import FakeClock
@@ -47,3 +48,14 @@ async def test_a_flood_of_them_is_counted_and_not_written_down(sqlite_url: str, 
         with pytest.raises(QueryTooBroad):
             await house.find(EVERYBODY)
         assert (await refusals(house))[-1]["unrecorded_before"] == 20
+
+
+async def test_careless_viewers_do_not_use_up_what_is_kept_for_strangers(house: House) -> None:
+    """Some viewers open their list without a patient all day; who shows no certificate is recorded all the same."""
+    for _ in range(NOTES_PER_MINUTE_MAX + 1):
+        with pytest.raises(QueryTooBroad):
+            await house.find(EVERYBODY)
+    with pytest.raises(NotIdentified):
+        await house.gate.identified(Evidence(Channel.HTTPS, "192.0.2.7"), "", "request-of-a-stranger")
+    records = await house.store.read(lambda read: audit_log.of_request(read, "request-of-a-stranger"))
+    assert [orjson.loads(record.encoded)["body"]["alert"] for record in records] == ["node-authentication"]
