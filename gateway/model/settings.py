@@ -89,6 +89,6 @@ class SharingSettings:
 
     absence_timing: bool = True
     """Send an answer withheld by a register no faster than absence itself (SAF-06). Off only in tests of it."""
-    absence_grid_ms: int = 20
-    """Answers without rows to questions that name only a study leave on this grid of milliseconds (SAF-06)."""
+    absence_grid_ms: int = 50
+    """Answers without rows leave on this grid: so coarse that what differs behind them fits into one step (SAF-06)."""
     qido_empty: QidoEmpty = QidoEmpty.OK

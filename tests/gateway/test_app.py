@@ -310,7 +310,13 @@ async def test_ctrl_c_stops_a_long_import_between_two_batches(node: Node) -> Non
     arguments = (sys.executable, "-m", "gateway.cli", "relationship", "import", str(sheet), "--config", str(node.path))
     # Each commit lingers, so that the signal meets the import under way however fast or busy the machine is.
     environment = {**os.environ, "GATEWAY_FAULTS": "store.commit.after=sleep:250"}
-    importing = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.PIPE, env=environment)
+    importing = await asyncio.create_subprocess_exec(
+        *arguments,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        # A test run in the background ignores Ctrl-C, and its children would with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     await asyncio.to_thread(until_written, node)
     importing.send_signal(signal.SIGINT)
     _, errors = await importing.communicate()
