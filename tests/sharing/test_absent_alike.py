@@ -24,7 +24,8 @@ TIMINGS = 1_000
 
 FAITH = NhsNumber("9990000069")
 """In care, and nowhere is there an image of hers."""
-TIMED = SharingSettings()
+TIMED = SharingSettings(absence_grid_ms=20)
+"""A finer grid than the start value, so that differences would show in it."""
 
 
 def describe(region: Region) -> Region:
