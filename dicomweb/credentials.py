@@ -7,15 +7,13 @@ Whom the evidence proves is for `policy.identity`.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ssl
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
+from gateway.model.evidence import evidence_of_tls
 from policy.identity import Channel, Evidence
-
-_Names = tuple[tuple[str, str], ...]
 
 
 class Connections:
@@ -48,27 +46,4 @@ def evidence_of(request: web.BaseRequest) -> Evidence:
     connection = transport.get_extra_info("ssl_object")
     if not isinstance(connection, ssl.SSLObject):
         return Evidence(Channel.HTTPS, address)
-    return evidence_of_tls(connection, address)
-
-
-def evidence_of_tls(connection: ssl.SSLObject | ssl.SSLSocket, address: str) -> Evidence:
-    """The evidence of an established TLS connection from `address`."""
-    encoded = connection.getpeercert(binary_form=True)
-    if not encoded:
-        return Evidence(Channel.HTTPS, address)
-    # Empty unless the certificate was verified, in which case the fingerprint alone is no evidence either.
-    certificate = connection.getpeercert()
-    if not certificate:
-        return Evidence(Channel.HTTPS, address)
-    subject: tuple[_Names, ...] = certificate.get("subject", ())  # type: ignore[assignment]  # typeshed: one type for all entries
-    alternatives: _Names = certificate.get("subjectAltName", ())  # type: ignore[assignment]  # as above
-    common_names = [value for names in subject for name, value in names if name == "commonName"]
-    return Evidence(
-        channel=Channel.HTTPS,
-        address=address,
-        certificate_sha256=hashlib.sha256(encoded).hexdigest(),
-        # Two common names name nobody.
-        common_name=common_names[0] if len(common_names) == 1 else "",
-        dns_names=tuple(value for kind, value in alternatives if kind == "DNS"),
-        uris=tuple(value for kind, value in alternatives if kind == "URI"),
-    )
+    return evidence_of_tls(connection, address, Channel.HTTPS)
