@@ -12,19 +12,88 @@ from operator import itemgetter
 
 import orjson
 
-from dicomweb.attributes import (
+from gateway.model.attributes import (
     INSTANCE_AVAILABILITY,
-    INSTANCE_RETURN,
-    INSTANCE_RETURN_IF_KNOWN,
+    INSTANCE_NUMBER,
+    PERFORMED_DATE,
+    PERFORMED_TIME,
+    REFERRING_PHYSICIAN,
+    REQUEST_ATTRIBUTES,
     RETRIEVE_AE_TITLE,
     RETRIEVE_URL,
-    SERIES_RETURN,
+    SERIES_DESCRIPTION,
+    SERIES_NUMBER,
     SPECIFIC_CHARACTER_SET,
-    STUDY_RETURN,
+    STUDY_ID,
     TIMEZONE_OFFSET,
     vr_of,
 )
-from gateway.model.imaging import SERIES_UID, STUDY_UID, Element, Level, Match, Query
+from gateway.model.imaging import (
+    ACCESSION_NUMBER,
+    MODALITIES_IN_STUDY,
+    MODALITY,
+    PATIENT_BIRTH_DATE,
+    PATIENT_ID,
+    PATIENT_NAME,
+    PATIENT_SEX,
+    SERIES_UID,
+    SOP_CLASS_UID,
+    SOP_UID,
+    STUDY_DATE,
+    STUDY_TIME,
+    STUDY_UID,
+    Element,
+    Level,
+    Match,
+    Query,
+)
+
+STUDY_RETURN = (
+    SPECIFIC_CHARACTER_SET,
+    STUDY_DATE,
+    STUDY_TIME,
+    ACCESSION_NUMBER,
+    INSTANCE_AVAILABILITY,
+    MODALITIES_IN_STUDY,
+    REFERRING_PHYSICIAN,
+    RETRIEVE_URL,
+    PATIENT_NAME,
+    PATIENT_ID,
+    PATIENT_BIRTH_DATE,
+    PATIENT_SEX,
+    STUDY_UID,
+    STUDY_ID,
+    "00201206",
+    "00201208",
+)
+"""PS3.18 Table 10.6.3-3; the last two are the numbers of series and instances. Time zone offset only where known."""
+
+SERIES_RETURN = (
+    SPECIFIC_CHARACTER_SET,
+    MODALITY,
+    SERIES_DESCRIPTION,
+    RETRIEVE_URL,
+    SERIES_UID,
+    SERIES_NUMBER,
+    "00201209",
+    PERFORMED_DATE,
+    PERFORMED_TIME,
+    REQUEST_ATTRIBUTES,
+)
+"""PS3.18 Table 10.6.3-4."""
+
+INSTANCE_RETURN = (
+    SPECIFIC_CHARACTER_SET,
+    SOP_CLASS_UID,
+    SOP_UID,
+    INSTANCE_AVAILABILITY,
+    RETRIEVE_URL,
+    INSTANCE_NUMBER,
+)
+"""PS3.18 Table 10.6.3-5, without what only images have (`INSTANCE_RETURN_IF_KNOWN`)."""
+
+INSTANCE_RETURN_IF_KNOWN = ("00280008", "00280010", "00280011", "00280100")
+"""Number of frames, rows, columns, bits allocated: present in a row only when the object has them."""
 
 _UTF_8: Element = {"vr": "CS", "Value": ["ISO_IR 192"]}
 _UNKNOWN: Element = {"vr": "CS"}

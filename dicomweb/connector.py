@@ -20,7 +20,9 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from dicomweb.attributes import (
+from dicomweb.dicomjson import Reading, read_rows_in_turns
+from dicomweb.listener import CORRELATION_HEADER, HOPS_HEADER
+from gateway.model.attributes import (
     ACCESSION_ISSUER,
     LEVEL_UID,
     PATIENT_ID_QUALIFIERS,
@@ -28,8 +30,6 @@ from dicomweb.attributes import (
     STUDY_DESCRIPTION,
     keyword_of,
 )
-from dicomweb.dicomjson import Reading, read_rows_in_turns
-from dicomweb.listener import CORRELATION_HEADER, HOPS_HEADER
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import (
     ACCESSION_NUMBER,

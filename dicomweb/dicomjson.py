@@ -19,7 +19,7 @@ from typing import NoReturn, cast
 import orjson
 from pydicom.charset import python_encoding
 
-from dicomweb.attributes import KIND_OF_VR, RETRIEVE_AE_TITLE, VRS_OF_TAG, Kind
+from gateway.model.attributes import KIND_OF_VR, RETRIEVE_AE_TITLE, VRS_OF_TAG, Kind
 from gateway.model.errors import PeerProtocolError
 from gateway.model.imaging import Attributes, JsonValue
 from policy.parties import TrustId

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
-from dicomweb.attributes import keyword_of
+from gateway.model.attributes import keyword_of
 from gateway.model.imaging import Matches, Source, SourceState
 
 SENTENCE = "Not all imaging is shared here. An empty or short list does not mean none exists."

@@ -1,9 +1,8 @@
 """A QIDO-RS query string becomes a `Query` (PS3.18 8.3.4 and 10.6.1), or a refusal in safe words.
 
 Tolerant of how real viewers ask: keywords in any case, empty members in lists, doubled backslashes between UIDs,
-fields to include that nobody knows. Strict about values: a control character, half a UID or two answers to one
-question are refused, never cut or guessed, because a question that is cut is a question about another patient. No
-text that a caller sent stands in any refusal. Pure.
+fields to include that nobody knows. Strict about values (`gateway.model.keys`): what cannot be meant and two answers to
+one question are refused, never cut or guessed. No text that a caller sent stands in any refusal. Pure.
 """
 
 from __future__ import annotations
@@ -11,25 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from urllib.parse import parse_qsl
 
-from dicomweb.attributes import MATCHING, tag_of, vr_of
+from gateway.model.attributes import MATCHING, tag_of, vr_of
 from gateway.model.errors import InvalidRequest, RequestTooLarge
 from gateway.model.imaging import Key, Level, Query
+from gateway.model.keys import alternatives, has_control_character, is_uid
 from gateway.model.settings import Limits
 from policy.parties import TrustId
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_UID = re.compile(r"[0-9.]{1,64}")
-_UID_SEPARATOR = re.compile(r"[,\\]+")
-_CODE_SEPARATOR = re.compile(r"[,\\]")
-_DATE_RANGE = re.compile(r"([0-9]{8})?(-)?([0-9]{8})?")
-_TIME = r"(?:[01][0-9]|2[0-3])(?:[0-5][0-9](?:(?:[0-5][0-9]|60)(?:\.[0-9]{1,6})?)?)?"
-_TIME_RANGE = re.compile(rf"({_TIME})?(-)?({_TIME})?")
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,12}")
 _COUNT = re.compile(r"[0-9]+")
-_MATCHED_AS_TEXT = frozenset({"LT", "ST", "UT"})
 _OTHER_PARAMETERS_MAX = 16
 _TAG_CHARS_MAX = 200
 
@@ -45,7 +35,7 @@ class Question:
 
 def uid_from_path(text: str) -> str:
     """A UID that stands in a path; raises `InvalidRequest`."""
-    if not _UID.fullmatch(text):
+    if not is_uid(text):
         raise InvalidRequest("a UID in the path must be 1 to 64 digits and full stops")
     return text
 
@@ -133,7 +123,7 @@ class _Reading:
                 self._include.add(path[0])
             return
         vr = vr_of(path[-1])
-        values = _values(vr, value, self._limits)
+        values = alternatives(vr, value, self._limits)
         self._include.add(path[0])
         if (values is None) != (path in self._universal) and (path in self._universal or path in self._keys):
             raise InvalidRequest("a matching key is given twice with different values")
@@ -157,7 +147,7 @@ def _fields(query_string: str, limits: Limits) -> list[tuple[str, str]]:
     except ValueError as error:
         raise RequestTooLarge(f"more than {fields_max} parameters") from error
     for name, value in fields:
-        if _CONTROL.search(name) or _CONTROL.search(value):
+        if has_control_character(name) or has_control_character(value):
             raise InvalidRequest("a parameter contains a control character")
     return fields
 
@@ -167,66 +157,6 @@ def _path(name: str) -> tuple[str, ...] | None:
         return None
     tags = [tag_of(part) for part in name.split(".")]
     return tuple(tag for tag in tags if tag is not None) if None not in tags else None
-
-
-def _values(vr: str, text: str, limits: Limits) -> tuple[str, ...] | None:
-    """The alternatives that a value names; None: universal matching."""
-    if vr not in ("UI", "CS") and len(text) > limits.key_value_chars_max:
-        raise RequestTooLarge(f"a value is longer than {limits.key_value_chars_max} characters")
-    text = text.strip(" ")
-    # `*` means "any" wherever a viewer puts it, be its VR one with wildcards or not.
-    if not text.strip("*"):
-        return None
-    match vr:
-        case "UI":
-            return _uids(text, limits)
-        case "CS":
-            return _codes(text, limits)
-        case "DA":
-            _check_range(_DATE_RANGE, text, "a date is YYYYMMDD or a range of such")
-            _check_dates(text)
-        case "TM":
-            _check_range(_TIME_RANGE, text, "a time is HHMMSS or a range of such")
-        case "IS":
-            if not _WHOLE_NUMBER.fullmatch(text):
-                raise InvalidRequest("a number must be a whole number of at most 12 digits")
-        case _:
-            if "\\" in text and vr not in _MATCHED_AS_TEXT:
-                raise InvalidRequest("only UIDs and code strings may be given as a list")
-    return (text,)
-
-
-def _uids(text: str, limits: Limits) -> tuple[str, ...] | None:
-    uids = dict.fromkeys(part for part in map(str.strip, _UID_SEPARATOR.split(text)) if part)
-    if len(uids) > limits.uid_list_max:
-        raise RequestTooLarge(f"more than {limits.uid_list_max} UIDs in a list")
-    if not all(_UID.fullmatch(uid) for uid in uids):
-        raise InvalidRequest("a UID must be 1 to 64 digits and full stops")
-    return tuple(uids) or None
-
-
-def _codes(text: str, limits: Limits) -> tuple[str, ...] | None:
-    if len(text) > limits.key_value_chars_max:
-        raise RequestTooLarge(f"a value is longer than {limits.key_value_chars_max} characters")
-    codes = tuple(dict.fromkeys(part for part in map(str.strip, _CODE_SEPARATOR.split(text)) if part))
-    return codes if codes and "*" not in codes else None
-
-
-def _check_range(grammar: re.Pattern[str], text: str, refusal: str) -> None:
-    matched = grammar.fullmatch(text)
-    if matched is None:
-        raise InvalidRequest(refusal)
-    first, dash, last = matched.groups()
-    if not (first or last) or (first and last and not dash):
-        raise InvalidRequest(refusal)
-
-
-def _check_dates(text: str) -> None:
-    for digits in filter(None, text.split("-")):
-        try:
-            date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
-        except ValueError as error:
-            raise InvalidRequest("a date is not in the calendar") from error
 
 
 def _count(name: str, text: str) -> int | None:

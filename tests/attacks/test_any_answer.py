@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomweb.answer import encode, wanted
-from dicomweb.attributes import KIND_OF_VR, Kind, vr_of
 from dicomweb.dicomjson import Reading, read_rows
+from gateway.model.attributes import KIND_OF_VR, Kind, vr_of
 from gateway.model.errors import PeerProtocolError
 from gateway.model.imaging import JsonValue, Key, Level, Query, SourceState
 from gateway.sharing.conflicts import judge, quality_items

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dicomweb.attributes import INSTANCE_RETURN, MATCHING, SERIES_RETURN, STUDY_RETURN, keyword_of
+from dicomweb.answer import INSTANCE_RETURN, SERIES_RETURN, STUDY_RETURN
 from dicomweb.connector import PAGE_ROWS_MAX, Quirk
 from dicomweb.listener import CORRELATION_HEADER, HEADER_LINES_MAX, HOPS_HEADER, PURPOSE_HEADER
 from dicomweb.notices import FUZZY_NOT_SUPPORTED, NOTICE_HEADER, SENTENCE, SNAPSHOT_HEADER, SOURCES_HEADER
 from dicomweb.problem import FORMS
 from dicomweb.qido import RESOURCES
+from gateway.model.attributes import MATCHING, keyword_of
 from gateway.model.imaging import Level, SourceState
 
 STATEMENT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")

@@ -13,10 +13,10 @@ from collections.abc import Callable
 import pytest
 
 from dicomweb.accept import accepts_gzip, json_type
-from dicomweb.attributes import MATCHING
 from dicomweb.dicomjson import Reading, read_rows
 from dicomweb.notices import ascii_text
 from dicomweb.parameters import parse_question
+from gateway.model.attributes import MATCHING
 from gateway.model.errors import InvalidRequest, PeerProtocolError
 from gateway.model.imaging import Level
 from gateway.model.settings import Limits

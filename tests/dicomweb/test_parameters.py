@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomweb.attributes import MATCHING
 from dicomweb.parameters import Question, parse_question, uid_from_path
+from gateway.model.attributes import MATCHING
 from gateway.model.errors import InvalidRequest, RequestTooLarge
 from gateway.model.imaging import PATIENT_ID, PATIENT_NAME, STUDY_DATE, STUDY_UID, Key, Level
 from gateway.model.settings import Limits

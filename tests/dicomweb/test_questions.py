@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomweb.attributes import keyword_of
 from dicomweb.connector import DicomwebPeerProfile, Quirk, question_url
 from dicomweb.parameters import parse_question
+from gateway.model.attributes import keyword_of
 from gateway.model.imaging import (
     ISSUER_OF_PATIENT_ID,
     OTHER_PATIENT_IDS,

@@ -1,7 +1,7 @@
-"""Which attributes a search may match and returns: the tables of PS3.18 10.6, and the dictionary of PS3.6.
+"""Which attributes a search may match at each level, whatever the protocol, and the dictionary of PS3.6.
 
-Everything here is an immutable table made once at import, so that neither a question nor a row ever waits for
-pydicom. Knows nothing of HTTP.
+The keys of PS3.18 10.6.1 and PS3.4 C.6 are one table, so that QIDO-RS and C-FIND match alike. Everything here is
+immutable and made once at import: neither a question nor a row ever waits for pydicom. Knows nothing of protocols.
 """
 
 from __future__ import annotations
@@ -53,7 +53,19 @@ PATIENT_ID_QUALIFIERS = "00100024"
 LEVEL_UID = MappingProxyType({Level.STUDY: STUDY_UID, Level.SERIES: SERIES_UID, Level.IMAGE: SOP_UID})
 """The unique key of each level."""
 
-_STUDY_MATCHING = frozenset(
+_PATIENT_MATCHING = frozenset(
+    {
+        (PATIENT_NAME,),
+        (PATIENT_ID,),
+        # Ours besides: the issuers without which numbers of two trusts collide.
+        (ISSUER_OF_PATIENT_ID,),
+        (PATIENT_BIRTH_DATE,),
+        (PATIENT_SEX,),
+        (OTHER_PATIENT_IDS, PATIENT_ID),
+        (OTHER_PATIENT_IDS, ISSUER_OF_PATIENT_ID),
+    }
+)
+_STUDY_MATCHING = _PATIENT_MATCHING | frozenset(
     {
         # Required, PS3.18 Table 10.6.1-5.
         (STUDY_DATE,),
@@ -61,17 +73,10 @@ _STUDY_MATCHING = frozenset(
         (ACCESSION_NUMBER,),
         (MODALITIES_IN_STUDY,),
         (REFERRING_PHYSICIAN,),
-        (PATIENT_NAME,),
-        (PATIENT_ID,),
         (STUDY_UID,),
         (STUDY_ID,),
-        # Ours besides: what viewers ask (OHIF), and the issuers without which numbers of two trusts collide.
+        # Ours besides: what viewers ask (OHIF).
         (STUDY_DESCRIPTION,),
-        (ISSUER_OF_PATIENT_ID,),
-        (PATIENT_BIRTH_DATE,),
-        (PATIENT_SEX,),
-        (OTHER_PATIENT_IDS, PATIENT_ID),
-        (OTHER_PATIENT_IDS, ISSUER_OF_PATIENT_ID),
     }
 )
 _SERIES_MATCHING = frozenset(
@@ -91,59 +96,14 @@ _INSTANCE_MATCHING = frozenset({(SOP_CLASS_UID,), (SOP_UID,), (INSTANCE_NUMBER,)
 
 MATCHING = MappingProxyType(
     {
+        Level.PATIENT: _PATIENT_MATCHING,
         Level.STUDY: _STUDY_MATCHING,
         Level.SERIES: _STUDY_MATCHING | _SERIES_MATCHING,
         Level.IMAGE: _STUDY_MATCHING | _SERIES_MATCHING | _INSTANCE_MATCHING,
     }
 )
-"""Paths that can be matched at each level; any other key is ignored, and the answer says so (PS3.18 8.3.4)."""
-
-STUDY_RETURN = (
-    SPECIFIC_CHARACTER_SET,
-    STUDY_DATE,
-    STUDY_TIME,
-    ACCESSION_NUMBER,
-    INSTANCE_AVAILABILITY,
-    MODALITIES_IN_STUDY,
-    REFERRING_PHYSICIAN,
-    RETRIEVE_URL,
-    PATIENT_NAME,
-    PATIENT_ID,
-    PATIENT_BIRTH_DATE,
-    PATIENT_SEX,
-    STUDY_UID,
-    STUDY_ID,
-    "00201206",
-    "00201208",
-)
-"""PS3.18 Table 10.6.3-3; the last two are the numbers of series and instances. Time zone offset only where known."""
-
-SERIES_RETURN = (
-    SPECIFIC_CHARACTER_SET,
-    MODALITY,
-    SERIES_DESCRIPTION,
-    RETRIEVE_URL,
-    SERIES_UID,
-    SERIES_NUMBER,
-    "00201209",
-    PERFORMED_DATE,
-    PERFORMED_TIME,
-    REQUEST_ATTRIBUTES,
-)
-"""PS3.18 Table 10.6.3-4."""
-
-INSTANCE_RETURN = (
-    SPECIFIC_CHARACTER_SET,
-    SOP_CLASS_UID,
-    SOP_UID,
-    INSTANCE_AVAILABILITY,
-    RETRIEVE_URL,
-    INSTANCE_NUMBER,
-)
-"""PS3.18 Table 10.6.3-5, without what only images have (`INSTANCE_RETURN_IF_KNOWN`)."""
-
-INSTANCE_RETURN_IF_KNOWN = ("00280008", "00280010", "00280011", "00280100")
-"""Number of frames, rows, columns, bits allocated: present in a row only when the object has them."""
+"""Paths that can be matched at each level; any other key is ignored, and the answer says so (PS3.18 8.3.4: Warning;
+PS3.4 C.4.1.1.4: FF01)."""
 
 
 class Kind(Enum):
