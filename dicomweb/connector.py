@@ -17,41 +17,14 @@ from typing import NoReturn
 from urllib.parse import quote
 
 import aiohttp
-import orjson
 from yarl import URL
 
 from dicomweb.dicomjson import Reading, read_rows_in_turns
 from dicomweb.listener import CORRELATION_HEADER, HOPS_HEADER
-from gateway.model.attributes import (
-    ACCESSION_ISSUER,
-    LEVEL_UID,
-    PATIENT_ID_QUALIFIERS,
-    SERIES_DESCRIPTION,
-    STUDY_DESCRIPTION,
-    keyword_of,
-)
+from gateway.model.asking import DistinctRows, asked_attributes, single_value, with_known_parents
+from gateway.model.attributes import keyword_of
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
-from gateway.model.imaging import (
-    ACCESSION_NUMBER,
-    ISSUER_OF_PATIENT_ID,
-    MODALITIES_IN_STUDY,
-    MODALITY,
-    OTHER_PATIENT_IDS,
-    PATIENT_BIRTH_DATE,
-    PATIENT_ID,
-    PATIENT_NAME,
-    PATIENT_SEX,
-    SERIES_UID,
-    SOP_UID,
-    STUDY_DATE,
-    STUDY_TIME,
-    STUDY_UID,
-    Attributes,
-    Element,
-    Key,
-    Level,
-    Query,
-)
+from gateway.model.imaging import PATIENT_ID, SERIES_UID, STUDY_UID, Attributes, Key, Level, Query
 from gateway.model.seams import PeerAnswer, PeerRequest
 from gateway.model.settings import Limits
 from policy.parties import TrustId
@@ -66,24 +39,6 @@ _SAYS_MORE = re.compile(r"additional results", re.IGNORECASE)
 _NEXT_WARNING = re.compile(r",\s*(?=[0-9]{3} )")
 _IGNORED_A_PARAMETER = re.compile(r"not supported|unsupported|fuzzymatching", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?]")
-
-_ALWAYS_ASKED = (
-    PATIENT_ID,
-    ISSUER_OF_PATIENT_ID,
-    PATIENT_ID_QUALIFIERS,
-    OTHER_PATIENT_IDS,
-    PATIENT_NAME,
-    PATIENT_BIRTH_DATE,
-    PATIENT_SEX,
-    STUDY_UID,
-    STUDY_DATE,
-    STUDY_TIME,
-    STUDY_DESCRIPTION,
-    ACCESSION_NUMBER,
-    ACCESSION_ISSUER,
-    MODALITIES_IN_STUDY,
-)
-_ALWAYS_ASKED_OF_SERIES = (SERIES_UID, MODALITY, SERIES_DESCRIPTION)
 
 
 class Quirk(StrEnum):
@@ -141,11 +96,10 @@ class DicomwebPeer:
 
         The deadline is the caller's. An archive that repeats itself instead of paging counts as truncated.
         """
-        unique = LEVEL_UID.get(request.query.level)
-        if unique is None:
+        if request.query.level is Level.PATIENT:
             raise PeerRefused(self.trust, "DICOMweb has no search at patient level")
         can_page = Quirk.NO_PAGING not in self._profile.quirks
-        rows = _Rows(self.trust, unique)
+        rows = DistinctRows(self.trust, request.query.level)
         bytes_left = self._limits.peer_answer_bytes_max
         has_more, has_gap, has_news = True, False, True
         while has_more and has_news and len(rows) <= request.matches_max:
@@ -158,7 +112,7 @@ class DicomwebPeer:
             has_more = page.says_more or (can_page and len(page.rows) == page_rows)
             has_gap = has_gap or page.has_gap
             has_news = can_page and len(rows) > known
-        found = _with_known_parents(rows.different, request.query)
+        found = with_known_parents(rows.rows, request.query)
         is_cut = len(found) > request.matches_max
         return PeerAnswer(found[: request.matches_max], is_truncated=is_cut or has_gap or has_more)
 
@@ -275,7 +229,7 @@ def question_url(profile: DicomwebPeerProfile, query: Query, *, offset: int, lim
         for key in query.keys
         if key.path not in in_path and not _is_left_out(key, profile.quirks)
     ]
-    pairs.append(("includefield", "all" if query.include_all else ",".join(_fields(query))))
+    pairs.append(("includefield", "all" if query.include_all else ",".join(sorted(asked_attributes(query)))))
     if Quirk.NO_PAGING not in profile.quirks:
         pairs.append(("limit", str(limit)))
         if offset:
@@ -286,7 +240,7 @@ def question_url(profile: DicomwebPeerProfile, query: Query, *, offset: int, lim
 
 def _path(query: Query) -> tuple[str, set[tuple[str, ...]]]:
     """The narrowest resource that the query's single UIDs name, and the keys that thereby stand in the path."""
-    study, series = _single(query, STUDY_UID), _single(query, SERIES_UID)
+    study, series = single_value(query, STUDY_UID), single_value(query, SERIES_UID)
     match query.level:
         case Level.SERIES if study:
             return f"/studies/{study}/series", {(STUDY_UID,)}
@@ -300,21 +254,6 @@ def _path(query: Query) -> tuple[str, set[tuple[str, ...]]]:
             return "/instances", set()
         case _:
             return "/studies", set()
-
-
-def _single(query: Query, tag: str) -> str:
-    key = query.key(tag)
-    return key.values[0] if key is not None and len(key.values) == 1 else ""
-
-
-def _fields(query: Query) -> list[str]:
-    """Everything that may be needed: archives return some of it unasked, and which differs (C11)."""
-    asked = {*_ALWAYS_ASKED, *query.include, *(key.path[0] for key in query.keys)}
-    if query.level in (Level.SERIES, Level.IMAGE):
-        asked.update(_ALWAYS_ASKED_OF_SERIES)
-    if query.level is Level.IMAGE:
-        asked.add(SOP_UID)
-    return sorted(asked)
 
 
 def _is_left_out(key: Key, quirks: frozenset[Quirk]) -> bool:
@@ -333,58 +272,3 @@ def _value(key: Key, quirks: frozenset[Quirk]) -> str:
     if key.path == (PATIENT_ID,) and Quirk.WILDCARD_PATIENT_ID in quirks:
         values = tuple(f"*{value.strip('*')}*" for value in values)
     return ("\\" if Quirk.BACKSLASH_LISTS in quirks else ",").join(values)
-
-
-class _Rows:
-    """The rows of all pages, each once: a row that comes again is no news.
-
-    Two rows of one UID that differ are both kept, for they may be of two patients, and nobody but the core can say so.
-    """
-
-    def __init__(self, trust: TrustId, unique: str) -> None:
-        self._trust = trust
-        self._unique = unique
-        self._by_uid: dict[str, Attributes] = {}
-        self._written: dict[str, set[bytes]] = {}
-        self.different: list[Attributes] = []
-
-    def __len__(self) -> int:
-        return len(self.different)
-
-    def add(self, rows: Sequence[Attributes]) -> None:
-        """Add the rows of a page; raises `PeerProtocolError` for one without its unique key."""
-        for row in rows:
-            uid = self._uid(row)
-            first = self._by_uid.setdefault(uid, row)
-            if first is row or self._is_news(uid, first, row):
-                self.different.append(row)
-
-    def _is_news(self, uid: str, first: Attributes, row: Attributes) -> bool:
-        """Compared as written: comparing each with each would take a hostile archive's answer minutes."""
-        written = self._written.setdefault(uid, {_written(first)})
-        known = len(written)
-        written.add(_written(row))
-        return len(written) > known
-
-    def _uid(self, row: Attributes) -> str:
-        values = row.get(self._unique, {}).get("Value")
-        uid = values[0] if isinstance(values, list) and len(values) == 1 else None
-        if not isinstance(uid, str):
-            raise PeerProtocolError(self._trust, "a row of the answer has no unique identifier")
-        return uid
-
-
-def _written(row: Attributes) -> bytes:
-    return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
-
-
-def _with_known_parents(rows: list[Attributes], query: Query) -> list[Attributes]:
-    """Rows with the UIDs of the path put in where an archive left them out, as PS3.18 allows it to."""
-    parents: dict[str, Element] = {
-        tag: {"vr": "UI", "Value": [uid]}
-        for tag in (STUDY_UID, SERIES_UID)
-        if tag != LEVEL_UID[query.level] and (uid := _single(query, tag))
-    }
-    if not parents:
-        return rows
-    return [row if parents.keys() <= row.keys() else {**parents, **row} for row in rows]
