@@ -20,6 +20,7 @@ from gateway.model.imaging import (
     SOP_UID,
     STUDY_UID,
     Attributes,
+    Element,
     Key,
     Level,
     Query,
@@ -31,7 +32,7 @@ STUDY = Key((STUDY_UID,), "UI", ("1.2",))
 SERIES = Key((SERIES_UID,), "UI", ("1.2.3",))
 
 
-def row(tag: str, uid: str, name: str = "ONE^ANNE") -> Attributes:
+def row(tag: str, uid: str, name: str = "ONE^ANNE") -> dict[str, Element]:
     return {tag: {"vr": "UI", "Value": [uid]}, PATIENT_NAME: {"vr": "PN", "Value": [{"Alphabetic": name}]}}
 
 
