@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -33,6 +32,7 @@ from gateway.sharing.conflicts import Conflict, Judgement
 from gateway.sharing.directory import Directory
 from gateway.sharing.merge import Candidate, modalities_of
 from gateway.sharing.patients import age_years
+from gateway.sharing.refusals import Refusals
 from policy import record
 from policy.access import Access, Action, Decision, Effect, Obligation, Resource
 from policy.agreements import Coverage, coverage
@@ -223,10 +223,7 @@ class Gate:
         self._settings = settings
         self._observer = observer
         self._new_id = new_id
-        self._alerts_per_minute_max = alerts_per_minute_max
-        self._note_minute = 0
-        self._notes_this_minute: Counter[AuditEvent] = Counter()
-        self._unrecorded: Counter[AuditEvent] = Counter()
+        self._refusals = Refusals(self._append, clock, alerts_per_minute_max)
 
     @contextlib.asynccontextmanager
     async def guard(self, wish: Wish) -> AsyncIterator[Passage]:
@@ -263,7 +260,7 @@ class Gate:
                 "address": evidence.address,
                 "certificate": evidence.certificate_sha256,
             }
-            await self._note(AuditEvent.SECURITY_ALERT, request_id, body)
+            await self._refusals.note(AuditEvent.SECURITY_ALERT, request_id, body)
             log.warning("caller not identified", reason=str(error), address=evidence.address)
             raise
 
@@ -271,20 +268,7 @@ class Gate:
         """Record that a proven caller asked for more than one may ask at a time (at most so often a minute)."""
         who = caller.principal
         body: dict[str, JsonValue] = {"caller": who.subject, "trust": who.trust.code, "question": dict(question)}
-        await self._note(AuditEvent.QUERY_REFUSED, caller.request_id, body)
-
-    async def _note(self, event: AuditEvent, request_id: str, body: Mapping[str, JsonValue]) -> None:
-        """Nobody may fill the audit by being refused: beyond the limit each kind is counted, and its next tells."""
-        minute = int(self.clock.monotonic() // 60)
-        if minute != self._note_minute:
-            self._note_minute, self._notes_this_minute = minute, Counter()
-        self._notes_this_minute[event] += 1
-        if self._notes_this_minute[event] > self._alerts_per_minute_max:
-            self._unrecorded[event] += 1
-            return
-        before = self._unrecorded[event]
-        await self._append(event, request_id, {**body, "unrecorded_before": before})
-        self._unrecorded[event] = max(0, self._unrecorded[event] - before)
+        await self._refusals.note(AuditEvent.QUERY_REFUSED, caller.request_id, body)
 
     def decide(self, access: Access, facts: Facts, decision_id: str) -> Decision:
         """Decide and count."""
