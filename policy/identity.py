@@ -44,6 +44,11 @@ class Evidence:
     ae_title: str = ""
     """Calling AE title."""
     called_ae_title: str = ""
+    stated_identity: str = ""
+    """The user that the other end claims to be (PS3.7 D.3.3.7): recorded beside the question, never believed (DEC-03).
+
+    `username <text>`, or `jwt sha256:<hexadecimal>` and the like for what may be a secret.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,3 +154,5 @@ class Caller:
     request_id: str
     hops: int = 0
     """How many gateways this request has already passed; at most one more (DEC-01)."""
+    stated_identity: str = ""
+    """The user whom the connection claims, for the record alone: no rule reads it (DEC-03)."""

@@ -84,7 +84,7 @@ class Directory:
         stated = purpose_of(binding, purpose)
         if isinstance(stated, NotProven):
             raise InvalidRequest(f"the stated purpose of use is refused: {stated.reason.value}")
-        return Caller(principal, stated, request_id, hops)
+        return Caller(principal, stated, request_id, hops, evidence.stated_identity)
 
 
 def parse_trust(text: str) -> TrustId:

@@ -259,6 +259,8 @@ class Gate:
                 "channel": evidence.channel.value,
                 "address": evidence.address,
                 "certificate": evidence.certificate_sha256,
+                "ae_title": evidence.ae_title,
+                "stated_identity": evidence.stated_identity,
             }
             await self._refusals.note(AuditEvent.SECURITY_ALERT, request_id, body)
             log.warning("caller not identified", reason=str(error), address=evidence.address)
@@ -331,6 +333,7 @@ class Gate:
             "settings": self._settings.version,
             "decision": record.decision_to_json(decision),
             "hops": wish.caller.hops,
+            "stated_identity": wish.caller.stated_identity,
         }
         faultpoint("question.attempt.before")
         await self._append(AuditEvent.QUERY_ATTEMPT, wish.caller.request_id, body)

@@ -100,6 +100,12 @@ def test_a_configured_address_must_be_shown_and_is_named_as_proof(address: str, 
         assert outcome.proven_by == {"https", "certificate", "address"}
 
 
+def test_the_user_that_a_connection_claims_proves_nothing() -> None:
+    claiming = replace(BY_DIMSE, stated_identity="username consultant")
+    assert identify(claiming, [PACS]) == identify(BY_DIMSE, [PACS])
+    assert _reason(identify(replace(claiming, certificate_sha256=OTHER_PRINT), [PACS])) is Unproven.CERTIFICATE_UNKNOWN
+
+
 def test_what_was_checked_is_named_as_proof() -> None:
     outcome, plain = identify(BY_DIMSE, [PACS]), identify(PLAIN, [HERE])
     assert isinstance(outcome, Principal) and outcome.proven_by == {"dimse", "certificate", "ae-title"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.model.errors import InvalidRequest, NotFound, NotIdentified
@@ -73,6 +75,11 @@ def test_evidence_becomes_a_caller_with_its_first_purpose() -> None:
     )
     assert (caller.purpose, caller.request_id, caller.hops) == (PurposeOfUse.TREAT, "request-1", 1)
     assert caller.principal.proven_by == {"https", "certificate"}
+
+
+def test_a_claimed_user_goes_with_the_caller_for_the_record() -> None:
+    caller = DIRECTORY.identify(replace(SHOWN, stated_identity="username consultant"), "", "request-1")
+    assert caller == replace(DIRECTORY.identify(SHOWN, "", "request-1"), stated_identity="username consultant")
 
 
 def test_a_purpose_that_the_caller_may_state_is_taken() -> None:

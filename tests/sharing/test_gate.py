@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -285,6 +286,26 @@ async def test_a_stranger_is_turned_away_and_recorded(region: Region) -> None:
         "reason": "certificate-unknown",
         "address": "192.0.2.7",
     }
+
+
+async def test_a_stranger_is_recorded_with_what_it_claimed_to_be(region: Region) -> None:
+    claiming = replace(
+        STRANGER, channel=Channel.DIMSE, ae_title="NORTHMOOR_PACS", stated_identity="username consultant"
+    )
+    with pytest.raises(NotIdentified):
+        await region.gate.identified(claiming, "", "request-1")
+    [alert] = await region.records("security-alert")
+    assert body_of(alert)["ae_title"] == "NORTHMOOR_PACS"
+    assert body_of(alert)["stated_identity"] == "username consultant"
+
+
+async def test_a_claimed_user_is_recorded_with_the_question_and_believed_by_nobody(region: Region) -> None:
+    claiming = replace(region.caller("RZ1"), stated_identity="username consultant")
+    await region.find(asking_for(ANNE), by=claiming)
+    [attempt] = await region.records("query-attempt")
+    assert body_of(attempt)["stated_identity"] == "username consultant"
+    access = body_of(attempt)["access"]
+    assert isinstance(access, dict) and "consultant" not in str(access)
 
 
 async def test_many_strangers_do_not_fill_the_audit(region: Region) -> None:
