@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from policy.parties import TrustId
 
 if TYPE_CHECKING:
+    from gateway.model.imaging import Source
     from policy.access import Decision
 
 
@@ -62,11 +63,13 @@ class NotIdentified(GatewayError):
 class Denied(GatewayError):
     """Policy denied, for at least one reason that the caller may be told."""
 
-    def __init__(self, decision: Decision, advice: str = "") -> None:
+    def __init__(self, decision: Decision, advice: str = "", desk_phone: str = "") -> None:
         super().__init__("; ".join(reason.text for reason in decision.told))
         self.decision = decision
         self.advice = advice
         """What may help: the desk to ring, how old the evidence is (SAF-09, SAF-32)."""
+        self.desk_phone = desk_phone
+        """That desk's phone alone, for an edge that has 64 characters."""
 
 
 class NotFound(GatewayError):
@@ -98,9 +101,11 @@ class OverCapacity(ServiceFault):
 class PeerError(GatewayError):
     """A trust's archive failed us; an ordinary outcome."""
 
-    def __init__(self, trust: TrustId, detail: str) -> None:
+    def __init__(self, trust: TrustId, detail: str, missing: tuple[Source, ...] = ()) -> None:
         super().__init__(detail)
         self.trust = trust
+        self.missing = missing
+        """Every trust that was asked, where none of them answered."""
 
 
 class PeerUnavailable(PeerError):

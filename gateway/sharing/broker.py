@@ -145,7 +145,7 @@ class Broker:
         _record_only(page, passage)
         passage.tally.sources = _source_record((*parts, *not_asked), judgement)
         absence.is_empty = not rows
-        self._raise_if_none_answered(shown)
+        self._raise_if_none_answered(shown, sources)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
     def _candidates_for(self, caller: Caller, query: Query) -> list[TrustId]:
@@ -201,13 +201,14 @@ class Broker:
             sources.append(Source(trust, entry.name, state, entry.desk_phone, shared, trust in conflicting))
         return tuple(sources)
 
-    def _raise_if_none_answered(self, parts: Sequence[Part]) -> None:
+    def _raise_if_none_answered(self, parts: Sequence[Part], sources: tuple[Source, ...]) -> None:
         """Nobody answered although somebody was asked: no list at all is better than an empty one."""
         if not parts or any(part.state in _HEARD for part in parts):
             return
         desks = "; ".join(self._directory.desk(part.trust) for part in parts[:DESKS_NAMED_MAX])
         first = TrustAnswer(parts[0].trust, parts[0].state)
-        raise first.failure(f"no trust that was asked could answer; ring {desks}")
+        missing = tuple(source for source in sources if source.state.is_missing)
+        raise first.failure(f"no trust that was asked could answer; ring {desks}", missing)
 
     async def _let_asking_take_its_time(self, parts: Sequence[Part]) -> None:
         """Stand in for the asking of trusts when nobody is asked: as long as it lately took to hear of nothing.

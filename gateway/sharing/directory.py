@@ -66,6 +66,11 @@ class Directory:
         entry = self._trusts.get(trust)
         return f"{entry.trust} {entry.name} {entry.desk_phone}".rstrip() if entry is not None else trust.code
 
+    def phone(self, trust: TrustId) -> str:
+        """The phone of a trust's PACS desk alone, where nothing else has room (SAF-09); empty if there is none."""
+        entry = self._trusts.get(trust)
+        return entry.desk_phone if entry is not None else ""
+
     def organisations(self, trusts: Iterable[TrustId]) -> tuple[Organisation, ...]:
         """The directory's facts about these codes, as policy reads them; unknown codes are left out."""
         known = (self._trusts.get(trust) for trust in sorted(set(trusts)))

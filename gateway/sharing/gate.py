@@ -345,8 +345,9 @@ class Gate:
         if shows_fault(decision, facts):
             self.fault(facts.faults)
         if decision.told:
-            desk = self._directory.desk(wish.only_trust or wish.caller.principal.trust)
-            raise Denied(decision, f"if this is wrong, ring the PACS desk of {desk}")
+            trust = wish.only_trust or wish.caller.principal.trust
+            desk = self._directory.desk(trust)
+            raise Denied(decision, f"if this is wrong, ring the PACS desk of {desk}", self._directory.phone(trust))
 
     def _question(self, wish: Wish) -> Access:
         principal = wish.caller.principal

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
-from gateway.model.imaging import STUDY_UID, Attributes, Key, Level, Query, SourceState
+from gateway.model.imaging import STUDY_UID, Attributes, Key, Level, Query, Source, SourceState
 from gateway.model.seams import Clock, Observer, PeerConnector, PeerRequest
 from gateway.model.settings import Limits
 from policy.parties import TrustId
@@ -41,10 +41,10 @@ class TrustAnswer:
     rows: Sequence[Attributes] = ()
     duration_s: float = 0.0
 
-    def failure(self, detail: str) -> PeerError:
+    def failure(self, detail: str, missing: tuple[Source, ...] = ()) -> PeerError:
         """This part as an error, told from its state alone: so a failure known and a failure met look the same."""
         kind = next((kind for kind, state in _STATES.items() if state is self.state), PeerUnavailable)
-        return kind(self.trust, detail)
+        return kind(self.trust, detail, missing)
 
 
 @dataclass(slots=True)

@@ -88,6 +88,7 @@ async def test_no_list_at_all_is_given_when_nobody_answered(region: Region) -> N
     with pytest.raises(PeerError) as failed:
         await region.find(FOR_ANNE)
     assert "0300 RZ2" in str(failed.value)
+    assert [source.desk_phone for source in failed.value.missing] == ["0300 RZ2", "0300 RZ3", "0300 RZ4"]
 
 
 async def test_an_empty_list_is_given_when_one_trust_has_nothing_and_the_others_are_down(region: Region) -> None:

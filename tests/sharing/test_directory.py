@@ -53,6 +53,7 @@ def test_a_desk_is_a_name_with_a_number_to_ring() -> None:
     assert DIRECTORY.desk(RZ2) == "RZ2 Eastvale 020 7946 0002"
     assert DIRECTORY.desk(RZ3) == "RZ3 The Surgery"
     assert DIRECTORY.desk(TrustId("XYZ")) == "XYZ"
+    assert [DIRECTORY.phone(trust) for trust in (RZ2, RZ3, TrustId("XYZ"))] == ["020 7946 0002", "", ""]
 
 
 @pytest.mark.parametrize(("text", "trust"), [("RZ1", RZ1), (" rz1 ", RZ1)])

@@ -130,8 +130,9 @@ async def test_a_missing_relationship_is_told_whatever_the_registers_say(region:
 
 
 async def test_a_refusal_names_a_desk_to_ring(region: Region) -> None:
-    _, words = await refusal(region, asking_for(CLARA))
-    assert "0300 RZ1" in words
+    with pytest.raises(Denied) as refused:
+        await region.find(asking_for(CLARA))
+    assert "0300 RZ1" in refused.value.advice and refused.value.desk_phone == "0300 RZ1"
 
 
 async def test_no_refusal_says_whether_imaging_exists_or_who_was_asked_for(region: Region) -> None:
