@@ -66,9 +66,9 @@ def test_each_different_row_is_kept_once_in_the_order_of_coming(sent: list[tuple
 @pytest.mark.parametrize(
     "element", [{"vr": "UI"}, {"vr": "UI", "Value": []}, {"vr": "UI", "Value": ["1", "2"]}, {"vr": "UI", "Value": [1]}]
 )
-def test_a_row_without_one_unique_key_is_not_believed(element: dict[str, object]) -> None:
+def test_a_row_without_one_unique_key_is_not_believed(element: Element) -> None:
     with pytest.raises(PeerProtocolError):
-        DistinctRows(RZ2, Level.STUDY).add([{STUDY_UID: element}])  # type: ignore[dict-item]  # as a peer may send it
+        DistinctRows(RZ2, Level.STUDY).add([{STUDY_UID: element}])
     with pytest.raises(PeerProtocolError):
         DistinctRows(RZ2, Level.SERIES).add([row(STUDY_UID, "1.2")])
 
