@@ -74,7 +74,7 @@ def test_a_row_without_one_unique_key_is_not_believed(element: Element) -> None:
 
 
 def test_parents_that_the_question_named_are_put_in_and_never_replace_what_a_row_says() -> None:
-    bare, other = row(SOP_UID, "1.2.3.4"), {**row(SOP_UID, "1.2.3.5"), STUDY_UID: {"vr": "UI", "Value": ["9.9"]}}
+    bare, other = row(SOP_UID, "1.2.3.4"), row(SOP_UID, "1.2.3.5") | row(STUDY_UID, "9.9")
     first, second = with_known_parents([bare, other], Query(Level.IMAGE, (STUDY, SERIES)))
     assert first[STUDY_UID]["Value"] == ["1.2"] and first[SERIES_UID]["Value"] == ["1.2.3"]
     assert second[STUDY_UID]["Value"] == ["9.9"] and second[SERIES_UID]["Value"] == ["1.2.3"]
