@@ -8,12 +8,11 @@ with and without matches, and with matches withheld, they are the same (SAF-02).
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import assert_never
 
 from gateway.model.attributes import keyword_of
 from gateway.model.imaging import Matches, Source, SourceState
+from gateway.model.wording import ascii_text, words_for
 
 SENTENCE = "Not all imaging is shared here. An empty or short list does not mean none exists."
 """SAF-03: stands in every answer, whatever it holds."""
@@ -31,12 +30,10 @@ SOURCES_A_LINE = 20
 """Members of one `Gateway-Sources` line: a list may go on in the next one (RFC 9651 3.1), and lines have limits."""
 _TRUSTS_A_LINE = 10
 _NAMES_SHOWN_MAX = 10
-_TEXT_CHARS_MAX = 200
 
 _CONFLICT = "An item at {} could not be shared because identity details differ"
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9.]{1,64}")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
 def headers(
@@ -56,12 +53,6 @@ def headers(
 def sources_field(sources: Iterable[Source]) -> str:
     """Every trust's part as an RFC 9651 list: `RJ1;state=timed-out;phone="020 7946 0000", RYJ;state=answered`."""
     return ", ".join(map(_source_member, sources))
-
-
-def ascii_text(text: str) -> str:
-    """Text as a header can carry it: accents stripped, what is left outside ASCII replaced, never a line break."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return _UNPRINTABLE.sub("?", plain)[:_TEXT_CHARS_MAX]
 
 
 def _warnings(matches: Matches, unsupported: Sequence[str], is_fuzzy: bool) -> Iterator[str]:
@@ -85,7 +76,7 @@ def _warnings(matches: Matches, unsupported: Sequence[str], is_fuzzy: bool) -> I
 
 
 def _missing(missing: Sequence[Source]) -> Iterator[str]:
-    texts = [f"{_name(source)} {_state(source.state)}: {_ring(source)}" for source in missing]
+    texts = [f"{_name(source)} {words_for(source.state)}: {_ring(source)}" for source in missing]
     return _in_groups(texts, "Imaging may be missing: ")
 
 
@@ -93,29 +84,6 @@ def _in_groups(texts: Sequence[str], opening: str) -> Iterator[str]:
     size = 1 if len(texts) <= SINGLE_WARNINGS_MAX else _TRUSTS_A_LINE
     for start in range(0, len(texts), size):
         yield opening + "; ".join(texts[start : start + size])
-
-
-def _state(state: SourceState) -> str:
-    match state:
-        case SourceState.ANSWERED:
-            return "answered"
-        case SourceState.TRUNCATED:
-            return "answered in part"
-        case SourceState.UNREACHABLE:
-            return "cannot be reached"
-        case SourceState.TIMED_OUT:
-            return "did not answer in time"
-        case SourceState.REFUSED:
-            return "refused to answer"
-        case SourceState.INVALID_ANSWER:
-            return "gave an answer that cannot be believed"
-        case SourceState.BACKING_OFF:
-            return "has failed repeatedly and was not asked"
-        case SourceState.NOT_ASKED:
-            return "was not asked"
-        case SourceState.NOT_SHARED:
-            return "shares no imaging with you"
-    assert_never(state)
 
 
 def _is_covered_in_part(source: Source) -> bool:
