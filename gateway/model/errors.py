@@ -43,6 +43,11 @@ class GatewayError(Exception):
 class InvalidRequest(GatewayError):
     """The request is wrong in itself; sending it again unchanged cannot help."""
 
+    def __init__(self, message: str, *, offending: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.offending = tuple(offending)
+        """Tags of the attributes that are wrong, where they can be named (PS3.7 Annex C, Offending Element)."""
+
 
 class QueryTooBroad(InvalidRequest):
     """The query pins no patient, study or accession number: refused visibly, never answered with zero rows (SAF-11)."""
