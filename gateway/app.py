@@ -8,32 +8,28 @@ and the log level under way, a bad one changes nothing and says so.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
-from aiohttp import web
 
-from dicomweb import qido
-from dicomweb.listener import edge, server_options
 from gateway import guards, logs, tls
 from gateway.background import Background
-from gateway.checks import load, server_files
-from gateway.config import Configuration, ListenSection, LogForm, MachinesListener, PeopleListener
+from gateway.config.checks import load
+from gateway.config.configuration import Configuration
+from gateway.config.sections import ListenSection, LogForm
 from gateway.core import Core, Door, Means, build_core, new_delays
+from gateway.doors import CUT_OFF_S, Behind, Doors
 from gateway.health import ALARM_INTERVAL_S, Health, WatchedStore
-from gateway.metrics import CONTENT_TYPE, Figures
+from gateway.metrics import Figures
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import AuditUnavailable, ConfigurationError, ServiceFault
 from gateway.model.imaging import JsonValue
 from gateway.node import SystemClock, database_settings, new_id, new_uid, open_store, release
-from gateway.web import pages
-from gateway.web.listener import Listener
 from policy.engine import RULE_SET
 from storage import migrate
 from storage.checkpoints import Checkpointer
@@ -45,9 +41,6 @@ log = structlog.get_logger(__name__)
 
 CERTIFICATE_CHECK_INTERVAL_S = 3_600.0
 AUDIT_GUARD_INTERVAL_S = 1.0
-CUT_OFF_S = 2.0
-"""The end of the drain time, in which what still runs is cancelled and records its outcome."""
-
 Announce = Callable[[str], None]
 
 _STARTING_SECTIONS = ("storage", "audit", "policy", "sharing", "limits", "dicomweb")
@@ -76,9 +69,6 @@ class Gateway:
         self._door = Door()
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     async def run(self) -> None:
         """Start, say so, work until told to stop, stop."""
@@ -94,6 +84,8 @@ class Gateway:
             checkpointer = guards.checkpointer(self._configuration, store, key)
             self._health = Health(store, self._figures, self._clock, new_id)
             self._means = Means(WatchedStore(store, self._health), self._figures, self._clock, new_delays())
+            behind = Behind(self._door, self._health, self._figures, self._clock)
+            self._doors = Doors(self._configuration, behind)
             core = build_core(self._configuration, self._means)
             self._show_certificates()
             await self._record(store, AuditEvent.SERVICE_START)
@@ -105,7 +97,7 @@ class Gateway:
             self._install(core, background)
             stack.push_async_callback(self._take_away)
             await background.until(core.peers.probed)
-            await self._listen(stack)
+            await self._doors.open(stack)
             background.start(self._health.watch())
             background.start(self._watch_certificates())
             background.start(self._guard_audit(checkpointer, reserve, store))
@@ -189,97 +181,22 @@ class Gateway:
         if core is not None:
             await core.peers.close()
 
-    async def _listen(self, stack: AsyncExitStack) -> None:
-        listen = self._configuration.listen
-        self._machines = await self._listener(stack, "machines", listen.machines, self._machines_application())
-        self._people = await self._listener(stack, "people", listen.people, self._people_application())
-        self._machines.start()
-        self._people.start()
-
-    async def _listener(
-        self, stack: AsyncExitStack, name: str, where: MachinesListener | PeopleListener, application: web.Application
-    ) -> Listener:
-        limits = self._configuration.limits
-        runner = web.AppRunner(application, shutdown_timeout=CUT_OFF_S / 2, **server_options(limits))
-        await runner.setup()
-        server = runner.server
-        assert server is not None
-        files = server_files(where)
-        secure = tls.server_context(files) if files is not None else None
-        listener = Listener(name, limits, self._figures, self._clock, new_protocol=server, secure=secure)
-        listener.open(where.host, where.port)
-        stack.callback(listener.close)
-        stack.push_async_callback(runner.cleanup)
-        stack.push_async_callback(listener.stop)
-        return listener
-
-    def _machines_application(self) -> web.Application:
-        configuration = self._configuration
-        limits, origins = configuration.limits, frozenset(configuration.dicomweb.cors_origins)
-        outermost = edge(limits, new_id=new_id, cors_origins=origins, under_way=self._machine_request)
-        application = web.Application(middlewares=[outermost], client_max_size=limits.request_body_bytes_max)
-        application.add_routes(
-            qido.routes(
-                self._door,
-                self._door,
-                limits,
-                public_url=self._public_url() + qido.PREFIX,
-                empty=configuration.sharing.qido_empty,
-            )
-        )
-        return application
-
-    def _public_url(self) -> str:
-        listen = self._configuration.listen.machines
-        return self._configuration.dicomweb.public_base_url.rstrip("/") or _url(listen, listen.port)
-
-    def _people_application(self) -> web.Application:
-        gateway = self._configuration.gateway
-        site = pages.Site(
-            region=gateway.region,
-            node=gateway.node,
-            version=release(),
-            health=self._health,
-            figures=self._figures.exposition,
-            figures_type=CONTENT_TYPE,
-            metrics_from=lambda: self._configuration.listen.people.metrics_from,
-        )
-        return pages.people(site, self._people_request)
-
-    @contextlib.contextmanager
-    def _machine_request(self, request: web.Request) -> Iterator[None]:
-        """Hold the drain while a question is answered."""
-        self._under_way += 1
-        self._idle.clear()
-        try:
-            with self._machines.answering(_peer_name(request)):
-                yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-
-    def _people_request(self, request: web.Request) -> AbstractContextManager[None]:
-        return self._people.answering(_peer_name(request))
-
     def _say_ready(self) -> None:
-        listen = self._configuration.listen
-        machines = _url(listen.machines, self._machines.port) + qido.PREFIX
-        people = _url(listen.people, self._people.port)
-        log.info("ready", machines=machines, people=people, mode=self._configuration.gateway.mode.value)
-        self._announce(f"ready machines={machines} people={people} node={self._configuration.gateway.node}")
+        addresses = self._doors.addresses
+        log.info("ready", **addresses, mode=self._configuration.gateway.mode.value)
+        words = " ".join(f"{name}={address}" for name, address in addresses.items())
+        self._announce(f"ready {words} node={self._configuration.gateway.node}")
 
     async def _drain(self) -> None:
-        log.info("draining", under_way=self._under_way)
+        under_way = self._doors.under_way
+        log.info("draining", under_way=under_way.count)
         self._health.drain()
-        await self._machines.stop()
-        time_s = max(0.0, self._configuration.limits.drain_timeout_s - CUT_OFF_S)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), time_s)
-        if self._under_way:
-            log.warning("cut off", under_way=self._under_way)
+        await self._doors.stop_machines()
+        await under_way.until_none(max(0.0, self._configuration.limits.drain_timeout_s - CUT_OFF_S))
+        if under_way.count:
+            log.warning("cut off", under_way=under_way.count)
         # Last, so that whoever probes readiness meanwhile is told, not refused.
-        await self._people.stop()
+        await self._doors.stop_people()
 
     async def _reload_on_hangup(self, background: Background) -> None:
         while True:
@@ -306,7 +223,7 @@ class Gateway:
         )
         core = await asyncio.to_thread(build_core, taken, self._means)
         self._configuration = taken
-        self._secure_listeners()
+        self._doors.follow(taken)
         self._install(core, background)
         self._show_certificates()
         logs.set_level(taken.gateway.log_level)
@@ -314,14 +231,6 @@ class Gateway:
         log.info("reloaded", trusts=len(taken.trust), callers=len(taken.caller), peers=len(taken.peer))
         if needs_start:
             log.warning("changes that need a new start were left out", sections=needs_start)
-
-    def _secure_listeners(self) -> None:
-        listen = self._configuration.listen
-        for listener, where in ((self._machines, listen.machines), (self._people, listen.people)):
-            files = server_files(where)
-            if files is not None:
-                revoked = tls.revoked_serials(files.crl) if files.crl is not None else frozenset()
-                listener.secure_with(tls.server_context(files), revoked)
 
     async def _watch_certificates(self) -> None:
         while True:
@@ -380,16 +289,6 @@ def _logs_as_json(configuration: Configuration) -> bool:
             return False
         case LogForm.AUTO:
             return not sys.stderr.isatty()
-
-
-def _url(where: MachinesListener | PeopleListener, port: int) -> str:
-    scheme = "http" if server_files(where) is None else "https"
-    host = f"[{where.host}]" if ":" in where.host else where.host
-    return f"{scheme}://{host}:{port}"
-
-
-def _peer_name(request: web.Request) -> object:
-    return request.transport.get_extra_info("peername") if request.transport is not None else None
 
 
 def _settle_memory() -> None:

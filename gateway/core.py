@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile, Quirk
 from gateway import tls
-from gateway.config import Configuration, PeerEntry
+from gateway.config.configuration import Configuration
+from gateway.config.entries import PeerEntry
 from gateway.metrics import Figures
 from gateway.model.errors import ServiceFault
 from gateway.model.imaging import Matches, Query

@@ -6,7 +6,7 @@ of before look forged.
 
 from __future__ import annotations
 
-from gateway.config import Configuration
+from gateway.config.configuration import Configuration
 from gateway.model.errors import ConfigurationError, GatewayError
 from storage.anchors import AnchorFile
 from storage.checkpoints import Checkpointer, RollBack, check_rollback

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from uuid import uuid4
 
-from gateway.config import Configuration
+from gateway.config.configuration import Configuration
 from gateway.model.seams import Clock
 from storage.engines import DatabaseSettings
 from storage.store import SqlStore, StoreSettings

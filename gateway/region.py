@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.config import Configuration
+from gateway.config.configuration import Configuration
 from gateway.sharing.directory import Directory, TrustEntry
 from policy.identity import CallerBinding
 

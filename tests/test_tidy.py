@@ -156,7 +156,7 @@ def test_a_setting_counts_as_described_in_its_own_section_only() -> None:
 
 
 def test_every_setting_is_in_the_commented_configuration() -> None:
-    from gateway.config import Configuration
+    from gateway.config.configuration import Configuration
 
     described = documented((ROOT / "gateway.toml").read_text(encoding="utf-8"))
     assert sorted(set(setting_paths(Configuration)) - described) == []

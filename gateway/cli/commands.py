@@ -49,7 +49,7 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
 def check(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Name everything that is wrong with the configuration, each with its path. Starts nothing."""
     from gateway.app import validities_in_use  # noqa: PLC0415  # as above
-    from gateway.checks import load  # noqa: PLC0415  # as above
+    from gateway.config.checks import load  # noqa: PLC0415  # as above
 
     try:
         configuration = load(config)

@@ -16,7 +16,7 @@ import typer
 
 from gateway.cli import console, session
 from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, Session, author, configuration_of
-from gateway.config import Configuration
+from gateway.config.configuration import Configuration
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import RegisterUnavailable
 from gateway.model.imaging import JsonValue

@@ -21,7 +21,8 @@ import typer
 
 from gateway import logs
 from gateway.cli import console
-from gateway.config import Configuration, read
+from gateway.config.configuration import Configuration
+from gateway.config.reading import read
 from gateway.model.errors import ConfigurationError, InvalidRequest
 from gateway.node import SystemClock, command_node, database_settings, new_id, open_store
 from policy.parties import InvalidIdentifier, NhsNumber, PatientId, TrustId

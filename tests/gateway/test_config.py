@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.checks import load
-from gateway.config import Configuration, LogLevel
+from gateway.config.checks import load
+from gateway.config.configuration import Configuration
+from gateway.config.sections import LogLevel
 from gateway.model.errors import ConfigurationError
 from gateway.model.settings import Limits, SharingSettings
 from policy.parties import PurposeOfUse, TrustId

@@ -18,14 +18,10 @@ from urllib.parse import parse_qs, urlsplit
 from dicomweb.connector import Quirk
 from dicomweb.dicomjson import is_known_charset
 from gateway import tls
-from gateway.config import (
-    CallerEntry,
-    Configuration,
-    MachinesListener,
-    PeerEntry,
-    PeopleListener,
-    read,
-)
+from gateway.config.configuration import Configuration
+from gateway.config.entries import CallerEntry, PeerEntry
+from gateway.config.reading import read
+from gateway.config.sections import MachinesListener, PeopleListener
 from gateway.model.errors import ConfigurationError
 from policy.facts import OrganisationKind
 from policy.parties import TrustId

@@ -2,7 +2,7 @@
 
 Accepts sockets itself, so that limits count descriptors from the first packet on (a handshake that never ends holds a
 place like any other), so that no handshake blocks the next one, and so that a reload swaps the TLS context for new
-connections and leaves open ones alone. What is spoken on a connection is aiohttp's business. Knows no routes.
+connections and leaves open ones alone. What is spoken on a connection is its protocol's business, HTTP or DICOM.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import structlog
 
 from gateway.model.errors import ConfigurationError
 from gateway.model.seams import Clock
-from gateway.model.settings import Limits
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
@@ -34,7 +33,28 @@ ACCEPT_PAUSE_S = 0.5
 LOGGED_PER_MINUTE_MAX = 60
 """Refusals logged a minute; the rest is only counted, lest strangers fill the disk."""
 
+_TLS_FAILURES = {
+    "HTTP_REQUEST": "plain HTTP came, TLS is spoken here",
+    "WRONG_VERSION_NUMBER": "no TLS came, but plain DICOM or another protocol; TLS is spoken here",
+    "UNSUPPORTED_PROTOCOL": "a TLS older than 1.2 came",
+    "NO_SHARED_CIPHER": "no suite of BCP 195 was offered",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no client certificate came",
+    "CERTIFICATE_VERIFY_FAILED": "the client certificate is not accepted",
+    "TLSV1_ALERT_UNKNOWN_CA": "the caller does not know the authority of our certificate",
+}
+"""OpenSSL's reasons that are somebody's to mend, in words; others are logged as OpenSSL names them."""
+
 Address = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections one listener takes, and how long one may take to say what it wants."""
+
+    connections_max: int
+    connections_per_address_max: int
+    greeting_timeout_s: float
+    """Time for the TLS handshake and, unless the protocol keeps time itself, for each whole request head."""
 
 
 class CountsConnections(Protocol):
@@ -85,13 +105,24 @@ class _Connection:
 
 
 class _CountedSocket(socket.socket):
-    """A socket that tells when bytes came, and when its descriptor is closed, whoever closes it.
+    """A socket that tells when its descriptor is closed, whoever closes it. Reads and writes cost nothing more."""
+
+    on_close: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        tell, self.on_close = self.on_close, None
+        super().close()
+        if tell is not None:
+            tell()
+
+
+class _TimedSocket(_CountedSocket):
+    """One that tells when bytes came as well.
 
     asyncio reads by `recv` without TLS and by `recv_into` with it.
     """
 
     on_bytes: Callable[[], None] | None = None
-    on_close: Callable[[], None] | None = None
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         received = super().recv(size, flags)
@@ -106,24 +137,27 @@ class _CountedSocket(socket.socket):
         return received
 
     def close(self) -> None:
-        tell, self.on_close, self.on_bytes = self.on_close, None, None
+        self.on_bytes = None
         super().close()
-        if tell is not None:
-            tell()
 
 
 class Listener:
-    """A listening address with its limits. `open`, then `accepting` until `stop`; `close` ends what is left."""
+    """A listening address with its limits. `open`, then `start` until `stop`; `close` ends what is left.
+
+    A protocol that keeps time itself (an association has its ARTIM timer) is on its own once TLS is established;
+    of any other each request head is timed here, `answering` excepted.
+    """
 
     def __init__(
         self,
         name: str,
-        limits: Limits,
+        limits: ConnectionLimits,
         figures: CountsConnections,
         clock: Clock,
         *,
-        new_protocol: Callable[[], asyncio.Protocol],
+        new_protocol: Callable[[], asyncio.BaseProtocol],
         secure: ssl.SSLContext | None,
+        keeps_own_time: bool = False,
     ) -> None:
         self.name = name
         self._limits = limits
@@ -131,6 +165,7 @@ class Listener:
         self._clock = clock
         self._new_protocol = new_protocol
         self._secure = secure
+        self._keeps_own_time = keeps_own_time
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._connections: dict[Address, _Connection] = {}
@@ -219,9 +254,8 @@ class Listener:
             self._figures.connection_refused(self.name, reason)
             self._note(reason, connection.address)
             return
-        counted = _CountedSocket(plain.family, plain.type, plain.proto, plain.detach())
+        counted = self._counted(plain, connection)
         counted.setblocking(False)
-        counted.on_bytes = lambda: self._expect_head(connection)
         counted.on_close = lambda: self._closed(connection)
         self._connections[peer] = connection
         self._by_address[connection.address] += 1
@@ -229,11 +263,18 @@ class Listener:
         self._expect_head(connection)
         connection.handshake = asyncio.get_running_loop().create_task(self._greet(counted, connection))
 
+    def _counted(self, plain: socket.socket, connection: _Connection) -> _CountedSocket:
+        if self._keeps_own_time:
+            return _CountedSocket(plain.family, plain.type, plain.proto, plain.detach())
+        timed = _TimedSocket(plain.family, plain.type, plain.proto, plain.detach())
+        timed.on_bytes = lambda: self._expect_head(connection)
+        return timed
+
     def _expect_head(self, connection: _Connection) -> None:
         """From the first byte on, and from the beginning before any, a head has its time to be whole."""
         if connection.head_timer is None and not connection.is_asking:
             connection.head_timer = asyncio.get_running_loop().call_later(
-                self._limits.request_head_timeout_s, self._silent, connection
+                self._limits.greeting_timeout_s, self._silent, connection
             )
 
     def _refusal(self, address: str) -> str:
@@ -245,16 +286,18 @@ class Listener:
 
     async def _greet(self, counted: _CountedSocket, connection: _Connection) -> None:
         loop = asyncio.get_running_loop()
-        timeout_s = self._limits.request_head_timeout_s if self._secure else None
+        timeout_s = self._limits.greeting_timeout_s if self._secure else None
         try:
             transport, _ = await loop.connect_accepted_socket(
                 self._new_protocol, counted, ssl=self._secure, ssl_handshake_timeout=timeout_s
             )
         except OSError as error:  # ssl.SSLError is one; asyncio closes the descriptor
             self._figures.connection_refused(self.name, "tls")
-            self._note(f"tls: {getattr(error, 'reason', None) or type(error).__name__}", connection.address)
+            self._note(f"tls: {_tls_failure(error)}", connection.address)
             return
         connection.transport = transport
+        if self._keeps_own_time:
+            connection.cancel_head_timer()
         ends_at = _certificate_end(transport)
         if ends_at is not None:
             ends_in_s = max(0.0, ends_at - self._clock.now().timestamp())
@@ -282,6 +325,11 @@ class Listener:
         self._logged += 1
         if self._logged <= LOGGED_PER_MINUTE_MAX:
             log.warning("connection refused", listener=self.name, reason=reason, address=address)
+
+
+def _tls_failure(error: OSError) -> str:
+    reason = getattr(error, "reason", None)
+    return _TLS_FAILURES.get(str(reason), str(reason)) if reason else type(error).__name__
 
 
 def _certificate_end(transport: asyncio.Transport) -> float | None:

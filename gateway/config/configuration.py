@@ -1,0 +1,57 @@
+"""All of `gateway.toml` as one frozen value, and what follows from it by itself.
+
+`gateway.toml` at the root of the repository documents every option; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import quote
+
+from gateway.config.entries import CallerEntry, PeerEntry, TrustEntry
+from gateway.config.sections import (
+    AuditSection,
+    DicomwebSection,
+    GatewaySection,
+    ListenSection,
+    OptOutSection,
+    StorageSection,
+)
+from gateway.config.values import Section
+from gateway.model.settings import Limits, SharingSettings
+from policy.settings import Settings
+
+_POSTGRESQL = "postgresql+psycopg://"
+
+
+class Configuration(Section):
+    """All of `gateway.toml`, checked value by value; frozen."""
+
+    gateway: GatewaySection
+    listen: ListenSection = ListenSection()
+    storage: StorageSection = StorageSection()
+    audit: AuditSection
+    policy: Settings = Settings()
+    sharing: SharingSettings = SharingSettings()
+    limits: Limits = Limits()
+    opt_out: OptOutSection = OptOutSection()
+    dicomweb: DicomwebSection = DicomwebSection()
+    trust: tuple[TrustEntry, ...] = ()
+    caller: tuple[CallerEntry, ...] = ()
+    peer: tuple[PeerEntry, ...] = ()
+
+    @property
+    def policy_settings(self) -> Settings:
+        """The region's choices about policy, in this gateway's mode."""
+        return replace(self.policy, mode=self.gateway.mode)
+
+    @property
+    def store_url(self) -> str:
+        """The database's address with its password, if it has one; never to be logged."""
+        if not self.storage.url:
+            return f"sqlite:///{self.gateway.data_folder / 'gateway.db'}"
+        if self.storage.password_file is None:
+            return self.storage.url
+        address, _, rest = self.storage.url.removeprefix(_POSTGRESQL).partition("@")
+        password = quote(self.storage.password_file.read_text(encoding="utf-8").strip(), safe="")
+        return f"{_POSTGRESQL}{address}:{password}@{rest}"

@@ -1,0 +1,69 @@
+"""The entries of `gateway.toml` that stand many times: the region's trusts, its callers, its archives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.config.values import AeTitle, Fingerprint, Network, ReadableFile, SecretFile, Section, Text, Token, Trust
+from gateway.model.settings import Limits
+from policy.facts import OrganisationKind
+from policy.parties import PrincipalKind, PurposeOfUse
+
+
+class TrustEntry(Section):
+    """`[[trust]]`: an organisation of the region, enrolled or not."""
+
+    ods: Trust
+    name: Text
+    kind: OrganisationKind = OrganisationKind.NHS_HOSPITAL_TRUST
+    enrolled: bool = False
+    desk_phone: Annotated[str, Field(max_length=60, pattern=r"^[0-9+() ext.-]*$")] = ""
+    patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
+
+
+class CallerEntry(Section):
+    """`[[caller]]`: a system or person that may ask, and the evidence that proves it."""
+
+    name: Token
+    trust: Trust
+    kind: PrincipalKind = PrincipalKind.SYSTEM
+    certificate_sha256: Fingerprint | None = None
+    certificate_name: Text | None = None
+    addresses: tuple[Network, ...] = ()
+    ae_titles: tuple[AeTitle, ...] = ()
+    teams: tuple[Text, ...] = ()
+    purposes: Annotated[tuple[PurposeOfUse, ...], Field(min_length=1)] = (PurposeOfUse.TREAT,)
+    loopback_only: bool = False
+
+
+class PeerLimits(Section):
+    """`[peer.limits]`: limits of one peer where they differ from `[limits]`."""
+
+    find_timeout_s: Annotated[float, Field(gt=0)] | None = None
+    connect_timeout_s: Annotated[float, Field(gt=0)] | None = None
+    peer_matches_max: Annotated[int, Field(gt=0)] | None = None
+    peer_requests_at_once_max: Annotated[int, Field(gt=0)] | None = None
+    peer_answer_bytes_max: Annotated[int, Field(gt=0)] | None = None
+
+    def over(self, limits: Limits) -> Limits:
+        """The limits that hold for this peer."""
+        return replace(limits, **self.model_dump(exclude_none=True))
+
+
+class PeerEntry(Section):
+    """`[[peer]]`: a trust's archive, and how it is asked."""
+
+    trust: Trust
+    connector: Literal["dicomweb"] = "dicomweb"
+    url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
+    client_certificate: ReadableFile | None = None
+    client_private_key: SecretFile | None = None
+    ca: ReadableFile | None = None
+    plain_http_on_loopback: bool = False
+    character_set: Text = "ISO_IR 100"
+    patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
+    quirks: tuple[Token, ...] = ()
+    limits: PeerLimits = PeerLimits()
