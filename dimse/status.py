@@ -12,9 +12,9 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import assert_never
 
-from dimse.comments import Listing, desk, fitted, listed, with_phone
 from gateway.model import errors
 from gateway.model.imaging import PATIENT_ID
+from gateway.model.wording import Listing, desk, fitted, listed, with_phone
 from policy.parties import TrustId
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dimse.comments import Listing, desk, fitted, listed, with_phone
 from gateway.model.imaging import Source, SourceState
+from gateway.model.wording import Listing, desk, fitted, listed, with_phone
 from policy.parties import TrustId
 
 ITEMS = st.lists(st.text("abc 0123456789", min_size=1, max_size=30).filter(lambda text: text.strip()), max_size=8)
