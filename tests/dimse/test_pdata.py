@@ -1,5 +1,6 @@
 """The byte stream: however the network cuts it, the same is heard; whatever is sent, nothing else happens."""
 
+import itertools
 import struct
 
 import pytest
@@ -37,7 +38,7 @@ def _heard(stream: bytes, cuts: list[int], *, p_data_bytes_max: int = 0) -> list
     heard = Heard()
     parser = Parser(heard, p_data_bytes_max=p_data_bytes_max, other_bytes_max=4096)
     edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         parser.feed(memoryview(bytearray(stream[start:end])))
     assert parser.is_between_pdus
     return heard.things
@@ -69,7 +70,7 @@ def test_any_bytes_are_heard_or_refused_and_a_refusal_is_the_last_word(stream: b
     parser = Parser(heard, p_data_bytes_max=100, other_bytes_max=100)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     try:
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in itertools.pairwise(edges):
             parser.feed(memoryview(stream[start:end]))
     except PduError:
         known = list(heard.things)
