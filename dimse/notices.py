@@ -44,7 +44,7 @@ _NAMESPACE = uuid.UUID("0b0c8f5e-3c5b-4f0e-9a43-0d2c7a0f5b11")
 
 @dataclass(frozen=True, slots=True)
 class _Notice:
-    """One thing to tell: the name of its row, whom it is about, the text, and the number to ring, in the text as well."""
+    """One thing to tell: the name of its row, whom it is about, the text, and the number to ring that is in it."""
 
     name: str
     subject: str
