@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gateway.model.errors import InvalidRequest, OverCapacity, PeerError, QueryTooBroad
-from gateway.model.imaging import JsonValue, Match, Matches, Query, Source, SourceState
+from gateway.model.imaging import JsonValue, Level, Match, Matches, Query, Source, SourceState
 from gateway.model.seams import Clock, PeerRequest
 from gateway.model.settings import Limits, SharingSettings
 from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
@@ -105,6 +105,9 @@ class Broker:
         self, passage: Passage, caller: Caller, query: Query, scope: Scope, token: str, absence: _Absence
     ) -> Matches:
         began = self._clock.monotonic()
+        # Whether a patient is known is decided study by study: archives are asked for studies, and what may be seen of
+        # them becomes the patient's row.
+        studies = replace(query, level=Level.STUDY) if query.level is Level.PATIENT else query
         coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
         asked = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing) & self._peers.trusts
         fingerprint = _fingerprint(caller, query)
@@ -117,14 +120,14 @@ class Broker:
         else:
             asked_at = self._clock.monotonic()
             request = PeerRequest(
-                for_peers(query, scope), caller.request_id, caller.hops + 1, self._limits.peer_matches_max
+                for_peers(studies, scope), caller.request_id, caller.hops + 1, self._limits.peer_matches_max
             )
             answers = await self._peers.ask(request, asked)
-            reading = read_answers(query, scope, answers, self._default_issuer)
+            reading = read_answers(studies, scope, answers, self._default_issuer)
             for answer, part in zip(answers, reading.parts, strict=True):
                 if part.state is not answer.state:
                     log.warning("rows not used", trust=part.trust.code, state=part.state.value, rows=part.rows)
-            judgement, parts = judge(query, scope, reading.candidates, asker=caller.principal.trust), reading.parts
+            judgement, parts = judge(studies, scope, reading.candidates, asker=caller.principal.trust), reading.parts
             has_lacking_rows = reading.has_lacking_rows
             if not any(part.rows for part in parts):
                 self._delays.question_was_empty(_profile(parts), self._clock.monotonic() - asked_at)
@@ -142,7 +145,8 @@ class Broker:
         shown = (*as_shown(parts, self._expected(asked), scope, visible), *not_asked)
         sources = self._sources(coverage, shown, conflicting)
         passage.tally.returned = len(page)
-        _record_only(page, passage)
+        if query.level is not Level.PATIENT:
+            _record_only(page, passage)
         passage.tally.sources = _source_record((*parts, *not_asked), judgement)
         absence.is_empty = not rows
         self._raise_if_none_answered(shown, sources)

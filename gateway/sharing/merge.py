@@ -13,9 +13,14 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from gateway.model.imaging import (
+    ISSUER_OF_PATIENT_ID,
     MODALITIES_IN_STUDY,
     MODALITY,
     OTHER_PATIENT_IDS,
+    PATIENT_BIRTH_DATE,
+    PATIENT_ID,
+    PATIENT_NAME,
+    PATIENT_SEX,
     SERIES_UID,
     SOP_UID,
     STUDY_DATE,
@@ -51,10 +56,20 @@ SOURCE_ONLY = ("00080054", "00081190", "0040E010", "0040E011", "00080056")
 PATIENT_COUNTS = ("00201200", "00201202", "00201204")
 """Number of Patient Related Studies / Series / Instances: they count at the source what the caller may not see."""
 
+INSTANCE_AVAILABILITY = "00080056"
+NEARLINE: Element = {"vr": "CS", "Value": ["NEARLINE"]}
+"""It has to be fetched from its holder first (PS3.3 C.4.23)."""
+
+PATIENT_ATTRIBUTES = frozenset(
+    (PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, "00100032", PATIENT_SEX, OTHER_PATIENT_IDS)
+)
+"""What a patient's own row shows; all else that an archive says of patients it says of one study."""
+
 SOURCE_IDENTITY = (OTHER_PATIENT_IDS, "00100022", "00100024", "00101000")
 """Other Patient IDs, Type and Issuer Qualifiers of Patient ID: they speak of the number that is replaced."""
 
 
+_NO_UIDS = ("", "", "")
 _NEVER_SHOWN = frozenset((*SOURCE_ONLY, *PATIENT_COUNTS))
 _NEVER_SHOWN_BESIDE_NUMBER = _NEVER_SHOWN | frozenset(SOURCE_IDENTITY)
 
@@ -113,9 +128,7 @@ def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attribut
     series = _uid(row, SERIES_UID) if level in (Level.SERIES, Level.IMAGE) else ""
     sop = _uid(row, SOP_UID) if level is Level.IMAGE else ""
     match level:
-        case Level.PATIENT:
-            is_whole = True
-        case Level.STUDY:
+        case Level.PATIENT | Level.STUDY:
             is_whole = bool(study)
         case Level.SERIES:
             is_whole = bool(study and series)
@@ -205,10 +218,13 @@ def conflicting_studies(candidates: Collection[Candidate]) -> frozenset[str]:
 
 
 def merge(level: Level, candidates: Iterable[Candidate]) -> list[Match]:
-    """Unite rows of the same UIDs; newest study first, then by UID (B3)."""
+    """Unite rows of the same UIDs; newest study first, then by UID (B3).
+
+    At patient level the rows are those of one patient's studies, and all of them become that patient's one row.
+    """
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for found in candidates:
-        groups.setdefault(found.uids, []).append(found)
+        groups.setdefault(found.uids if level is not Level.PATIENT else _NO_UIDS, []).append(found)
     matches = [_united(level, group) for group in groups.values()]
     # Two stable sorts: UIDs ascending inside equal dates, dates descending.
     matches.sort(key=lambda match: (match.study_uid, match.series_uid, match.sop_uid))
@@ -225,12 +241,20 @@ def _part(answer: TrustAnswer, placed: int, is_complete: bool) -> Part:
 def _united(level: Level, group: Sequence[Candidate]) -> Match:
     best = group[0] if len(group) == 1 else min(group, key=_precedence)
     never_shown = _NEVER_SHOWN if best.patient is None else _NEVER_SHOWN_BESIDE_NUMBER
-    attributes = {tag: element for tag, element in best.row.items() if tag not in never_shown}
+    is_patient = level is Level.PATIENT
+    attributes = {
+        tag: element
+        for tag, element in best.row.items()
+        if tag not in never_shown and (not is_patient or tag in PATIENT_ATTRIBUTES)
+    }
     if best.patient is not None:
         attributes.update(shown_identity(best.row, _with_numbers_of_all(best, group)))
-    _unite_counts(attributes, group)
+    if not is_patient:
+        _unite_counts(attributes, group)
+    attributes[INSTANCE_AVAILABILITY] = NEARLINE
     holders = (best.trust,) if len(group) == 1 else tuple(sorted({found.trust for found in group}))
-    return Match(level, best.patient, best.study_uid, best.series_uid, best.sop_uid, holders, attributes)
+    study, series, sop = best.uids if not is_patient else _NO_UIDS
+    return Match(level, best.patient, study, series, sop, holders, attributes)
 
 
 def _with_numbers_of_all(best: Candidate, group: Sequence[Candidate]) -> RowIdentity:

@@ -497,3 +497,19 @@ async def test_a_cut_in_hidden_rows_is_not_reported(store: SqlStore, clock: Fake
     nothing = await region.find(asking_for_study("1.2.999", level=Level.IMAGE))
     assert hidden == nothing
     assert states(hidden)["RZ2"] == SourceState.ANSWERED.value
+
+
+async def test_a_patient_is_found_by_studies_that_may_be_seen_and_by_no_others(region: Region) -> None:
+    """At patient level too it is decided study by study, and archives are only ever asked for studies."""
+    patient = asking_for(ANNE, level=Level.PATIENT)
+    for code in ("RZ2", "RZ3"):
+        await region.label(ANNE, code)
+    [match] = (await region.find(patient)).rows
+    assert (match.patient, [trust.code for trust in match.holders], match.study_uid) == (ANNE, ["RZ4"], "")
+    await region.label(ANNE, "RZ4")
+    assert (await region.find(patient)).rows == ()
+    assert region.trust("RZ4").pacs.requests[-1].query.level is Level.STUDY
+    outcome = (await region.records("query-outcome"))[0]["body"]
+    assert isinstance(outcome, dict)
+    shown = [each["disclosed"] for each in outcome["decisions"] if isinstance(each, dict)]  # type: ignore[union-attr]
+    assert ["1.2.4"] in shown

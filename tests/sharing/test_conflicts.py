@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.imaging import PATIENT_BIRTH_DATE, PATIENT_NAME, Key, Level, Query
+from gateway.model.imaging import PATIENT_BIRTH_DATE, PATIENT_NAME, Key, Query
 from gateway.sharing.conflicts import VARIANTS_MAX, Conflict, Judgement, judge, quality_items
 from gateway.sharing.merge import Candidate
 from gateway.sharing.scope import pinned_scope
@@ -50,15 +50,6 @@ def test_a_copy_without_a_number_that_is_of_somebody_else_is_a_conflict() -> Non
     rows = (found(RZ2, row()), found(RZ3, row(patient=None, patient_id="77", name="BAKER^BEN", born="19700102")))
     for query in (FOR_ANNE, FOR_THE_STUDY):
         assert judged(query, *rows) == Judgement((), (Conflict("study-uid-of-two-patients", rows),))
-
-
-def test_a_nameless_patient_at_patient_level_is_no_conflict_of_studies() -> None:
-    rows = [
-        found(RZ2, row(""), Level.PATIENT),
-        found(RZ3, row("", None, patient_id="77", name="BAKER^BEN", born="19700102"), Level.PATIENT),
-    ]
-    judgement = judged(asking_for(ANNE, level=Level.PATIENT), *rows)
-    assert judgement == Judgement((rows[0],), (Conflict("nhs-number-missing", (rows[1],)),))
 
 
 def test_a_conflict_takes_no_other_study_with_it() -> None:
@@ -224,9 +215,3 @@ def test_another_answer_takes_a_row_away_only_by_a_conflict(
     before, after = judged(query, *rows), judged(query, *rows, *more)
     in_conflict = {each for conflict in after.conflicts for each in conflict.rows}
     assert set(before.accepted) - set(after.accepted) <= in_conflict
-
-
-def test_a_patient_level_answer_knows_no_study_to_quarrel_over() -> None:
-    rows = [found(trust, row(""), Level.PATIENT) for trust in (RZ2, RZ3)]
-    judgement = judged(asking_for(ANNE, level=Level.PATIENT), *rows)
-    assert judgement.accepted == tuple(rows)

@@ -14,6 +14,7 @@ from gateway.model.imaging import (
     OTHER_PATIENT_IDS,
     PATIENT_ID,
     PATIENT_NAME,
+    STUDY_DATE,
     STUDY_UID,
     Attributes,
     JsonValue,
@@ -21,7 +22,6 @@ from gateway.model.imaging import (
 )
 from gateway.sharing.merge import RELATED_COUNTS, Candidate, candidate, conflicting_studies, merge
 from gateway.sharing.patients import identity_of
-from policy.parties import NhsNumber
 from tests.sharing.rows import ANNE, BEN, INSTANCES_OF_STUDY, RZ2, RZ3, RZ4, found, row, values
 
 
@@ -85,7 +85,8 @@ def test_no_address_at_the_source_is_shown() -> None:
         "0040E011": {"vr": "UI", "Value": ["1.2.9"]},
     }
     [match] = merge(Level.STUDY, [found(RZ2, {**row(), **addresses})])
-    assert not match.attributes.keys() & addresses.keys()
+    assert match.attributes.keys() & addresses.keys() == {"00080056"}
+    assert values(match.attributes, "00080056") == ["NEARLINE"], "not what it is at the source"
 
 
 def test_the_nhs_number_is_shown_with_the_sources_number_beside_it() -> None:
@@ -242,10 +243,15 @@ def test_the_rows_given_are_left_as_they_were() -> None:
     assert repr((one, other_copy)) == written
 
 
-def test_a_patient_is_one_match_at_patient_level() -> None:
-    rows: list[Attributes] = [
-        {tag: element for tag, element in row(patient=NhsNumber("9990000018")).items() if tag != STUDY_UID}
-        for _ in range(2)
-    ]
-    [match] = merge(Level.PATIENT, [found(RZ2, rows[0], Level.PATIENT), found(RZ3, rows[1], Level.PATIENT)])
-    assert match.holders == (RZ2, RZ3)
+def test_a_patients_studies_are_one_match_at_patient_level_that_says_nothing_of_them() -> None:
+    rows = [found(RZ2, row("1.2.3", date="20200101")), found(RZ3, row("1.2.4", modalities="MR", instances=7))]
+    [match] = merge(Level.PATIENT, rows)
+    assert (match.holders, match.study_uid) == ((RZ2, RZ3), "")
+    assert values(match.attributes, PATIENT_ID) == ["9990000018"]
+    assert not match.attributes.keys() & {STUDY_UID, STUDY_DATE, MODALITIES_IN_STUDY, INSTANCES_OF_STUDY}
+
+
+def test_what_is_found_must_be_fetched_first() -> None:
+    for level in (Level.PATIENT, Level.STUDY):
+        [match] = merge(level, [found(RZ2, row())])
+        assert values(match.attributes, "00080056") == ["NEARLINE"]
