@@ -7,15 +7,16 @@ this moment, so that a reload needs no edge to know of it.
 from __future__ import annotations
 
 import secrets
-import ssl
 from dataclasses import dataclass
+from typing import assert_never
 
 from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile, Quirk
 from gateway import tls
 from gateway.config.configuration import Configuration
-from gateway.config.entries import PeerEntry
+from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
+from gateway.config.transport import AnyPeer, client_files
 from gateway.metrics import Figures
-from gateway.model.errors import ServiceFault
+from gateway.model.errors import ConfigurationError, ServiceFault
 from gateway.model.imaging import Matches, Query
 from gateway.model.seams import Clock, Store
 from gateway.node import new_id
@@ -102,14 +103,20 @@ class Door:
         return self.core
 
 
-def _connector(peer: PeerEntry, configuration: Configuration) -> DicomwebPeer:
-    secure: ssl.SSLContext | None = None
-    if peer.client_certificate and peer.client_private_key and peer.ca:
-        secure = tls.client_context(tls.ClientFiles(peer.client_certificate, peer.client_private_key, peer.ca))
-    profile = DicomwebPeerProfile(
-        trust=peer.trust,
-        url=peer.url.rstrip("/"),
-        fallback_charset=peer.character_set,
-        quirks=frozenset(map(Quirk, peer.quirks)),
-    )
-    return DicomwebPeer(profile, peer.limits.over(configuration.limits), secure)
+def _connector(peer: AnyPeer, configuration: Configuration) -> DicomwebPeer:
+    files = client_files(peer)
+    secure = tls.client_context(files) if files is not None else None
+    limits = peer.limits.over(configuration.limits)
+    match peer:
+        case DicomwebPeerEntry():
+            profile = DicomwebPeerProfile(
+                trust=peer.trust,
+                url=peer.url.rstrip("/"),
+                fallback_charset=peer.character_set,
+                quirks=frozenset(map(Quirk, peer.quirks)),
+            )
+            return DicomwebPeer(profile, limits, secure)
+        case DimsePeerEntry():
+            raise ConfigurationError([f"peer ({peer.trust}).connector: C-FIND is not asked yet"])
+        case _:
+            assert_never(peer)

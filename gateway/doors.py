@@ -18,9 +18,9 @@ from aiohttp import web
 from dicomweb import qido
 from dicomweb.listener import edge, server_options
 from gateway import tls
-from gateway.config.checks import server_files
 from gateway.config.configuration import Configuration
 from gateway.config.sections import MachinesListener, PeopleListener
+from gateway.config.transport import server_files
 from gateway.core import Door
 from gateway.health import Health
 from gateway.listener import ConnectionLimits, Listener

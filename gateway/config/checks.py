@@ -1,31 +1,31 @@
 """Judge what no single setting can say by itself, and load a configuration that passes.
 
-Callers and peers of unknown trusts, enrolled organisations that may not be (SAF-10), plain transport (SAF-41, SAF-70),
-two callers with one proof, certificates that do not load. Every check yields all that it finds, each with its path.
-Reads files, opens no socket and no database.
+Callers and peers of unknown trusts, enrolled organisations that may not be (SAF-10), two callers with one proof, a PACS
+that did not choose how it is told of missing trusts (SAF-04); `gateway.config.transport` judges doors and connections.
+Every check yields all that it finds, each with its path. Opens no socket and no database.
 """
 
 from __future__ import annotations
 
-import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from dicomweb.connector import Quirk
-from dicomweb.dicomjson import is_known_charset
-from gateway import tls
+from dimse import charsets
+from gateway.config import transport
 from gateway.config.configuration import Configuration
-from gateway.config.entries import CallerEntry, PeerEntry
+from gateway.config.entries import CallerEntry
 from gateway.config.reading import read
-from gateway.config.sections import MachinesListener, PeopleListener
+from gateway.config.transport import is_loopback, peers
 from gateway.model.errors import ConfigurationError
 from policy.facts import OrganisationKind
 from policy.parties import TrustId
 from policy.settings import Mode
+
+PDU_BYTES_MIN = 4_096
+"""What every DICOM toolkit can take and none asks less of."""
 
 
 def load(path: Path) -> Configuration:
@@ -45,16 +45,6 @@ def find_problems(configuration: Configuration, broken: Iterable[str] = ()) -> l
     return [problem for needs, check in _CHECKS if not needs & unread for problem in check(configuration)]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only be this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def _limits(configuration: Configuration) -> Iterator[str]:
     for field in fields(configuration.limits):
         if not getattr(configuration.limits, field.name) > 0:
@@ -63,6 +53,10 @@ def _limits(configuration: Configuration) -> Iterator[str]:
         yield "limits.register_read_timeout_s: must be 20 at most: a fault is alarmed within a minute (SAF-01)"
     if configuration.limits.peer_failures_before_backoff > 5:
         yield "limits.peer_failures_before_backoff: must be 5 at most"
+    if configuration.limits.association_idle_timeout_s > 120:
+        yield "limits.association_idle_timeout_s: must be 120 at most: an idle association holds a place of others"
+    if configuration.limits.pdu_bytes_max < PDU_BYTES_MIN:
+        yield f"limits.pdu_bytes_max: must be {PDU_BYTES_MIN} at least"
     if not 0 < configuration.sharing.absence_grid_ms <= 1_000:
         yield "sharing.absence_grid_ms: must lie between 1 and 1000"
 
@@ -88,7 +82,7 @@ def _caller_trusts(configuration: Configuration) -> Iterator[str]:
 
 def _peer_trusts(configuration: Configuration) -> Iterator[str]:
     known = {trust.ods for trust in configuration.trust}
-    for place, peer in _peers(configuration):
+    for place, peer in peers(configuration):
         if peer.trust not in known:
             yield f"{place}.trust: no [[trust]] has the code {peer.trust}"
 
@@ -115,81 +109,18 @@ def _caller_proofs(configuration: Configuration) -> Iterator[str]:
             yield f"{place}: cannot be told from {other}: same certificate, addresses and AE titles"
 
 
-def _peer_transport(configuration: Configuration) -> Iterator[str]:
-    for trust, count in Counter(peer.trust for peer in configuration.peer).items():
-        if count > 1:
-            yield f"peer ({trust}): stands {count} times"
-    for place, peer in _peers(configuration):
-        yield from _one_peer_transport(place, peer)
-
-
-def _peer_habits(configuration: Configuration) -> Iterator[str]:
-    known = sorted(Quirk)
-    for place, peer in _peers(configuration):
-        for quirk in peer.quirks:
-            if quirk not in known:
-                yield f"{place}.quirks: no such quirk {quirk!r}; there are {', '.join(known)}"
-        if not is_known_charset(peer.character_set):
-            yield f"{place}.character_set: {peer.character_set!r} is not a single-byte character set of DICOM or HTTP"
-
-
-def _one_peer_transport(place: str, peer: PeerEntry) -> Iterator[str]:
-    url = urlsplit(peer.url)
-    if not url.hostname:
-        yield f"{place}.url: names no host"
-        return
-    if url.scheme == "http":
-        if not is_loopback(url.hostname):
-            yield f"{place}.url: plain HTTP to another machine is never allowed; use https (SAF-70)"
-        elif not peer.plain_http_on_loopback:
-            yield f"{place}.url: plain HTTP needs plain_http_on_loopback = true in this [[peer]]"
-        return
-    if peer.plain_http_on_loopback:
-        yield f"{place}.plain_http_on_loopback: the url is https already"
-    for name in ("client_certificate", "client_private_key", "ca"):
-        if getattr(peer, name) is None:
-            yield f"{place}.{name}: must be set for https: both sides show certificates"
-    if peer.client_certificate and peer.client_private_key and peer.ca:
-        files = tls.ClientFiles(peer.client_certificate, peer.client_private_key, peer.ca)
-        yield from _loads(place, lambda: tls.client_context(files))
-
-
-def _listeners(configuration: Configuration) -> Iterator[str]:
-    machines, people = configuration.listen.machines, configuration.listen.people
-    yield from _listener("listen.machines", machines)
-    yield from _listener("listen.people", people)
-    if machines.port and machines.port == people.port:
-        yield "listen.people.port: is that of listen.machines; there are two doors"
-
-
-def _listener(place: str, listener: MachinesListener | PeopleListener) -> Iterator[str]:
-    if listener.plain_http_on_loopback:
-        if not is_loopback(listener.host):
-            yield f"{place}.host: plain HTTP is for loopback only, not for {listener.host} (SAF-70)"
-        return
-    names = ["certificate", "private_key"] + ["client_ca"] * isinstance(listener, MachinesListener)
-    missing = [name for name in names if getattr(listener, name) is None]
-    for name in missing:
-        yield f"{place}.{name}: must be set, unless plain_http_on_loopback = true"
-    files = server_files(listener)
-    if files is not None and not missing:
-        yield from _loads(place, lambda: tls.server_context(files))
-
-
-def server_files(listener: MachinesListener | PeopleListener) -> tls.ServerFiles | None:
-    """The certificates of a listener, or None for plain HTTP on loopback."""
-    if listener.plain_http_on_loopback or listener.certificate is None or listener.private_key is None:
-        return None
-    if isinstance(listener, PeopleListener):
-        return tls.ServerFiles(listener.certificate, listener.private_key)
-    return tls.ServerFiles(listener.certificate, listener.private_key, listener.client_ca, listener.crl)
-
-
-def _loads(place: str, build: Callable[[], ssl.SSLContext]) -> Iterator[str]:
-    try:
-        build()
-    except ConfigurationError as error:
-        yield from (f"{place}: {problem}" for problem in error.problems)
+def _caller_associations(configuration: Configuration) -> Iterator[str]:
+    """What holds for callers that come by DIMSE."""
+    titles: dict[object, str] = {}
+    for place, caller in _callers(configuration):
+        if caller.ae_titles and caller.missing_sources is None:
+            yield f'{place}.missing_sources: must be "row", "failure" or "comment", for it has ae_titles (SAF-04)'
+        if not charsets.known((caller.character_set,)):
+            yield f"{place}.character_set: {caller.character_set!r} is not a defined term of DICOM"
+        for title in caller.ae_titles:
+            other = titles.setdefault((title, *_shown(caller)), place)
+            if other != place:
+                yield f"{place}.ae_titles: {title} is also that of {other}, with the same certificate and addresses"
 
 
 def _store(configuration: Configuration) -> Iterator[str]:
@@ -223,24 +154,9 @@ def _second_place(configuration: Configuration) -> Iterator[str]:
             yield f"audit.{name}: lies in gateway.data_folder; what guards the data must lie elsewhere"
 
 
-def _public_url(configuration: Configuration) -> Iterator[str]:
-    url = urlsplit(configuration.dicomweb.public_base_url)
-    if url.scheme == "http" and not is_loopback(url.hostname or ""):
-        yield "dicomweb.public_base_url: must be https, unless it is loopback"
-    for number, origin in enumerate(configuration.dicomweb.cors_origins, start=1):
-        parts = urlsplit(origin)
-        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            yield f"dicomweb.cors_origins {number}: must be https, unless it is loopback"
-
-
 def _callers(configuration: Configuration) -> Iterator[tuple[str, CallerEntry]]:
     for number, caller in enumerate(configuration.caller, start=1):
         yield f"caller {number} ({caller.name})", caller
-
-
-def _peers(configuration: Configuration) -> Iterator[tuple[str, PeerEntry]]:
-    for number, peer in enumerate(configuration.peer, start=1):
-        yield f"peer {number} ({peer.trust})", peer
 
 
 def _only_loopback(caller: CallerEntry) -> bool:
@@ -248,8 +164,12 @@ def _only_loopback(caller: CallerEntry) -> bool:
 
 
 def _proof(caller: CallerEntry) -> object:
+    return *_shown(caller), frozenset(caller.ae_titles)
+
+
+def _shown(caller: CallerEntry) -> tuple[object, ...]:
     certificate = (caller.certificate_sha256, caller.certificate_name)
-    return certificate, caller.loopback_only, frozenset(caller.addresses), frozenset(caller.ae_titles)
+    return certificate, caller.loopback_only, frozenset(caller.addresses)
 
 
 _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], ...] = (
@@ -258,10 +178,12 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"trust"}), _caller_trusts),
     (frozenset({"trust"}), _peer_trusts),
     (frozenset(), _caller_proofs),
-    (frozenset(), _peer_transport),
-    (frozenset(), _peer_habits),
-    (frozenset({"listen"}), _listeners),
+    (frozenset(), _caller_associations),
+    (frozenset(), transport.peer_connections),
+    (frozenset(), transport.peer_habits),
+    (frozenset({"listen"}), transport.peer_titles),
+    (frozenset({"listen"}), transport.listeners),
     (frozenset({"storage"}), _store),
     (frozenset({"audit", "gateway"}), _second_place),
-    (frozenset({"dicomweb"}), _public_url),
+    (frozenset({"dicomweb"}), transport.public_url),
 )

@@ -12,6 +12,7 @@ from gateway.config.entries import CallerEntry, PeerEntry, TrustEntry
 from gateway.config.sections import (
     AuditSection,
     DicomwebSection,
+    DimseSection,
     GatewaySection,
     ListenSection,
     OptOutSection,
@@ -36,6 +37,7 @@ class Configuration(Section):
     limits: Limits = Limits()
     opt_out: OptOutSection = OptOutSection()
     dicomweb: DicomwebSection = DicomwebSection()
+    dimse: DimseSection = DimseSection()
     trust: tuple[TrustEntry, ...] = ()
     caller: tuple[CallerEntry, ...] = ()
     peer: tuple[PeerEntry, ...] = ()

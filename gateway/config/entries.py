@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from gateway.config.values import AeTitle, Fingerprint, Network, ReadableFile, SecretFile, Section, Text, Token, Trust
+from dimse.status import MissingSources, Refusal
+from gateway.config.values import (
+    AeTitle,
+    Fingerprint,
+    HostAndPort,
+    Network,
+    ReadableFile,
+    SecretFile,
+    Section,
+    Text,
+    Token,
+    Trust,
+)
 from gateway.model.settings import Limits
 from policy.facts import OrganisationKind
 from policy.parties import PrincipalKind, PurposeOfUse
@@ -34,6 +46,10 @@ class CallerEntry(Section):
     certificate_name: Text | None = None
     addresses: tuple[Network, ...] = ()
     ae_titles: tuple[AeTitle, ...] = ()
+    missing_sources: MissingSources | None = None
+    refusal: Refusal = Refusal.STATUS
+    lenient: bool = False
+    character_set: Text = "ISO_IR 100"
     teams: tuple[Text, ...] = ()
     purposes: Annotated[tuple[PurposeOfUse, ...], Field(min_length=1)] = (PurposeOfUse.TREAT,)
     loopback_only: bool = False
@@ -53,17 +69,53 @@ class PeerLimits(Section):
         return replace(limits, **self.model_dump(exclude_none=True))
 
 
-class PeerEntry(Section):
-    """`[[peer]]`: a trust's archive, and how it is asked."""
+class _Archive(Section):
+    """What every kind of peer has."""
 
     trust: Trust
-    connector: Literal["dicomweb"] = "dicomweb"
-    url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
     client_certificate: ReadableFile | None = None
     client_private_key: SecretFile | None = None
     ca: ReadableFile | None = None
-    plain_http_on_loopback: bool = False
     character_set: Text = "ISO_IR 100"
     patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
     quirks: tuple[Token, ...] = ()
     limits: PeerLimits = PeerLimits()
+
+
+class DicomwebPeerEntry(_Archive):
+    """`[[peer]]` with `connector = "dicomweb"`: a trust's archive that is asked by QIDO-RS."""
+
+    connector: Literal["dicomweb"] = "dicomweb"
+    url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
+    plain_http_on_loopback: bool = False
+
+
+class DimsePeerEntry(_Archive):
+    """`[[peer]]` with `connector = "dimse"`: one that is asked by C-FIND."""
+
+    connector: Literal["dimse"]
+    address: HostAndPort
+    ae_title: AeTitle
+    calling_ae_title: AeTitle | None = None
+    model: Literal["study-root", "patient-root"] = "study-root"
+    plain_on_loopback: bool = False
+
+    @property
+    def host(self) -> str:
+        """The name or address to connect to."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The TCP port to connect to."""
+        return int(self.address.rpartition(":")[2])
+
+
+def _connector(peer: object) -> object:
+    return peer.get("connector", "dicomweb") if isinstance(peer, dict) else getattr(peer, "connector", None)
+
+
+PeerEntry = Annotated[
+    Annotated[DicomwebPeerEntry, Tag("dicomweb")] | Annotated[DimsePeerEntry, Tag("dimse")], Discriminator(_connector)
+]
+"""`[[peer]]`: a trust's archive, and how it is asked."""

@@ -108,7 +108,9 @@ def _place(loc: tuple[int | str, ...], tables: Mapping[str, object]) -> str:
     entry = entries[loc[1]] if isinstance(entries, list) and loc[1] < len(entries) else None
     names = [entry[key] for key in ("ods", "name", "trust") if key in entry] if isinstance(entry, dict) else []
     name = f" ({names[0]})" if names else ""
-    return ".".join([f"{loc[0]} {loc[1] + 1}{name}", *map(str, loc[2:])])
+    # pydantic names the kind of peer that an entry was read as; the file has no such level.
+    inner = loc[3:] if loc[0] == "peer" else loc[2:]
+    return ".".join([f"{loc[0]} {loc[1] + 1}{name}", *map(str, inner)])
 
 
 def _words(item: ErrorDetails) -> str:
@@ -117,6 +119,8 @@ def _words(item: ErrorDetails) -> str:
             return "no such setting"
         case "missing":
             return "must be set"
+        case "union_tag_invalid":
+            return 'connector must be "dicomweb" or "dimse"'
         case _:
             pass
     message = item["msg"].removeprefix("Value error, ")

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gateway.config.values import (
     LOOPBACK_NETWORKS,
+    AeTitle,
     AnyPath,
     Network,
     Port,
@@ -19,6 +20,7 @@ from gateway.config.values import (
     Section,
     Text,
     Token,
+    Uid,
 )
 from policy.optout import CaseTerms
 from policy.settings import Mode
@@ -76,11 +78,31 @@ class MachinesListener(Section):
     plain_http_on_loopback: bool = False
 
 
+class DimseListener(Section):
+    """`[listen.dimse]`: the door for DICOM associations; a client certificate is required (PS3.15 B.12).
+
+    There is none unless the section stands in the file.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Port = 2762
+    ae_title: AeTitle
+    certificate: ReadableFile | None = None
+    private_key: SecretFile | None = None
+    client_ca: ReadableFile | None = None
+    crl: ReadableFile | None = None
+    plain_on_loopback: bool = False
+
+
+AnyListener = MachinesListener | PeopleListener | DimseListener
+
+
 class ListenSection(Section):
-    """`[listen]`: the two doors."""
+    """`[listen]`: the doors."""
 
     machines: MachinesListener = MachinesListener()
     people: PeopleListener = PeopleListener()
+    dimse: DimseListener | None = None
 
 
 class StorageSection(Section):
@@ -121,3 +143,9 @@ class DicomwebSection(Section):
 
     public_base_url: Annotated[str, Field(pattern=r"^$|^https?://[^\s?#]+$")] = ""
     cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")], ...] = ()
+
+
+class DimseSection(Section):
+    """`[dimse]`: how this gateway appears to DICOM associations."""
+
+    private_sop_classes: Annotated[tuple[Uid, ...], Field(max_length=64)] = ()

@@ -63,6 +63,14 @@ def _fingerprint(value: str) -> str:
     return plain
 
 
+def _ae_title(value: str) -> str:
+    # PS3.5 6.2: spaces at either end are not significant, so a title that has them could never be met as written.
+    is_plain = value.isascii() and value.isprintable() and "\\" not in value
+    if not 0 < len(value) <= 16 or not is_plain or value != value.strip(" "):
+        raise ValueError("an AE title has 1 to 16 ASCII characters, no backslash, and no space at either end")
+    return value
+
+
 AnyPath = Annotated[Path, AfterValidator(_resolve)]
 ReadableFile = Annotated[Path, AfterValidator(_resolve), AfterValidator(_readable)]
 SecretFile = Annotated[Path, AfterValidator(_resolve), AfterValidator(_secret)]
@@ -72,5 +80,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Uid = Annotated[str, Field(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
+HostAndPort = Annotated[str, Field(max_length=300, pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")]
 LOOPBACK_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))

@@ -46,6 +46,42 @@ class Limits:
     """HTTP connections open on one listener."""
     connections_per_address_max: int = 128
     """HTTP connections open from one address on one listener."""
+    dimse_connections_max: int = 1_024
+    """TCP connections open at the DIMSE door, associated or not."""
+    dimse_connections_per_address_max: int = 256
+    """The same from one address."""
+    dimse_associations_max: int = 512
+    """Associations open at the DIMSE door; beyond it A-ASSOCIATE-RJ (transient, local limit exceeded)."""
+    dimse_associations_per_caller_max: int = 64
+    """Associations open of one caller, so that one cannot starve another."""
+    dimse_associations_per_address_max: int = 128
+    """Associations open from one address."""
+    artim_timeout_s: float = 15.0
+    """Time to send a whole A-ASSOCIATE-RQ, and to close after a release or an abort (PS3.8 9.1.5)."""
+    association_idle_timeout_s: float = 120.0
+    """An association on which nothing is asked is aborted after this."""
+    association_life_max_s: float = 28_800.0
+    """An association is aborted after this, once its request at work is answered."""
+    association_bytes_per_s_min: int = 1_000
+    """A message that has been under way for the idle time must have come at least this fast."""
+    dimse_send_timeout_s: float = 30.0
+    """The other end of an association that takes nothing for this long is given up."""
+    pdu_bytes_max: int = 131_072
+    """Content of one P-DATA PDU: advertised to the other end, and enforced."""
+    associate_bytes_max: int = 1024 * 1024
+    """Any other PDU."""
+    command_bytes_max: int = 64 * 1024
+    """One command set."""
+    fragments_max: int = 4_096
+    """Fragments of one command set, or of one data set kept in memory."""
+    identifier_bytes_max: int = 256 * 1024
+    """One C-FIND identifier, of a caller or of a peer."""
+    cancel_timeout_s: float = 1.0
+    """Time that a peer has to end a query after C-CANCEL; then its association is aborted."""
+    peer_association_idle_s: float = 30.0
+    """An association to a peer that nothing was asked on is released after this."""
+    peer_association_life_max_s: float = 600.0
+    """An association to a peer is not used again after this."""
     query_keys_max: int = 64
     """Matching keys in one question."""
     uid_list_max: int = 256

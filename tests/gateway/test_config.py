@@ -11,6 +11,7 @@ import pytest
 
 from gateway.config.checks import load
 from gateway.config.configuration import Configuration
+from gateway.config.entries import DimsePeerEntry
 from gateway.config.sections import LogLevel
 from gateway.model.errors import ConfigurationError
 from gateway.model.settings import Limits, SharingSettings
@@ -163,7 +164,13 @@ find_timeout_s = 8
 
 
 CALLER = '[[caller]]\nname = "pacs"\ntrust = "RZ1"\n'
+PACS = CALLER + 'certificate_name = "a"\nae_titles = ["A", "B"]\nmissing_sources = "row"\n'
 PEER = '[[peer]]\ntrust = "RZ1"\n'
+DIMSE_PEER = (
+    PEER + 'connector = "dimse"\naddress = "localhost:104"\nae_title = "PACS"\ncalling_ae_title = "OURS"\n'
+    "plain_on_loopback = true\n"
+)
+PLAIN_DIMSE = '[listen.dimse]\nae_title = "GATEWAY"\nplain_on_loopback = true\n'
 
 
 @pytest.mark.parametrize(
@@ -200,6 +207,34 @@ PEER = '[[peer]]\ntrust = "RZ1"\n'
         (TRUST + PEER + 'url = "https://x.example"', "peer 1 (RZ1).ca: must be set for https"),
         (TRUST + PEER + 'url = "https://user:pass@x.example"', "peer 1 (RZ1).url: "),
         (TRUST + PEER + 'url = "https:///x"', "peer 1 (RZ1).url: names no host"),
+        (TRUST + PEER + 'connector = "soap"', 'peer 1 (RZ1): connector must be "dicomweb" or "dimse"'),
+        (TRUST + PEER + 'connector = "dimse"\nae_title = "A"', "peer 1 (RZ1).address: must be set"),
+        (TRUST + PEER + 'url = "https://x.example"\nquirks = ["no-wildcards", "shy"]', "peer 1 (RZ1).quirks: no such"),
+        (TRUST + DIMSE_PEER.replace("localhost:104", "localhost"), "peer 1 (RZ1).address: "),
+        (TRUST + DIMSE_PEER.replace("localhost:104", "localhost:65536"), "peer 1 (RZ1).address: a port lies between"),
+        (TRUST + DIMSE_PEER.replace("localhost:104", "localhost:0"), "peer 1 (RZ1).address: a port lies between"),
+        (TRUST + DIMSE_PEER.replace("localhost", "pacs.example"), "peer 1 (RZ1).address: plain DICOM to another"),
+        (TRUST + DIMSE_PEER.replace("true", "false"), "peer 1 (RZ1).ca: must be set, unless plain_on_loopback = true"),
+        (TRUST + DIMSE_PEER.replace("OURS", " OURS"), "peer 1 (RZ1).calling_ae_title: an AE title has"),
+        (TRUST + DIMSE_PEER + 'quirks = ["shy"]', "peer 1 (RZ1).quirks: no such quirk 'shy'; there are "),
+        (TRUST + DIMSE_PEER + 'character_set = "klingon"', "peer 1 (RZ1).character_set: 'klingon' is not a defined"),
+        (TRUST + DIMSE_PEER + 'model = "worklist"', "peer 1 (RZ1).model: "),
+        (TRUST + DIMSE_PEER.replace('calling_ae_title = "OURS"', ""), "peer 1 (RZ1).calling_ae_title: must be set"),
+        (TRUST + PACS.replace("missing_sources", "# "), 'caller 1 (pacs).missing_sources: must be "row", "failure" or'),
+        (TRUST + PACS.replace('"row"', '"none"'), "caller 1 (pacs).missing_sources: "),
+        (TRUST + PACS + 'refusal = "never"', "caller 1 (pacs).refusal: "),
+        (TRUST + PACS + 'character_set = "klingon"', "caller 1 (pacs).character_set: 'klingon' is not a defined term"),
+        (
+            TRUST + PACS + PACS.replace("pacs", "ris").replace('["A"', '["C"'),
+            "caller 2 (ris).ae_titles: B is also that",
+        ),
+        ("[listen.dimse]\nplain_on_loopback = true", "listen.dimse.ae_title: must be set"),
+        ('[listen.dimse]\nae_title = "G"', "listen.dimse.client_ca: must be set, unless plain_on_loopback = true"),
+        (PLAIN_DIMSE + 'host = "0.0.0.0"', "listen.dimse.host: plain DICOM is for loopback only, not for 0.0.0.0"),
+        (PLAIN_DIMSE + "port = 8443", "listen.dimse.port: is that of listen.machines; each door has its own"),
+        ('[dimse]\nprivate_sop_classes = ["1.02"]', "dimse.private_sop_classes.0: "),
+        ("[limits]\nassociation_idle_timeout_s = 121", "limits.association_idle_timeout_s: must be 120 at most"),
+        ("[limits]\npdu_bytes_max = 4095", "limits.pdu_bytes_max: must be 4096 at least"),
         ("[limits]\nmatches_max = 0", "limits.matches_max: must be greater than 0"),
         ("[limits]\nfind_timeout_s = -1.0", "limits.find_timeout_s: must be greater than 0"),
         ("[limits]\nregister_read_timeout_s = 21", "limits.register_read_timeout_s: must be 20 at most"),
@@ -220,6 +255,30 @@ def test_a_mistake_between_settings_is_named(write: Write, text: str, problem: s
     assert [found for found in problems_of(write(PLAIN + text)) if found.startswith(problem)], problem
 
 
+@pytest.mark.parametrize("title", ["A", "SIXTEEN_LETTERS_", "A b.c"])
+def test_an_ae_title_is_taken_as_it_stands(write: Write, title: str) -> None:
+    configuration = load(write(PLAIN + PLAIN_DIMSE.replace("GATEWAY", title)))
+    assert configuration.listen.dimse is not None
+    assert configuration.listen.dimse.ae_title == title
+
+
+@pytest.mark.parametrize("title", ["", " ", "A ", "SEVENTEEN_LETTERS", "A\\\\B", "\\u0007", "é"])
+def test_an_ae_title_that_nobody_could_call_is_refused(write: Write, title: str) -> None:
+    [problem] = problems_of(write(PLAIN + PLAIN_DIMSE.replace("GATEWAY", title)))
+    assert problem.startswith("listen.dimse.ae_title: an AE title has 1 to 16 ASCII characters")
+
+
+def test_there_is_no_dimse_door_unless_it_is_configured(write: Write) -> None:
+    assert load(write(PLAIN)).listen.dimse is None
+
+
+def test_an_archive_that_is_asked_by_c_find_is_parsed(write: Write) -> None:
+    text = PLAIN + TRUST + PLAIN_DIMSE + DIMSE_PEER.replace("localhost", "[::1]")
+    [peer] = load(write(text.replace('calling_ae_title = "OURS"', 'quirks = ["no-wildcards"]'))).peer
+    assert isinstance(peer, DimsePeerEntry)
+    assert (peer.host, peer.port, peer.ae_title, peer.calling_ae_title) == ("::1", 104, "PACS", None)
+
+
 def test_a_listener_without_certificates_needs_loopback_and_an_explicit_word(write: Write) -> None:
     found = problems_of(write('[gateway]\nmode = "demo"\n'))
     assert "listen.machines.client_ca: must be set, unless plain_http_on_loopback = true" in found
@@ -230,9 +289,9 @@ def test_a_listener_without_certificates_needs_loopback_and_an_explicit_word(wri
     )
 
 
-def test_the_two_doors_have_two_ports(write: Write) -> None:
+def test_each_door_has_a_port_of_its_own(write: Write) -> None:
     text = PLAIN.replace("[listen.people]", "port = 9000\n[listen.people]\nport = 9000")
-    assert problems_of(write(text)) == ("listen.people.port: is that of listen.machines; there are two doors",)
+    assert problems_of(write(text)) == ("listen.people.port: is that of listen.machines; each door has its own",)
 
 
 def test_certificates_that_do_not_fit_are_found_before_the_start(write: Write, authority: Authority) -> None:
