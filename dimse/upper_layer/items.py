@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
 
-UID_BYTES_MAX = 64
+# 128 contexts may each come with a role and two kinds of extended negotiation; nobody needs more in one field.
+ITEMS_MAX = 512
 _HEADER = Struct(">BxH")
 _is_uid = re.compile(rb"[0-9.]{0,64}").fullmatch
 _is_text = re.compile(rb"[ -~]*").fullmatch
@@ -36,8 +37,10 @@ class PduError(ValueError):
 
 
 def items(body: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Walk the items of a field: type, and where the content starts and ends. Raises PduError."""
-    while start != end:
+    """Walk the items of a field, ITEMS_MAX at most: type, and where the content starts and ends. Raises PduError."""
+    for _ in range(ITEMS_MAX):
+        if start == end:
+            return
         if end - start < _HEADER.size:
             raise PduError("an item ends within its header")
         item_type, length = _HEADER.unpack_from(body, start)
@@ -46,6 +49,8 @@ def items(body: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
             raise PduError("an item is longer than what holds it")
         yield item_type, start, start + length
         start += length
+    if start != end:
+        raise PduError("a field has more items than anybody needs")
 
 
 def item(item_type: int, content: bytes) -> bytes:
