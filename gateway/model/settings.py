@@ -82,6 +82,8 @@ class Limits:
     """An association to a peer that nothing was asked on is released after this."""
     peer_association_life_max_s: float = 600.0
     """An association to a peer is not used again after this."""
+    peer_queries_max: int = 256
+    """C-FIND queries to one peer for one question, where it takes several: a walk down the levels, UIDs one by one."""
     query_keys_max: int = 64
     """Matching keys in one question."""
     uid_list_max: int = 256

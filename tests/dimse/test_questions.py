@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dimse.questions import (
+from dimse.scu.questions import (
     Model,
     Question,
     Quirk,

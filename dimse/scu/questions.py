@@ -39,7 +39,6 @@ from gateway.model.imaging import (
     SERIES_UID,
     SOP_CLASS_UID,
     SOP_UID,
-    STUDY_UID,
     Attributes,
     Element,
     JsonValue,
@@ -124,6 +123,10 @@ class Question:
         return (value for key in self.keys for value in key.values)
 
 
+MODALITIES = Question(Level.SERIES, (), frozenset({SERIES_UID, MODALITY}))
+"""Asked under a study, for what its archive leaves out of the study itself (A8)."""
+
+
 def relational(query: Query, quirks: frozenset[Quirk]) -> Question:
     """The query as one question, for an archive that answers relational queries (PS3.4 C.4.1.2.2)."""
     steps = hierarchical(query, quirks)
@@ -156,11 +159,6 @@ def keys_until(query: Query, level: Level) -> tuple[Key, ...]:
     """The keys of the query that a row of this level can be held to already."""
     known = _LEVELS[: _LEVELS.index(level) + 1]
     return tuple(key for key in query.keys if (_level_of(key.path[0]) or query.level) in known)
-
-
-def modalities_of(study_uid: str) -> Question:
-    """Asks for the series of a study, for what an archive leaves out of the study itself (A8)."""
-    return Question(Level.SERIES, (Key((STUDY_UID,), "UI", (study_uid,)),), frozenset({SERIES_UID, MODALITY}))
 
 
 def under(question: Question, parent: Attributes, model: Model) -> Question:

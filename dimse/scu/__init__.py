@@ -1,0 +1,1 @@
+"""The gateway as service class user: how archives are asked over DIMSE."""
