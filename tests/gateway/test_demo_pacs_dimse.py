@@ -12,6 +12,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.association import Association
 
 from gateway.demo.cast import ANNE, ANNE_HEAD_CT, ANNE_NECK_X_RAY, CLARA, EVE, EVE_BRAIN_MR, GRACE
+from gateway.demo.certificates import Authority, KeyPair
 from gateway.demo.images import MadeTrust, make_region, study_instance_uid
 from tests.gateway.simulated_pacs import ANSWER_TIMEOUT_S, SimulatedPacs, end, running_pacs, start_pacs
 
@@ -215,6 +216,28 @@ def test_dcmtk_stores_finds_and_gets(tmp_path: Path, region: dict[str, MadeTrust
         run(tools["getscu"], "-S", "-od", str(received), *address, *keys)
     uids = {dcmread(file).SOPInstanceUID for file in received.iterdir()}
     assert uids == {dcmread(file).SOPInstanceUID for file in files}
+
+
+@pytest.mark.peer
+def test_over_tls_a_certificate_of_the_region_is_demanded(tmp_path: Path, region: dict[str, MadeTrust]) -> None:
+    tools = {name: shutil.which(name, path="/usr/bin") for name in ("echoscu", "findscu")}
+    if None in tools.values():
+        pytest.skip("DCMTK is not installed")
+    authority, other = Authority(tmp_path / "region"), Authority(tmp_path / "other")
+    archive, known, unknown = authority.issue("archive"), authority.issue("gateway"), other.issue("gateway")
+    flags = ("--dimse-tls", "--tls-certificate", str(archive.certificate), "--tls-key", str(archive.private_key))
+    with running_pacs(region["RZ2"].folder, *flags, "--tls-client-ca", str(authority.certificate)) as pacs:
+        address = ["localhost", str(pacs.port("dimse"))]
+
+        def shows(pair: KeyPair) -> list[str]:
+            return ["+tls", str(pair.private_key), str(pair.certificate), "+cf", str(authority.certificate)]
+
+        keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"PatientID={ANNE.nhs_number}", "-k", "StudyInstanceUID"]
+        assert study_instance_uid(ANNE_HEAD_CT) in run(tools["findscu"], "-S", *shows(known), *address, *keys)
+        for stranger in (shows(unknown), []):
+            command = [str(tools["echoscu"]), *stranger, *address]
+            assert subprocess.run(command, check=False, capture_output=True, timeout=60).returncode != 0
+        assert pacs.counts()["association"] == 1
 
 
 def test_the_journal_names_who_asked_and_with_which_keys(
