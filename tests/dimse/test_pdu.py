@@ -146,6 +146,11 @@ def test_items_may_come_in_any_order() -> None:
     assert read_request(USER, context, APPLICATION_CONTEXT) == REQUEST
 
 
+def test_as_many_items_as_anybody_needs_are_read() -> None:
+    unknown = [item(0x77, b"")] * (ITEMS_MAX - 3)
+    assert read_request(APPLICATION_CONTEXT, CONTEXT, USER, *unknown) == REQUEST
+
+
 def test_a_uid_padded_to_even_length_is_forgiven() -> None:
     context = item(0x20, b"\1\0\0\0" + item(0x30, b"1.2.840.10008.1.1\0") + TRANSFER)
     assert read_request(APPLICATION_CONTEXT, context, USER) == REQUEST
