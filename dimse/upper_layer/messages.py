@@ -73,6 +73,8 @@ class Assembler:
         self._fragments = 0
         self._context: Context | None = None
         self._command: Command | None = None
+        self._last_body = b""
+        self._last_command: Command | None = None
         self._sink: Sink | None = None
         self.bytes_of_message = 0
         """Bytes that came of the message under way; 0 between messages."""
@@ -109,7 +111,7 @@ class Assembler:
         if not control & IS_LAST:
             return None
         try:
-            command = decode_command(bytes(self._buffer))
+            command = self._decoded(bytes(self._buffer))
         except CommandError as error:
             raise PduError(str(error), AbortReason.INVALID_PARAMETER) from None
         self._buffer.clear()
@@ -119,6 +121,12 @@ class Assembler:
         self._command = command
         self._sink = self._sink_for(context, command) if self._sink_for is not None else None
         return None
+
+    def _decoded(self, body: bytes) -> Command:
+        """The command; the pending responses of a find are equal to the byte, and read once."""
+        if self._last_command is None or body != self._last_body:
+            self._last_command, self._last_body = decode_command(body), body
+        return self._last_command
 
     def _of_data(
         self, context: Context, command: Command, control: int, piece: memoryview, is_end: bool
