@@ -76,10 +76,8 @@ class User(Protocol):
 class WireLimits:
     """How long PDUs may be, and how long we wait."""
 
-    pdu_bytes_max: int = 131_072
-    """Content of a P-DATA PDU: advertised, and enforced."""
     associate_bytes_max: int = 1024 * 1024
-    """Any other PDU."""
+    """Any PDU but P-DATA, whose limit is the one that was advertised."""
     artim_timeout_s: float = 15.0
     """From the connection to a whole A-ASSOCIATE-RQ."""
 
@@ -100,7 +98,7 @@ class Wire(asyncio.BufferedProtocol):
         self._receive_buffer = receive_buffer
         self._request = request
         self._state = State.STA1
-        self._parser = Parser(self, p_data_bytes_max=limits.pdu_bytes_max, other_bytes_max=limits.associate_bytes_max)
+        self._parser = Parser(self, other_bytes_max=limits.associate_bytes_max)
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
         self._is_plain = True
@@ -217,7 +215,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def p_data_begins(self) -> None:
         """A P-DATA PDU: an event like any other, before its first fragment is looked at."""
-        self._on(Event.P_DATA_PDU)
+        if self._state is not State.STA6:  # there it changes nothing (DT-2), and it comes with every PDU
+            self._on(Event.P_DATA_PDU)
 
     def fragment(self, context_id: int, control: int, piece: memoryview, is_end: bool) -> None:
         """A piece of a fragment."""
@@ -247,7 +246,7 @@ class Wire(asyncio.BufferedProtocol):
                 pass  # written, heard, ignored, or told elsewhere: the step was all
             case Action.AE_2:
                 assert self._request is not None
-                self._send(self._request)
+                self._advertise(self._request)
             case Action.AE_4:
                 assert isinstance(subject, pdu.AssociateReject)
                 self._user.rejected(subject)
@@ -260,7 +259,7 @@ class Wire(asyncio.BufferedProtocol):
                 self._user.requested(subject)
             case Action.AE_7:
                 assert isinstance(subject, pdu.AssociateAccept)
-                self._send(subject)
+                self._advertise(subject)
             case Action.AE_8:
                 assert isinstance(subject, pdu.AssociateReject)
                 self._send(subject)
@@ -294,6 +293,10 @@ class Wire(asyncio.BufferedProtocol):
                 self._close(Ended.ABORTED_BY_PEER, "")
             case Action.AA_4:
                 self._stop_artim()
+
+    def _advertise(self, content: pdu.AssociateRequest | pdu.AssociateAccept) -> None:
+        self._parser.p_data_bytes_max = content.user.pdu_bytes_max
+        self._send(content)
 
     def _send(self, content: pdu.Pdu) -> None:
         if self._transport is not None and not self._transport.is_closing():
