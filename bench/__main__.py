@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import audit, decisions, memory, profile, qido
+from bench import audit, decisions, memory, profile, qido, store
 from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 
@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "audit": audit.measure,
     "qido": qido.measure,
     "memory": memory.measure,
+    "store": store.measure,
 }
 _EFFORTS = {"whole": WHOLE, "quick": QUICK, "tiny": TINY}
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 Say = Callable[[str], None]
 """Where a benchmark tells of its progress."""
+
+_Measured = TypeVar("_Measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +24,57 @@ class Effort:
     queries_before: int
     queries_after: int
     """When the gateway's memory is read."""
+    instances: int
+    """C-STORE: how many CT instances, or small ones, go out in one turn."""
+    few_instances: int
+    """The same for contenders that are slower by tens."""
+    idle_associations: int
 
 
-WHOLE = Effort(rounds=7, slice_s=3.0, large_archive_studies=10_000, queries_before=1_000, queries_after=10_000)
-QUICK = Effort(rounds=5, slice_s=0.5, large_archive_studies=0, queries_before=1_000, queries_after=2_500)
-TINY = Effort(rounds=5, slice_s=0.02, large_archive_studies=0, queries_before=20, queries_after=40)
+WHOLE = Effort(
+    rounds=7,
+    slice_s=3.0,
+    large_archive_studies=10_000,
+    queries_before=1_000,
+    queries_after=10_000,
+    instances=500,
+    few_instances=100,
+    idle_associations=300,
+)
+QUICK = Effort(
+    rounds=5,
+    slice_s=0.5,
+    large_archive_studies=0,
+    queries_before=1_000,
+    queries_after=2_500,
+    instances=200,
+    few_instances=40,
+    idle_associations=300,
+)
+TINY = Effort(
+    rounds=5,
+    slice_s=0.02,
+    large_archive_studies=0,
+    queries_before=20,
+    queries_after=40,
+    instances=8,
+    few_instances=4,
+    idle_associations=10,
+)
 """Only to show that a benchmark runs; its figures mean nothing."""
+
+
+def in_turns(turns: Mapping[str, Callable[[], _Measured]], rounds: int) -> dict[str, list[_Measured]]:
+    """What each contender's turns came to. The first round warms up and is dropped.
+
+    The order moves on by one each round, so that a burst of other work on the machine meets all alike.
+    """
+    names = list(turns)
+    measured: dict[str, list[_Measured]] = {name: [] for name in names}
+    for number in range(rounds + 1):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            outcome = turns[name]()
+            if number:
+                measured[name].append(outcome)
+    return measured

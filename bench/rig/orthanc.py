@@ -1,7 +1,7 @@
-"""Orthanc with its DICOMweb plugin, as Debian packages it: the peer of the QIDO figures, answering alone.
+"""Orthanc with its DICOMweb plugin, as Debian packages it: the peer of the QIDO and C-FIND figures, answering alone.
 
-Started by hand on loopback with Debian's settings, without the DIMSE listener, and with `TCP_NODELAY=1`, which cures
-the 40 ms that Nagle's algorithm would cost it at every answer: it is compared at its best.
+Started by hand on loopback with Debian's settings, and with `TCP_NODELAY=1`, which cures the 40 ms that Nagle's
+algorithm would cost it at every answer: it is compared at its best.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from bench.rig import processes, studies
 
 PROGRAM = Path("/usr/sbin/Orthanc")
+AE_TITLE = "ORTHANC"
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
@@ -24,6 +25,7 @@ class Orthanc:
     """A running Orthanc."""
 
     port: int
+    dicom_port: int
     studies: int
 
 
@@ -35,10 +37,10 @@ def is_installed() -> bool:
 @contextmanager
 def running(folder: Path, held: Sequence[studies.Study]) -> Iterator[Orthanc]:
     """An Orthanc that holds these studies, for as long as the block lasts."""
-    port = processes.free_port()
+    port, dicom_port = processes.free_port(), processes.free_port()
     folder.mkdir(parents=True)
     configuration = folder / "orthanc.json"
-    configuration.write_text(json.dumps(_settings(folder, port)), encoding="utf-8")
+    configuration.write_text(json.dumps(_settings(folder, port, dicom_port)), encoding="utf-8")
     command = [PROGRAM, configuration]
     with processes.running(command, folder / "orthanc.log", "Orthanc has started", {"TCP_NODELAY": "1"}) as child:
         connection = HTTPConnection("127.0.0.1", port, timeout=60)
@@ -49,17 +51,19 @@ def running(folder: Path, held: Sequence[studies.Study]) -> Iterator[Orthanc]:
             if answer.status != 200:
                 raise RuntimeError(f"Orthanc refused a study: {answer.status}: {child.last_words()}")
         connection.close()
-        yield Orthanc(port, len(held))
+        yield Orthanc(port, dicom_port, len(held))
 
 
-def _settings(folder: Path, port: int) -> dict[str, object]:
+def _settings(folder: Path, port: int, dicom_port: int) -> dict[str, object]:
     """What differs from the program's own start values, and Debian's /etc/orthanc/dicomweb.json."""
     return {
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
         "Plugins": [str(PLUGIN)],
         "HttpPort": port,
-        "DicomServerEnabled": False,
+        "DicomPort": dicom_port,
+        "DicomAet": AE_TITLE,
+        "DicomAlwaysAllowFind": True,
         "RemoteAccessAllowed": False,
         "DicomWeb": {
             "Enable": True,

@@ -7,12 +7,13 @@ processor time can be read from the kernel. Knows nothing of what the processes 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from bench.figures import ROOT
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.05
+_LISTEN = "0A"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -51,6 +53,13 @@ class Child:
         """What it has written."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
+    def told(self, pattern: str) -> int:
+        """A number in what it has written, such as its port; raises `RuntimeError` if it is not there."""
+        found = re.search(pattern, self.words())
+        if found is None:
+            raise RuntimeError(f"{pattern} is not told: {self.last_words()}")
+        return int(found.group(1))
+
     def last_words(self) -> str:
         """The end of what it has written."""
         return self.words()[-2000:]
@@ -64,6 +73,23 @@ def running(
 
     Asking its port instead might reach another process of this machine. Raises `RuntimeError` with its last words.
     """
+    with _started(command, log, environment) as child:
+        _await(child, lambda: ready in child.words())
+        yield child
+
+
+@contextmanager
+def listening(
+    command: Sequence[str | Path], log: Path, port: int, environment: Mapping[str, str] | None = None
+) -> Iterator[Child]:
+    """A process that says nothing when it is ready: it is when somebody listens on the free port it was given."""
+    with _started(command, log, environment) as child:
+        _await(child, lambda: _is_listened_on(port))
+        yield child
+
+
+@contextmanager
+def _started(command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None) -> Iterator[Child]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -73,10 +99,8 @@ def running(
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
         )
-    child = Child(process, log)
     try:
-        _await(child, ready)
-        yield child
+        yield Child(process, log)
     finally:
         stop(process)
 
@@ -105,9 +129,16 @@ def free_port() -> int:
         return port
 
 
-def _await(child: Child, ready: str) -> None:
+def _await(child: Child, is_ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while ready not in child.words():
+    while not is_ready():
         if child.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{child.process.args!r} did not start: {child.last_words()}")
         time.sleep(_POLL_S)
+
+
+def _is_listened_on(port: int) -> bool:
+    """Whether the kernel has a listening socket there, on one address or on all; connecting would be a first caller."""
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+    rows = (line.split() for table in tables if table.exists() for line in table.read_text("ascii").splitlines()[1:])
+    return any(row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port for row in rows)

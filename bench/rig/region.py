@@ -8,7 +8,6 @@ relaxed for the measurement.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +63,10 @@ class Region:
         """A TLS door as Northmoor's PACS knocks at it."""
         return Door(port, str(self.ca), str(self.folder / "pacs.pem"), str(self.folder / "pacs.key"))
 
+    def files(self, name: str) -> tuple[str, str]:
+        """The certificate and the private key of one of the region."""
+        return str(self.folder / f"{name}.pem"), str(self.folder / f"{name}.key")
+
     @contextmanager
     def archive(self, held: Sequence[Sequence[studies.Study]]) -> Iterator[Archive]:
         """Eastvale's archive with one answer for each patient of each set."""
@@ -79,7 +82,7 @@ class Region:
         plan.write(self.folder)
         command = processes.python("-m", "bench.rig.archive", self.folder)
         with processes.running(command, self.folder / "archive.log", READY) as child:
-            yield Archive(child, self.door(_port(child, r"tls=(\d+)")), Door(_port(child, r"plain=(\d+)")))
+            yield Archive(child, self.door(child.told(r"tls=(\d+)")), Door(child.told(r"plain=(\d+)")))
 
     @contextmanager
     def gateway(
@@ -96,14 +99,7 @@ class Region:
         under = ("-m", "cProfile", "-o", profile) if profile is not None else ()
         command = processes.python(*under, "-m", "gateway.cli", "serve", "--config", configuration)
         with processes.running(command, self.folder / "gateway.log", "ready machines=") as child:
-            yield Gateway(child, self.door(_port(child, r"ready machines=https://[^/ ]*:(\d+)")))
-
-
-def _port(child: processes.Child, pattern: str) -> int:
-    found = re.search(pattern, child.words())
-    if found is None:
-        raise RuntimeError(f"no port is told: {child.last_words()}")
-    return int(found.group(1))
+            yield Gateway(child, self.door(child.told(r"ready machines=https://[^/ ]*:(\d+)")))
 
 
 def new_region(folder: Path) -> Region:
