@@ -273,6 +273,8 @@ class Association:
                 await acceptor.serve(self)
         except AssociationFailure:
             pass  # it is over, and everybody was told
+        except PduError as error:
+            self.wire.abort(str(error), is_limit=True)
         except Exception as error:  # outermost frame of an association: a bug is its end alone
             log.exception("association failed", error=type(error).__name__)
         finally:

@@ -76,7 +76,7 @@ class User(Protocol):
 class WireLimits:
     """How long PDUs may be, and how long we wait."""
 
-    associate_bytes_max: int = 1024 * 1024
+    associate_bytes_max: int = 256 * 1024
     """Any PDU but P-DATA, whose limit is the one that was advertised."""
     artim_timeout_s: float = 15.0
     """From the connection to a whole A-ASSOCIATE-RQ."""

@@ -350,6 +350,16 @@ async def test_a_rejection_says_why() -> None:
         assert rejected.value.reject == pdu.CALLED_AE_TITLE_NOT_RECOGNISED
 
 
+async def test_a_peer_whose_pdus_can_hold_no_message_is_refused() -> None:
+    async with listening() as acceptor:
+        association = await associated(acceptor.port, proposal(pdu_bytes_max=64))
+        assert association.is_open
+        association.abort()
+        with pytest.raises(AssociationEnded) as ended:
+            await associated(acceptor.port, proposal(pdu_bytes_max=63))
+        assert ended.value.why is Ended.ABORTED_BY_PEER
+
+
 async def test_nobody_there_is_a_failure_in_words() -> None:
     async with listening() as acceptor:
         port = acceptor.port
