@@ -18,9 +18,9 @@ from gateway.model.imaging import JsonValue, Level, Match, Matches, Query, Sourc
 from gateway.model.seams import Clock, PeerRequest
 from gateway.model.settings import Limits, SharingSettings
 from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
-from gateway.sharing.conflicts import Judgement, judge, quality_items
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
+from gateway.sharing.identity.conflicts import Judgement, judge, quality_items
 from gateway.sharing.merge import Part, as_shown, lacking_keys, merge, read_answers
 from gateway.sharing.peers import Peers, TrustAnswer
 from gateway.sharing.scope import Scope, for_peers, pinned_scope

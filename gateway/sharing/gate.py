@@ -28,10 +28,10 @@ from gateway.model.errors import (
 from gateway.model.faults import faultpoint
 from gateway.model.imaging import JsonValue
 from gateway.model.seams import Clock, FactsSnapshot, Observer, QualityItem, Store
-from gateway.sharing.conflicts import Conflict, Judgement
 from gateway.sharing.directory import Directory
+from gateway.sharing.identity.conflicts import Conflict, Judgement
+from gateway.sharing.identity.patients import age_years
 from gateway.sharing.merge import Candidate, modalities_of
-from gateway.sharing.patients import age_years
 from gateway.sharing.refusals import Refusals
 from policy import record
 from policy.access import Access, Action, Decision, Effect, Obligation, Resource

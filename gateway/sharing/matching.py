@@ -4,7 +4,7 @@ The one matcher for every door and every peer's answer, because archives ignore 
 A query's keys are compiled once and applied to many rows. An attribute that a row *lacks* is one the peer does not
 support: the row stays and the key is reported; an attribute that is present but empty matches universal keys only.
 Who the patient is is not decided here: with a patient pinned, name, birth date and sex go to the identity rules of
-`gateway.sharing.patients` (SAF-08), never to a silent drop. Pure.
+`gateway.sharing.identity.patients` (SAF-08), never to a silent drop. Pure.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ from gateway.model.imaging import (
     Query,
     SourceState,
 )
+from gateway.sharing.identity.patients import Identities, RowIdentity, shown_identity
 from gateway.sharing.matching import Matcher
-from gateway.sharing.patients import Identities, RowIdentity, shown_identity
 from gateway.sharing.peers import TrustAnswer
 from gateway.sharing.scope import Scope, carries_pin, matched_keys
 from policy.parties import NhsNumber, TrustId

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.model.settings import Limits
-from gateway.sharing.conflicts import Judgement
+from gateway.sharing.identity.conflicts import Judgement
 from gateway.sharing.merge import Part
 
 

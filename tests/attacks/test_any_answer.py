@@ -15,9 +15,9 @@ from dicomweb.dicomjson import Reading, read_rows
 from gateway.model.attributes import KIND_OF_VR, Kind, vr_of
 from gateway.model.errors import PeerProtocolError
 from gateway.model.imaging import JsonValue, Key, Level, Query, SourceState
-from gateway.sharing.conflicts import judge, quality_items
+from gateway.sharing.identity.conflicts import judge, quality_items
+from gateway.sharing.identity.patients import age_years
 from gateway.sharing.merge import lacking_keys, merge, modalities_of, read_answers
-from gateway.sharing.patients import age_years
 from gateway.sharing.peers import TrustAnswer
 from gateway.sharing.scope import pinned_scope
 from policy.parties import TrustId

@@ -21,7 +21,7 @@ from gateway.model.imaging import (
     Level,
     Query,
 )
-from gateway.sharing.conflicts import judge
+from gateway.sharing.identity.conflicts import judge
 from gateway.sharing.scope import pinned_scope
 from policy.parties import TrustId
 from tests.attacks.house import EVERYTHING, House, found_by, housed, states

@@ -24,8 +24,8 @@ from gateway.model.imaging import (
     Level,
     Query,
 )
+from gateway.sharing.identity.patients import identity_of
 from gateway.sharing.merge import Candidate, candidate
-from gateway.sharing.patients import identity_of
 from policy.parties import NhsNumber, TrustId
 
 ANNE, BEN, CLARA = NhsNumber("9990000018"), NhsNumber("9990000026"), NhsNumber("9990000034")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model.imaging import PATIENT_BIRTH_DATE, PATIENT_NAME, Key, Query
-from gateway.sharing.conflicts import VARIANTS_MAX, Conflict, Judgement, judge, quality_items
+from gateway.sharing.identity.conflicts import VARIANTS_MAX, Conflict, Judgement, judge, quality_items
 from gateway.sharing.merge import Candidate
 from gateway.sharing.scope import pinned_scope
 from tests.sharing.rows import ANNE, BEN, CLARA, RZ2, RZ3, RZ4, asking_for, asking_for_study, found, row

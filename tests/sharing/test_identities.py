@@ -13,7 +13,7 @@ from gateway.model.imaging import (
     Attributes,
     JsonValue,
 )
-from gateway.sharing.patients import Identities, identity_of
+from gateway.sharing.identity.patients import Identities, identity_of
 
 NHS_OID = "2.16.840.1.113883.2.1.4.1"
 ANNE: Attributes = {

@@ -20,8 +20,8 @@ from gateway.model.imaging import (
     JsonValue,
     Level,
 )
+from gateway.sharing.identity.patients import identity_of
 from gateway.sharing.merge import RELATED_COUNTS, Candidate, candidate, conflicting_studies, merge
-from gateway.sharing.patients import identity_of
 from tests.sharing.rows import ANNE, BEN, INSTANCES_OF_STUDY, RZ2, RZ3, RZ4, found, row, values
 
 

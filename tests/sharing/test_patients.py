@@ -20,7 +20,7 @@ from gateway.model.imaging import (
     Level,
     Query,
 )
-from gateway.sharing.patients import (
+from gateway.sharing.identity.patients import (
     Demographics,
     Likeness,
     age_years,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from gateway.model.imaging import Query
 from gateway.model.seams import QualityItem
+from gateway.sharing.identity.patients import Demographics, Likeness, compare, contradicts_question
 from gateway.sharing.merge import Candidate, conflicting_studies
-from gateway.sharing.patients import Demographics, Likeness, compare, contradicts_question
 from gateway.sharing.scope import Scope
 from policy.parties import NhsNumber, TrustId
 
