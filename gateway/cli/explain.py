@@ -50,7 +50,7 @@ _UID = re.compile(r"[0-9.]{1,64}")
 
 def explain(
     by: By,
-    caller: Annotated[str, typer.Option(help="Name of a [[caller]].")] = "",
+    caller: Annotated[str, typer.Option(help="Name of a caller of the configuration.")] = "",
     patient: PatientNumber = "",
     patient_file: PatientFile = "",
     at: Annotated[str, typer.Option(help="As it was, or will be, then. Default: now.")] = "",

@@ -47,7 +47,7 @@ def diff(
     config: Config = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Say who would gain or lose access if [policy] and [[trust]] were as in another file."""
+    """Say who would gain or lose access if the policy and the trusts were as in another file."""
 
     async def work(opened: Session) -> None:
         after = configuration_of(settings)
