@@ -71,6 +71,8 @@ class Query:
     fuzzy: bool = False
     limit: int | None = None
     offset: int = 0
+    combined_datetime: bool = False
+    """Whether ranges of study date and study time together mean one range of instants (PS3.4 C.2.2.2.5)."""
     only_trust: TrustId | None = None
     """Ask this trust alone (`/dicom-web/trust/{ODS}/...`); None: every trust but the caller's own (DEC-01)."""
 
