@@ -370,8 +370,13 @@ def _writes(context_id: int, messages: Iterable[Outgoing], fragment_bytes: int) 
     """The messages' P-DATA in portions for one write each."""
     portion: list[bytes | memoryview] = []
     size = 0
+    last: Command | None = None
+    encoded = b""
     for command, data in messages:
-        for buffer in in_p_data(context_id, encode_command(command), _views(data), fragment_bytes):
+        if command is not last:
+            # The rows of an answer share one command.
+            last, encoded = command, encode_command(command)
+        for buffer in in_p_data(context_id, encoded, _views(data), fragment_bytes):
             portion.append(buffer)
             size += len(buffer)
             if size >= WRITE_BYTES or len(portion) >= BUFFERS_A_WRITE:
