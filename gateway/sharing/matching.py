@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
-from gateway.model.imaging import Attributes, JsonValue, Key
+from gateway.model.imaging import STUDY_DATE, STUDY_TIME, Attributes, JsonValue, Key
 
 WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 """VRs in which `*` and `?` are wild cards (PS3.4 C.2.2.2.4)."""
@@ -26,6 +26,9 @@ NEVER_MATCHED = frozenset({"00080005", "00080052", "00080201"})
 """Specific Character Set, Query/Retrieve Level, Timezone Offset: they say how to read a question (domain.md D3)."""
 
 Test = Callable[[JsonValue], bool]
+_Range = tuple[str | None, str | None]
+
+_MOMENT = ((STUDY_DATE,), (STUDY_TIME,))
 
 _LETTERS_WITHOUT_MARKS = str.maketrans(
     {"Ł": "L", "Ø": "O", "Đ": "D", "Ð": "D", "Ħ": "H", "Ŧ": "T", "Æ": "AE", "Œ": "OE", "Þ": "TH", "ẞ": "SS"}
@@ -34,9 +37,11 @@ _LETTERS_WITHOUT_MARKS = str.maketrans(
 
 
 class Matcher:
-    """Keys compiled for many rows."""
+    """Keys compiled for many rows; with `combined_datetime` two ranges of study date and time are one of instants."""
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[Key], *, combined_datetime: bool = False) -> None:
+        keys = tuple(keys)
+        self._instants = _instants(keys) if combined_datetime else None
         self._tests: list[tuple[str, Test]] = []
         self._absent: set[str] = set()
         sequences: dict[str, list[Key]] = {}
@@ -44,6 +49,8 @@ class Matcher:
             test = _any_of([value_test(key.vr, value) for value in key.values])
             if test is _always or key.path[0] in NEVER_MATCHED:
                 continue  # no more than a wish to see the attribute
+            if self._instants is not None and key.path in _MOMENT:
+                continue
             if len(key.path) > 1:
                 sequences.setdefault(key.path[0], []).append(Key(key.path[1:], key.vr, key.values))
             else:
@@ -57,8 +64,10 @@ class Matcher:
 
     def matches(self, row: Attributes) -> bool:
         """Whether every key that the row can answer is satisfied."""
-        if not self._tests and not self._items:
+        if not self._tests and not self._items and self._instants is None:
             return True
+        if self._instants is not None and not self._within(self._instants, row):
+            return False
         return all(self._satisfied(tag, test, row) for tag, test in self._tests) and all(
             self._sequence_matches(tag, items, row) for tag, items in self._items.items()
         )
@@ -71,6 +80,21 @@ class Matcher:
         values = element.get("Value")
         return any(test(value) for value in values) if isinstance(values, list) and values else test(None)
 
+    def _within(self, instants: _Range, row: Attributes) -> bool:
+        """Whether the study may have begun in the range: a day without a time may have any (PS3.4 C.2.2.2.5)."""
+        self._absent.update(tag for (tag,) in _MOMENT if tag not in row)
+        if STUDY_DATE not in row:
+            return True
+        date, time = _first(row, STUDY_DATE), _first(row, STUDY_TIME)
+        if not _READABLE["DA"].fullmatch(date):
+            return False
+        if not _READABLE["TM"].fullmatch(time):
+            time = ""
+        low, high = instants
+        return (low is None or _latest("DA", date)[:8] + _latest("TM", time) >= low) and (
+            high is None or _earliest("DA", date)[:8] + _earliest("TM", time) <= high
+        )
+
     def _sequence_matches(self, tag: str, items: Matcher, row: Attributes) -> bool:
         """At least one item satisfies all of the item's keys (PS3.4 C.2.2.2.6)."""
         element = row.get(tag)
@@ -81,6 +105,11 @@ class Matcher:
         if not isinstance(values, list):
             return False
         return any(items.matches(item) for item in values if isinstance(item, dict))  # type: ignore[arg-type]  # items are elements by the reader's contract
+
+
+def are_instants(keys: Sequence[Key]) -> bool:
+    """Whether study date and study time are both ranges, so that combined they mean one range of instants."""
+    return _instants(keys) is not None
 
 
 def value_test(vr: str, pattern: str) -> Test:
@@ -249,6 +278,26 @@ def _shifted(stamp: str, offset_minutes: int) -> str:
     except (ValueError, OverflowError):
         return stamp
     return f"{instant.year:04}{instant:%m%d%H%M%S}"
+
+
+def _instants(keys: Sequence[Key]) -> _Range | None:
+    """The first and last instant that two ranges mean; None unless both are ranges. Open ends stay open by the date."""
+    ranges = {key.path: key.values[0] for key in keys if key.path in _MOMENT and len(key.values) == 1}
+    if len(ranges) < len(_MOMENT) or not all("-" in text for text in ranges.values()):
+        return None
+    (first_day, last_day), (first_time, last_time) = (
+        _bounds(vr, _unpadded(ranges[path])) for vr, path in zip(("DA", "TM"), _MOMENT, strict=True)
+    )
+    return (
+        first_day and first_day[:8] + (first_time or _earliest("TM", "")),
+        last_day and last_day[:8] + (last_time or _latest("TM", "")),
+    )
+
+
+def _first(row: Attributes, tag: str) -> str:
+    values = row[tag].get("Value") if tag in row else None
+    value = values[0] if isinstance(values, list) and values else None
+    return _unpadded(value) if isinstance(value, str) else ""
 
 
 def _numeric(pattern: str) -> Test:

@@ -148,7 +148,7 @@ def read_answers(
     asked, or lies, and reading the registers for all of them would cost every other question its time.
     """
     people_max = max(PEOPLE_MAX, len(scope.study_uids))
-    matcher = Matcher(matched_keys(query, scope))
+    matcher = Matcher(matched_keys(query, scope), combined_datetime=query.combined_datetime)
     candidates: list[Candidate] = []
     parts = []
     for answer in answers:
@@ -176,7 +176,7 @@ def read_answers(
 
 def lacking_keys(query: Query, scope: Scope, rows: Collection[Candidate]) -> tuple[str, ...]:
     """The tags of the keys that some of these rows do not carry, so that no archive could be held to them."""
-    matcher = Matcher(matched_keys(query, scope))
+    matcher = Matcher(matched_keys(query, scope), combined_datetime=query.combined_datetime)
     for row in rows:
         matcher.matches(row.row)
     return tuple(sorted(matcher.unsupported))

@@ -17,12 +17,14 @@ from gateway.model.imaging import (
     PATIENT_ID,
     PATIENT_NAME,
     PATIENT_SEX,
+    STUDY_TIME,
     STUDY_UID,
     Attributes,
     Key,
     Level,
     Query,
 )
+from gateway.sharing.matching import are_instants
 from policy.parties import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, InvalidIdentifier, NhsNumber
 
 IDENTITY_TAGS = frozenset({PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_NAME, PATIENT_BIRTH_DATE, PATIENT_SEX})
@@ -65,7 +67,10 @@ def for_peers(query: Query, scope: Scope) -> Query:
     keys = matched_keys(query, scope)
     if scope.patient is not None:
         keys = (Key((PATIENT_ID,), "LO", (scope.patient.digits,)), *keys)
-    return replace(query, keys=keys, limit=None, offset=0)
+    if query.combined_datetime and are_instants(keys):
+        # No archive is relied on to combine them: by date alone it sends all, and every row is held to both here.
+        keys = tuple(key for key in keys if key.path != (STUDY_TIME,))
+    return replace(query, keys=keys, limit=None, offset=0, combined_datetime=False)
 
 
 def matched_keys(query: Query, scope: Scope) -> tuple[Key, ...]:

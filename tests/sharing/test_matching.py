@@ -295,6 +295,56 @@ def test_date_and_time_are_matched_apart() -> None:
     assert matcher.matches({"00080020": element("DA", "20261002"), "00080030": element("TM", "1100")})
 
 
+DATE, TIME = "00080020", "00080030"
+
+
+@pytest.mark.parametrize(
+    ("days", "times", "date", "time", "matches"),
+    [
+        ("20261001-20261002", "1000-1200", "20261002", "0900", True),
+        ("20261001-20261002", "1000-1200", "20261001", "1300", True),
+        ("20261001-20261002", "1000-1200", "20261001", "095959.999999", False),
+        ("20261001-20261002", "1000-1200", "20261001", "1000", True),
+        ("20261001-20261002", "1000-1200", "20261002", "120059", True),
+        ("20261001-20261002", "1000-1200", "20261002", "1201", False),
+        ("20261001-20261003", "1000-1200", "20261002", "2359", True),
+        ("20261001-", "1000-1200", "20261231", "2359", True),
+        ("20261001-", "1000-1200", "20261001", "0900", False),
+        ("-20261002", "1000-1200", "19990101", "0000", True),
+        ("-20261002", "1000-1200", "20261002", "1300", False),
+        ("20261001-20261002", "-1200", "20261001", "0000", True),
+        ("20261001-20261002", "-1200", "20261002", "1300", False),
+        ("20261001-20261002", "1000-", "20261002", "2359", True),
+        ("20261001-20261002", "2200-0200", "20261002", "0100", True),
+        # A day without a time may have been any time of it.
+        ("20261001-20261002", "1000-1200", "20261001", "", True),
+        ("20261001-20261002", "1000-1200", "20260930", "", False),
+        ("20261001-20261002", "1000-1200", "20261003", "UNKNOWN", False),
+        ("20261001-20261002", "1000-1200", "", "1100", False),
+        ("20261001-20261002", "1000-1200", "UNKNOWN", "1100", False),
+        # Only two ranges are one.
+        ("20261001", "1000-1200", "20261001", "1300", False),
+        ("20261001-20261002", "10", "20261001", "1100", False),
+    ],
+)
+def test_two_ranges_of_date_and_time_are_one_of_instants_where_that_was_agreed(
+    days: str, times: str, date: str, time: str, matches: bool
+) -> None:
+    keys = [Key((DATE,), "DA", (days,)), Key((TIME,), "TM", (times,))]
+    row = {DATE: element("DA", *filter(None, [date])), TIME: element("TM", *filter(None, [time]))}
+    assert Matcher(keys, combined_datetime=True).matches(row) == matches
+
+
+def test_a_row_that_lacks_the_date_or_the_time_of_a_combined_range_stays_and_is_told() -> None:
+    keys = [Key((DATE,), "DA", ("20261001-20261002",)), Key((TIME,), "TM", ("1000-1200",))]
+    matcher = Matcher([*keys, Key((TAG,), "LO", ("HEAD",))], combined_datetime=True)
+    assert matcher.matches({DATE: element("DA", "20261001"), TAG: element("LO", "HEAD")})
+    assert matcher.unsupported == {TIME}
+    assert matcher.matches({TAG: element("LO", "HEAD")}) and matcher.unsupported == {DATE, TIME}
+    assert not matcher.matches({DATE: element("DA", "20261003"), TAG: element("LO", "HEAD")})
+    assert not matcher.matches({DATE: element("DA", "20261001"), TAG: element("LO", "NECK")})
+
+
 @pytest.mark.parametrize("tag", ["00080005", "00080052", "00080201"])
 def test_what_says_how_to_read_a_question_is_never_matched(tag: str) -> None:
     matcher = Matcher([Key((tag,), "CS", ("ISO_IR 100",))])

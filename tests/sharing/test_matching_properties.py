@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gateway.model.imaging import JsonValue, Key
+from gateway.model.imaging import Attributes, JsonValue, Key
 from gateway.model.settings import Limits
 from gateway.sharing.matching import WILDCARD_VRS, Matcher, folded_name, value_test, wildcard
 
@@ -122,6 +122,27 @@ def test_nothing_that_is_asked_or_answered_raises(vr: str, pattern: str, value: 
     matcher = Matcher([Key(("00081030",), vr, (pattern or "*",))])
     matcher.matches({"00081030": {"vr": vr, "Value": [value]}})
     matcher.matches({"00081030": {"vr": vr, "Value": value}})
+
+
+_INSTANTS = st.integers(0, 3 * 24 * 60 * 60).map(
+    lambda seconds: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+)
+
+
+@given(_INSTANTS, _INSTANTS, _INSTANTS, st.booleans(), st.booleans())
+def test_a_combined_range_holds_the_instants_between_its_ends(
+    first: datetime, last: datetime, instant: datetime, has_first: bool, has_last: bool
+) -> None:
+    assume(has_first or has_last)
+    days = f"{f'{first:%Y%m%d}' if has_first else ''}-{f'{last:%Y%m%d}' if has_last else ''}"
+    times = f"{f'{first:%H%M%S}' if has_first else ''}-{f'{last:%H%M%S}' if has_last else ''}"
+    keys = [Key(("00080020",), "DA", (days,)), Key(("00080030",), "TM", (times,))]
+    row: Attributes = {
+        "00080020": {"vr": "DA", "Value": [f"{instant:%Y%m%d}"]},
+        "00080030": {"vr": "TM", "Value": [f"{instant:%H%M%S}"]},
+    }
+    expected = (not has_first or first <= instant) and (not has_last or instant <= last)
+    assert Matcher(keys, combined_datetime=True).matches(row) == expected
 
 
 LONGEST = Limits().key_value_chars_max

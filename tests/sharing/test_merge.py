@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,14 +16,19 @@ from gateway.model.imaging import (
     PATIENT_ID,
     PATIENT_NAME,
     STUDY_DATE,
+    STUDY_TIME,
     STUDY_UID,
     Attributes,
     JsonValue,
+    Key,
     Level,
+    SourceState,
 )
 from gateway.sharing.identity.patients import identity_of
-from gateway.sharing.merge import RELATED_COUNTS, Candidate, candidate, conflicting_studies, merge
-from tests.sharing.rows import ANNE, BEN, INSTANCES_OF_STUDY, RZ2, RZ3, RZ4, found, row, values
+from gateway.sharing.merge import RELATED_COUNTS, Candidate, candidate, conflicting_studies, merge, read_answers
+from gateway.sharing.peers import TrustAnswer
+from gateway.sharing.scope import pinned_scope
+from tests.sharing.rows import ANNE, BEN, INSTANCES_OF_STUDY, RZ2, RZ3, RZ4, asking_for, found, row, values
 
 
 def test_one_study_at_two_trusts_is_one_match_with_two_holders() -> None:
@@ -255,3 +261,14 @@ def test_what_is_found_must_be_fetched_first() -> None:
     for level in (Level.PATIENT, Level.STUDY):
         [match] = merge(level, [found(RZ2, row())])
         assert values(match.attributes, "00080056") == ["NEARLINE"]
+
+
+def test_rows_of_a_combined_range_are_held_to_its_instants() -> None:
+    keys = (Key((STUDY_DATE,), "DA", ("20261001-20261002",)), Key((STUDY_TIME,), "TM", ("1000-1200",)))
+    early: Attributes = {**row("1.2.3", date="20261001"), STUDY_TIME: {"vr": "TM", "Value": ["0900"]}}
+    late: Attributes = {**row("1.2.4", date="20261001"), STUDY_TIME: {"vr": "TM", "Value": ["1300"]}}
+    answers = [TrustAnswer(RZ2, SourceState.ANSWERED, [early, late])]
+    for combined, expected in ((True, ["1.2.4"]), (False, [])):
+        query = replace(asking_for(ANNE, *keys), combined_datetime=combined)
+        reading = read_answers(query, pinned_scope(query), answers, lambda _trust: "NHS")
+        assert [each.study_uid for each in reading.candidates] == expected

@@ -1,5 +1,7 @@
 """What pins a question across trusts, and what is refused: visibly, never with zero rows (SAF-11, IDN-07)."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.model.errors import InvalidRequest, QueryTooBroad
@@ -14,6 +16,7 @@ from gateway.model.imaging import (
     SERIES_UID,
     SOP_UID,
     STUDY_DATE,
+    STUDY_TIME,
     STUDY_UID,
     Key,
     Level,
@@ -34,6 +37,7 @@ KEYS = {
     "series": (SERIES_UID, "UI"),
     "image": (SOP_UID, "UI"),
     "date": (STUDY_DATE, "DA"),
+    "time": (STUDY_TIME, "TM"),
     "modality": (MODALITIES_IN_STUDY, "CS"),
 }
 
@@ -177,6 +181,20 @@ def test_peers_are_asked_for_everything_whatever_the_page() -> None:
     query = Query(Level.STUDY, (key("patient_id", "9990000018"),), limit=10, offset=20)
     asked = for_peers(query, pinned_scope(query))
     assert (asked.limit, asked.offset) == (None, 0)
+
+
+def test_peers_are_asked_a_combined_range_by_its_days_and_rows_are_held_to_both_here() -> None:
+    query = replace(asking(study="1.2.3", date="20261001-20261002", time="1000-1200"), combined_datetime=True)
+    scope = pinned_scope(query)
+    asked = for_peers(query, scope)
+    assert asked.keys == (key("study", "1.2.3"), key("date", "20261001-20261002")) and not asked.combined_datetime
+    assert matched_keys(query, scope) == query.keys
+
+
+@pytest.mark.parametrize(("date", "is_combined"), [("20261001", True), ("20261001-20261002", False)])
+def test_peers_are_asked_for_date_and_time_that_stand_for_themselves(date: str, is_combined: bool) -> None:
+    query = replace(asking(study="1.2.3", date=date, time="1000-1200"), combined_datetime=is_combined)
+    assert for_peers(query, pinned_scope(query)).keys == query.keys
 
 
 def test_names_filter_a_question_that_pins_no_patient() -> None:
