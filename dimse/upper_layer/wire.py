@@ -105,6 +105,8 @@ class Wire(asyncio.BufferedProtocol):
         self._is_ended = False
         self._artim: asyncio.TimerHandle | None = None
         self.is_write_paused = False
+        self.hung_up = asyncio.Event()
+        """Set once the connection is closed, which may be a while after the association's end."""
         if request is not None:
             self._on(Event.ASSOCIATE_REQUEST)
 
@@ -203,6 +205,7 @@ class Wire(asyncio.BufferedProtocol):
             self._on(Event.TRANSPORT_CLOSED)
         self._stop_artim()
         self._tell_end(Ended.CONNECTION_LOST, type(exc).__name__ if exc is not None else "the peer hung up")
+        self.hung_up.set()
 
     def _acknowledge_quickly(self) -> None:
         if _QUICKACK is not None and self._socket is not None:
