@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from pydicom.dataset import Dataset
 
-from dimse.find_scp import ROWS_A_BATCH, CallerProfile
+from dimse.find_scp import ROWS_A_BATCH, CallerProfile, unless
 from dimse.status import MissingSources, Refusal
 from dimse.upper_layer.association import AssociationFailure
 from dimse.upper_layer.commands import Command, CommandField
@@ -154,6 +154,13 @@ async def test_a_wrong_identifier_is_refused_with_the_element_and_the_reason(
     assert found.last.offending_elements == offending and found.last.error_comment
 
 
+async def test_a_request_without_an_identifier_is_refused() -> None:
+    async with opened(Shelf(*studies(1)), Doorkeeper(PACS)) as house, client(house.port) as caller:
+        request = Command(CommandField.C_FIND_RQ, 5, sop_class_uid=STUDY_ROOT, priority=0)
+        await caller.association.send(caller.context(STUDY_ROOT), request)
+        assert (await caller.hear()).last.status == 0xA900
+
+
 async def test_a_lenient_caller_may_leave_out_the_levels_above() -> None:
     question = identifier("SERIES", PatientID=ANNE.digits, SeriesInstanceUID=None)
     assert (await answer(Shelf(), question, replace(COMMENT, is_lenient=True))).end == (0x0000, "")
@@ -288,6 +295,30 @@ async def test_a_caller_who_aborts_stops_the_asking() -> None:
             await shelf.is_asked.wait()
         async with asyncio.timeout(HANG_S):
             await shelf.is_stopped.wait()
+
+
+async def test_a_caller_who_aborts_among_the_rows_is_forgotten() -> None:
+    async with opened(Shelf(*studies(5_000)), Doorkeeper(PACS)) as house:
+        async with client(house.port) as caller:
+
+            async def hang_up(rows: int) -> None:
+                if rows == 3:
+                    caller.association.abort()
+
+            await caller.ask(ANNES)
+            with pytest.raises(AssociationFailure):
+                await caller.hear(hang_up)
+        async with asyncio.timeout(HANG_S):
+            await house.door.stop()
+        assert house.figures.open == 0 and house.figures.answered == []
+
+
+async def test_work_that_nobody_gave_up_ends_as_it_does() -> None:
+    async def slow() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        await unless(asyncio.Event(), slow)
 
 
 # --- several questions ---
