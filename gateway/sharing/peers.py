@@ -134,8 +134,7 @@ class Peers:
 
     async def close(self) -> None:
         """Close every connector."""
-        for standing in self._standings.values():
-            await standing.connector.close()
+        await asyncio.gather(*(standing.connector.close() for standing in self._standings.values()))
 
     @contextlib.asynccontextmanager
     async def probing(self, new_uid: Callable[[], str]) -> AsyncIterator[None]:
