@@ -38,9 +38,9 @@ def _send(door: wire.Door, instances: Sequence[Instance]) -> None:
         command = wire.store_request(number % 0x10000, wire.CT_IMAGE_STORAGE, instance.sop_instance_uid)
         vectors: list[bytes | memoryview] = [command, *_fragments(instance.content, line.peer_pdu_bytes_max)]
         if isinstance(line.socket, ssl.SSLSocket):
-            # TLS has no vectors: heads and pieces are joined, a record's worth of them at a time.
-            for first in range(0, len(vectors), 16):
-                line.socket.sendall(b"".join(vectors[first : first + 16]))
+            # TLS has no vectors: a piece is joined to the head of the next one while it is in the processor's cache.
+            for first in range(0, len(vectors), 2):
+                line.socket.sendall(b"".join(vectors[first : first + 2]))
         else:
             _write(line, vectors)
         status = line.read_status()
