@@ -48,7 +48,7 @@ class Lease:
     is_clean: bool = False
     """Set by the caller: nothing is under way, and the next may use it."""
     settle: Callable[[], Awaitable[bool]] | None = None
-    """Set by the caller while a query is under way: ends it within a bounded time, and says whether it is clean."""
+    """Set by the caller while a query is under way: ends it in bounded time or with its association; whether clean."""
 
     @property
     def is_reused(self) -> bool:
