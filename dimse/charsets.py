@@ -82,6 +82,12 @@ _RESETS = MappingProxyType({False: re.compile(rb"[\\\t\n\f\r]"), True: re.compil
 _REPLACED = "\ufffd"
 
 
+_ESCAPES_MAX = 1_024
+"""Changes of character set in one value that is read; more are no text."""
+_EXTENDED_CHARS_MAX = 1_024
+"""Longest text that is written with code extensions, character by character; ISO_IR 192 takes any."""
+
+
 class NotRepresentable(ValueError):
     """A character set has no code for some character of a text."""
 
@@ -124,6 +130,8 @@ def encode(text: str, declared: tuple[str, ...], *, is_name: bool = False) -> by
             return text.encode(codec)
         except UnicodeEncodeError:
             raise NotRepresentable("a character is not in the character set") from None
+    if len(text) > _EXTENDED_CHARS_MAX:
+        raise NotRepresentable("the text is too long for code extensions")
     writer = _Extended(declared, first)
     return b"".join(writer.piece(piece) for piece in _ENDS_EXTENSION[is_name].split(text) if piece)
 
@@ -212,6 +220,8 @@ def _right_decoded(text: bytes, name: str | None) -> str:
 
 def _decoded_extended(text: bytes, first: str | None, resets: re.Pattern[bytes]) -> str:
     left, right = _ASCII, first
+    if text.count(b"\x1b") > _ESCAPES_MAX:
+        return text.decode("ascii", errors="replace")
     found = []
     for piece in _PIECES.findall(text):
         designated = _DESIGNATES.get(piece)

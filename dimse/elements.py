@@ -49,7 +49,7 @@ class Reading:
 
     fallback_charset: str = "ISO_IR 100"
     row_elements_max: int = 4_096
-    """Elements and items of one data set, those inside sequences included."""
+    """Elements of one data set, and in all its sequences as many elements and items again."""
     answer_elements_max: int = 500_000
     """Elements of all rows of an answer."""
     inflated_bytes_max: int = 1024 * 1024
@@ -81,7 +81,10 @@ class RowDecoder:
         row: dict[str, Element] = {}
         values, remembered = self._undeclared, self._undeclared.remembered
         offset, end, read, wanted = 0, len(data), 0, 0
+        elements_max = min(self._reading.row_elements_max, self._elements_left)
         while offset < end:
+            if read == elements_max:
+                refuse("the data set or the answer has too many elements")
             read += 1
             # The shortcut: an element of few bytes that came before in this answer, or is as plain as most are.
             piece = b""
@@ -107,8 +110,6 @@ class RowDecoder:
         if len(row) != wanted:
             refuse("an attribute is given twice")
         self._elements_left -= read
-        if read > self._reading.row_elements_max or self._elements_left < 0:
-            refuse("the answer has too many elements")
         return row
 
     def _unremembered(

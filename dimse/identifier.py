@@ -207,8 +207,8 @@ class _Keys:
 
     def take(self, element: Raw) -> None:
         tag = element.name
-        # Group lengths and what belongs to messages and files is no part of an identifier (PS3.4 C.4.1.1.3).
-        if tag.endswith("0000") or tag < "0008" or tag in _OURS:
+        # Group lengths, padding and what belongs to messages and files is no part of an identifier (PS3.4 C.4.1.1.3).
+        if tag.endswith("0000") or not "0008" <= tag < "FFFC" or tag in _OURS:
             return
         self.echoed.append(self._slot((), element))
         if tag in VRS_OF_TAG and tag not in _NOT_ASKED:

@@ -167,6 +167,13 @@ def test_a_designation_ends_where_the_standard_says_in_names_and_in_text() -> No
     assert decode(b"\x1b-L\xcf\r\n\xe9", "UT", terms, "") == "Я\r\né"
 
 
+def test_texts_that_would_take_too_long_are_not_read_as_text_or_not_written_so() -> None:
+    terms = ("", "ISO 2022 IR 87")
+    assert decode(b"\x1b$B;3" * 1_024, "UT", terms, "") == "山" * 1_024
+    assert "\x1b" in decode(b"\x1b$B;3" * 1_025, "UT", terms, "")
+    assert choose(terms, ["山" * 1_024]) == terms and choose(terms, ["山" * 1_025]) == (UTF_8,)
+
+
 def test_terms_are_known_in_the_spellings_that_archives_use() -> None:
     for term in ("ISO_IR 100", "ISO-IR 100", "iso_ir 100", "ISO IR 100", "ISO_IR 100 "):
         assert known((term,)) == ("ISO_IR 100",)

@@ -331,7 +331,10 @@ def test_a_sequence_with_two_items_and_items_where_none_can_be_are_refused() -> 
 
 def test_what_says_how_to_read_the_question_is_no_key() -> None:
     lengths = struct.pack("<HH2sHI", 0x0008, 0x0000, b"UL", 4, 99)
-    asked = ask(lengths + identifier({LEVEL: "STUDY", "00080201": "+0100", "00080056": "ONLINE", "00100020": "9"}))
+    padding = struct.pack("<HH2s2xI", 0xFFFC, 0xFFFC, b"OB", 4) + bytes(4)
+    keys = identifier({LEVEL: "STUDY", "00080201": "+0100", "00080056": "ONLINE", "00100020": "9"})
+    asked = ask(lengths + keys + padding)
+    assert [slot.tag for slot in asked.echoed] == ["00080056", "00080201", "00100020", "0020000D"]
     assert keys_of(asked) == {("00100020",): ("9",)} and asked.unsupported == ()
     assert asked.query.include == {"00080201", "00100020"}
 
