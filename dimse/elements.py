@@ -51,7 +51,7 @@ class Reading:
     row_elements_max: int = 4_096
     """Elements of one data set, and in all its sequences as many elements and items again."""
     answer_elements_max: int = 500_000
-    """Elements of all rows of an answer."""
+    """Elements and items of all rows of an answer; the row that goes beyond it is the last that is read."""
     inflated_bytes_max: int = 1024 * 1024
     """What a deflated data set may grow to."""
 
@@ -74,6 +74,8 @@ class RowDecoder:
     def row(self, body: bytes | bytearray | memoryview) -> Attributes:
         """The row that a data set says; text is decoded, so that the row declares no character set any more."""
         data = bytes(body)
+        if self._elements_left < 0:
+            refuse("the answer has too many elements")
         if self._syntax.is_deflated:
             data = inflated(data, self._reading.inflated_bytes_max)
         walk = Walk(self._syntax, data, elements_max=self._reading.row_elements_max)
@@ -81,10 +83,10 @@ class RowDecoder:
         row: dict[str, Element] = {}
         values, remembered = self._undeclared, self._undeclared.remembered
         offset, end, read, wanted = 0, len(data), 0, 0
-        elements_max = min(self._reading.row_elements_max, self._elements_left)
+        elements_max = self._reading.row_elements_max
         while offset < end:
             if read == elements_max:
-                refuse("the data set or the answer has too many elements")
+                refuse("the data set has too many elements")
             read += 1
             # The shortcut: an element of few bytes that came before in this answer, or is as plain as most are.
             piece = b""
@@ -109,7 +111,7 @@ class RowDecoder:
                 wanted += 1
         if len(row) != wanted:
             refuse("an attribute is given twice")
-        self._elements_left -= read
+        self._elements_left -= read + walk.counted
         return row
 
     def _unremembered(

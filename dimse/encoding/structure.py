@@ -120,24 +120,25 @@ class Walk:
 
     def __init__(self, syntax: Syntax, body: bytes, *, elements_max: int) -> None:
         self._body = body
-        self._elements_left = elements_max
-        self._explicit = syntax
-        self._implicit = _SYNTAXES[IMPLICIT_VR_LITTLE_ENDIAN]
+        self._elements_max = elements_max
+        self._is_explicit = syntax.is_explicit
         self._structs = {True: _LITTLE if syntax.is_little else _BIG, False: _LITTLE}
+        self.counted = 0
+        """Elements and items inside sequences so far, and those that `elements` gave."""
 
     def elements(self) -> Iterator[Raw]:
         """Every element of the data set, in the order of its bytes."""
         offset = 0
         while offset < len(self._body):
+            self._count()
             raw, offset = self.element(offset)
             yield raw
 
     def element(self, offset: int) -> tuple[Raw, int]:
-        """The element at `offset`, and where the next one stands."""
-        return self._element(offset, len(self._body), is_explicit=self._explicit.is_explicit, depth=0)
+        """The element at `offset`, and where the next one stands. Counts only what is inside it."""
+        return self._element(offset, len(self._body), is_explicit=self._is_explicit, depth=0)
 
     def _element(self, offset: int, end: int, *, is_explicit: bool, depth: int) -> tuple[Raw, int]:
-        self._count()
         tag, vr, start, length = self._header(offset, end, is_explicit=is_explicit)
         if tag >> 16 == 0xFFFE:
             refuse("an item stands outside a sequence")
@@ -197,6 +198,7 @@ class Walk:
     def _closed_item(self, offset: int, end: int, is_explicit: bool, depth: int) -> tuple[tuple[Raw, ...], int]:
         found: list[Raw] = []
         while offset < end:
+            self._count()
             raw, offset = self._element(offset, end, is_explicit=is_explicit, depth=depth)
             found.append(raw)
         return tuple(found), end
@@ -207,12 +209,13 @@ class Walk:
             tag, _, start, length = self._header(offset, end, is_explicit=is_explicit)
             if tag == _ITEM_END and length == 0:
                 return tuple(found), start
+            self._count()
             raw, offset = self._element(offset, end, is_explicit=is_explicit, depth=depth)
             found.append(raw)
 
     def _count(self) -> None:
-        self._elements_left -= 1
-        if self._elements_left < 0:
+        self.counted += 1
+        if self.counted > self._elements_max:
             refuse("the data set has too many elements")
 
 

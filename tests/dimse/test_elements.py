@@ -320,18 +320,19 @@ def test_rows_and_answers_have_as_many_elements_as_the_limits_say() -> None:
     assert decode_dataset(many, IMPLICIT_VR_LITTLE_ENDIAN, Reading(row_elements_max=8)) is not None
     with pytest.raises(DatasetError):
         decode_dataset(many, IMPLICIT_VR_LITTLE_ENDIAN, Reading(row_elements_max=7))
-    assert decode_dataset(nested(3), IMPLICIT_VR_LITTLE_ENDIAN, Reading(row_elements_max=6)) is not None
+    assert decode_dataset(nested(3), IMPLICIT_VR_LITTLE_ENDIAN, Reading(row_elements_max=5)) is not None
     with pytest.raises(DatasetError):
-        decode_dataset(nested(3), IMPLICIT_VR_LITTLE_ENDIAN, Reading(row_elements_max=5))
+        decode_dataset(nested(3), IMPLICIT_VR_LITTLE_ENDIAN, Reading(row_elements_max=4))
     plain = implicit(0x00100020, b"12") + implicit(0x00100030, b"20250101")
     assert decode_dataset(plain, IMPLICIT_VR_LITTLE_ENDIAN, Reading(row_elements_max=2)) is not None
     with pytest.raises(DatasetError):
         decode_dataset(plain, IMPLICIT_VR_LITTLE_ENDIAN, Reading(row_elements_max=1))
-    answer = RowDecoder(IMPLICIT_VR_LITTLE_ENDIAN, Reading(answer_elements_max=16))
-    answer.row(many)
-    answer.row(many)
-    with pytest.raises(DatasetError):
-        answer.row(many)
+    for body, elements in ((many, 8), (nested(3), 6)):
+        answer = RowDecoder(IMPLICIT_VR_LITTLE_ENDIAN, Reading(answer_elements_max=2 * elements))
+        for _ in range(3):
+            answer.row(body)
+        with pytest.raises(DatasetError):
+            answer.row(body)
 
 
 def test_a_deflated_data_set_grows_to_its_limit_and_no_further() -> None:
