@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,18 @@ from dicomweb.listener import CORRELATION_HEADER, HEADER_LINES_MAX, HOPS_HEADER,
 from dicomweb.notices import FUZZY_NOT_SUPPORTED, NOTICE_HEADER, SENTENCE, SNAPSHOT_HEADER, SOURCES_HEADER
 from dicomweb.problem import FORMS
 from dicomweb.qido import RESOURCES
+from dimse.connector import Quirk as DimseQuirk
+from dimse.find_scp import FIND_CLASSES
+from dimse.identifier import EXTENDED
+from dimse.notices import CONFLICT, CUT, NOT_SHARED, UNAVAILABLE
+from dimse.sop_classes import PATIENT_ROOT_FIND, STUDY_ROOT_FIND, VERIFICATION
+from dimse.status import MissingSources, Status
+from dimse.upper_layer import pdu
+from dimse.upper_layer.negotiation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from gateway.model.attributes import MATCHING, keyword_of
 from gateway.model.imaging import Level, SourceState
+from gateway.model.settings import Limits
+from gateway.tls import TLS_1_2_SUITES
 
 STATEMENT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
 ONE_LINE = re.sub(r"\n(> )?", " ", STATEMENT)
@@ -52,3 +63,72 @@ def test_resources_quirks_headers_states_and_statuses_are_stated() -> None:
 def test_quoted_texts_and_figures_are_those_of_the_code() -> None:
     assert SENTENCE in ONE_LINE and FUZZY_NOT_SUPPORTED in ONE_LINE
     assert f"`limit` of at most {PAGE_ROWS_MAX}" in STATEMENT and f"at most {HEADER_LINES_MAX} headers" in ONE_LINE
+
+
+# --- DIMSE ---
+
+SCP = STATEMENT.split("## 3. DIMSE")[1].split("## 4. DIMSE")[0]
+SCU = STATEMENT.split("## 4. DIMSE")[1]
+
+
+def cells(text: str) -> set[str]:
+    """What stands in the first column of the tables, unquoted."""
+    return {line.split("|")[1].strip(" `") for line in text.splitlines() if line.startswith("| ")}
+
+
+def test_the_sop_classes_taken_and_asked_are_stated() -> None:
+    rows = [line.split("|")[2:5] for line in SCP.splitlines() if re.match(r"\| [^|]*\| 1\.2\.840\.10008\.[0-9.]+ \|", line)]
+    stated = {uid.strip(): (scp.strip(), scu.strip()) for uid, scp, scu in rows}
+    assert {uid for uid, (scp, _) in stated.items() if scp == "yes"} == {VERIFICATION, *FIND_CLASSES}
+    assert {uid for uid, (_, scu) in stated.items() if scu == "yes"} == {
+        VERIFICATION,
+        STUDY_ROOT_FIND,
+        PATIENT_ROOT_FIND,
+    }
+
+
+def test_what_is_answered_to_extended_negotiation_is_stated() -> None:
+    [line] = [line for line in SCP.splitlines() if line.startswith("| extended negotiation")]
+    stated = [int(figure) for figure in re.findall(r" ([01])[,;]", line)]
+    assert {bytes(stated)} == set(EXTENDED.values())
+
+
+def test_the_statuses_of_c_find_are_stated_and_no_others() -> None:
+    stated = {int(code, 16) for cell in cells(SCP) for code in re.findall(r"\b[0-9A-F]{4}\b", cell)}
+    assert stated == {int(status) for status in Status}
+
+
+def test_the_ways_of_telling_what_is_missing_are_stated() -> None:
+    assert {how.value for how in MissingSources} <= cells(SCP)
+    for name in (UNAVAILABLE, CONFLICT, CUT, NOT_SHARED):
+        assert f"`{name}`" in SCP
+
+
+def test_the_rejections_are_stated() -> None:
+    given = [
+        pdu.CALLING_AE_TITLE_NOT_RECOGNISED,
+        pdu.CALLED_AE_TITLE_NOT_RECOGNISED,
+        pdu.APPLICATION_CONTEXT_NOT_SUPPORTED,
+        pdu.PROTOCOL_VERSION_NOT_SUPPORTED,
+        pdu.NO_REASON_GIVEN,
+        pdu.LOCAL_LIMIT_EXCEEDED,
+        pdu.TEMPORARY_CONGESTION,
+    ]
+    stated = {figures for cell in cells(SCP) for figures in re.findall(r"\d, \d, \d", cell)}
+    assert stated == {f"{one.result}, {one.source}, {one.reason}" for one in given}
+
+
+def test_the_identity_of_the_implementation_and_its_cipher_suites_are_stated() -> None:
+    assert f"`{IMPLEMENTATION_CLASS_UID}`" in SCP and f"`{IMPLEMENTATION_VERSION}`" in SCP
+    assert [suite for suite in TLS_1_2_SUITES if f"`{suite}`" not in SCP] == []
+
+
+def test_the_quirks_of_c_find_archives_are_stated_and_no_others() -> None:
+    table = SCU.split("### 4.1")[1].split("### 4.2")[0]
+    assert cells(table) - {"quirk", "---"} == {quirk.value for quirk in DimseQuirk}
+
+
+def test_every_limit_named_in_the_statement_is_a_setting() -> None:
+    names = set(re.findall(r"`(?:limits\.)?([a-z_]+_(?:max|s|bytes_max))`", STATEMENT))
+    known = {each.name for each in fields(Limits)}
+    assert names <= known
