@@ -77,7 +77,8 @@ def cells(text: str) -> set[str]:
 
 
 def test_the_sop_classes_taken_and_asked_are_stated() -> None:
-    rows = [line.split("|")[2:5] for line in SCP.splitlines() if re.match(r"\| [^|]*\| 1\.2\.840\.10008\.[0-9.]+ \|", line)]
+    lines = [line for line in SCP.splitlines() if re.match(r"\| [^|]*\| 1\.2\.840\.10008\.[0-9.]+ \|", line)]
+    rows = [line.split("|")[2:5] for line in lines]
     stated = {uid.strip(): (scp.strip(), scu.strip()) for uid, scp, scu in rows}
     assert {uid for uid, (scp, _) in stated.items() if scp == "yes"} == {VERIFICATION, *FIND_CLASSES}
     assert {uid for uid, (_, scu) in stated.items() if scu == "yes"} == {
