@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import audit, decisions, memory, profile, qido, store
+from bench import audit, decisions, find, idle, memory, profile, qido, store
 from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 
@@ -27,6 +27,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "qido": qido.measure,
     "memory": memory.measure,
     "store": store.measure,
+    "idle": idle.measure,
+    "find": find.measure,
 }
 _EFFORTS = {"whole": WHOLE, "quick": QUICK, "tiny": TINY}
 

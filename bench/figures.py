@@ -27,7 +27,7 @@ PARTIAL = RESULTS / "partial.jsonl"
 """The last quick run, or run of a single benchmark; not in the repository."""
 
 ROUNDS_MIN = 5
-_PACKAGES = ("aiohttp", "orjson", "sqlalchemy", "psycopg", "cryptography", "pydicom")
+_PACKAGES = ("aiohttp", "orjson", "sqlalchemy", "psycopg", "cryptography", "pydicom", "pynetdicom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,11 @@ def ratio_at_most(bound: float, words: str = "") -> Goal:
     return Goal(words or f"ratio <= {bound:g}", lambda figure: figure.ratio is not None and figure.ratio <= bound)
 
 
+def at_most(bound: float, unit: str) -> Goal:
+    """Our figure itself is at most `bound`."""
+    return Goal(f"<= {bound:g} {unit}", lambda figure: figure.ours <= bound)
+
+
 def more_by_at_most(bound: float, unit: str, words: str = "") -> Goal:
     """Our figure exceeds the peer's by `bound` at most."""
     return Goal(
@@ -118,6 +123,7 @@ def machine(run: str) -> dict[str, JsonValue]:
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in _PACKAGES},
+            "dcmtk": _debian("dcmtk"),
             "orthanc": _debian("orthanc"),
             "orthanc-dicomweb": _debian("orthanc-dicomweb"),
             "postgresql": _debian("postgresql-15"),

@@ -67,13 +67,18 @@ class Child:
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, ready: str, environment: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    log: Path,
+    ready: str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    files: Sequence[int] = (),
 ) -> Iterator[Child]:
-    """A process that has written that it is `ready`, for as long as the block lasts.
+    """A process that has written that it is `ready`, for as long as the block lasts; it has these `files` open too.
 
     Asking its port instead might reach another process of this machine. Raises `RuntimeError` with its last words.
     """
-    with _started(command, log, environment) as child:
+    with _started(command, log, environment, files) as child:
         _await(child, lambda: ready in child.words())
         yield child
 
@@ -83,13 +88,15 @@ def listening(
     command: Sequence[str | Path], log: Path, port: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[Child]:
     """A process that says nothing when it is ready: it is when somebody listens on the free port it was given."""
-    with _started(command, log, environment) as child:
+    with _started(command, log, environment, ()) as child:
         _await(child, lambda: _is_listened_on(port))
         yield child
 
 
 @contextmanager
-def _started(command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None) -> Iterator[Child]:
+def _started(
+    command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None, files: Sequence[int]
+) -> Iterator[Child]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -98,6 +105,7 @@ def _started(command: Sequence[str | Path], log: Path, environment: Mapping[str,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
+            pass_fds=files,
         )
     try:
         yield Child(process, log)

@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from functools import partial
 from pathlib import Path
+from typing import assert_never
 
 import trustme
 
 from bench.rig import processes, studies
 from bench.rig.archive import READY, Plan
+from bench.rig.dimse import wire
 from bench.rig.load import Door
 from gateway.node import SystemClock
 from policy.facts import RelationshipKind
@@ -30,9 +33,17 @@ from storage.registers import agreements, patients, relationships
 from storage.registers.state import Author
 from storage.store import SqlStore
 
+AE_TITLE = "SHARING"
 NORTHMOOR, EASTVALE = TrustId("RZ1"), TrustId("RZ2")
 _AUTHOR = Author("bench", "bench-registers", "measurement")
 _MODALITIES = ("CT", "MR", "CR", "DX", "US", "XA")
+
+
+class Associations(Enum):
+    """How the DIMSE door is opened."""
+
+    PLAIN = "without TLS, by AE title, on loopback only"
+    TLS = "with TLS, by AE title and certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,7 @@ class Gateway:
 
     child: processes.Child
     door: Door
+    dimse: wire.Door | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +98,53 @@ class Region:
 
     @contextmanager
     def gateway(
-        self, archive: Archive, known: Sequence[NhsNumber], *, profile: Path | None = None
+        self,
+        archive: Archive | wire.Door,
+        known: Sequence[NhsNumber],
+        *,
+        associations: Associations | None = None,
+        profile: Path | None = None,
+        files: Sequence[int] = (),
     ) -> Iterator[Gateway]:
         """`gateway serve` before the archive; every patient in `known` has a care relationship with Northmoor.
 
-        With `profile` it runs under cProfile, which leaves its figures of the event loop's thread there.
+        The archive is asked by QIDO, or by C-FIND if it is a DICOM port. With `associations` there is a DIMSE door as
+        well. With `profile` it runs under cProfile, which leaves its figures of the event loop's thread there.
         """
         asyncio.run(_fill(DatabaseSettings(f"sqlite:///{self.folder / 'data' / 'gateway.db'}"), known))
         configuration = self.folder / "gateway.toml"
-        text = _CONFIGURATION.format(folder=self.folder, ca=self.ca, archive_port=archive.tls.port)
-        configuration.write_text(text, encoding="utf-8")
+        configuration.write_text(self._configuration(archive, associations), encoding="utf-8")
         under = ("-m", "cProfile", "-o", profile) if profile is not None else ()
         command = processes.python(*under, "-m", "gateway.cli", "serve", "--config", configuration)
-        with processes.running(command, self.folder / "gateway.log", "ready machines=") as child:
-            yield Gateway(child, self.door(child.told(r"ready machines=https://[^/ ]*:(\d+)")))
+        log = self.folder / "gateway.log"
+        with processes.running(command, log, "ready machines=", files=files) as child:
+            dimse = None
+            if associations is not None:
+                dimse = self.dimse_door(child.told(r"dimse=[^ ]*:(\d+)"), associations)
+            yield Gateway(child, self.door(child.told(r"ready machines=https://[^/ ]*:(\d+)")), dimse)
+
+    def dimse_door(self, port: int, associations: Associations) -> wire.Door:
+        """A DIMSE port as Northmoor's PACS associates with it."""
+        if associations is Associations.PLAIN:
+            return wire.Door(port, AE_TITLE)
+        return wire.Door(port, AE_TITLE, str(self.ca), *self.files("pacs"))
+
+    def _configuration(self, archive: Archive | wire.Door, associations: Associations | None) -> str:
+        if isinstance(archive, Archive):
+            peer = _PEER_BY_QIDO.format(folder=self.folder, ca=self.ca, port=archive.tls.port)
+        else:
+            peer = _PEER_BY_C_FIND.format(port=archive.port, ae_title=archive.ae_title, calling=AE_TITLE)
+        match associations:
+            case None:
+                caller, door = _CERTIFIED, ""
+            case Associations.PLAIN:
+                caller, door = _TITLED + "loopback_only = true\n", _DIMSE_DOOR + "plain_on_loopback = true\n"
+            case Associations.TLS:
+                secure = f'certificate = "{self.folder}/gateway.pem"\nprivate_key = "{self.folder}/gateway.key"\n'
+                caller, door = _CERTIFIED + _TITLED, _DIMSE_DOOR + secure + f'client_ca = "{self.ca}"\n'
+            case _:
+                assert_never(associations)
+        return _CONFIGURATION.format(folder=self.folder, ca=self.ca) + _CALLER + caller + door + peer
 
 
 def new_region(folder: Path) -> Region:
@@ -176,16 +221,39 @@ ods = "RZ2"
 name = "Eastvale University NHS Trust"
 enrolled = true
 desk_phone = "01632 960002"
+"""
 
+_CALLER = """
 [[caller]]
 name = "northmoor-pacs"
 trust = "RZ1"
-certificate_name = "pacs.northmoor.example"
+"""
+_CERTIFIED = 'certificate_name = "pacs.northmoor.example"\n'
+_TITLED = f'ae_titles = ["{wire.CALLING}"]\nmissing_sources = "comment"\n'
+_DIMSE_DOOR = f"""
+[limits]
+dimse_associations_per_caller_max = 500
+dimse_associations_per_address_max = 500
+dimse_connections_per_address_max = 500
 
+[listen.dimse]
+port = 0
+ae_title = "{AE_TITLE}"
+"""
+_PEER_BY_QIDO = """
 [[peer]]
 trust = "RZ2"
-url = "https://localhost:{archive_port}/dicom-web"
+url = "https://localhost:{port}/dicom-web"
 client_certificate = "{folder}/gateway.pem"
 client_private_key = "{folder}/gateway.key"
 ca = "{ca}"
+"""
+_PEER_BY_C_FIND = """
+[[peer]]
+trust = "RZ2"
+connector = "dimse"
+address = "127.0.0.1:{port}"
+ae_title = "{ae_title}"
+calling_ae_title = "{calling}"
+plain_on_loopback = true
 """
