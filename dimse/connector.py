@@ -281,7 +281,7 @@ def _association_request(profile: DimsePeerProfile, limits: Limits) -> Associate
     return propose(
         profile.calling_ae_title,
         profile.called_ae_title,
-        [(sop_class, syntaxes) for sop_class in models] + [(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))],
+        [(sop_class, syntaxes) for sop_class in (*models, VERIFICATION)],
         pdu_bytes_max=limits.pdu_bytes_max,
         extended=[ExtendedNegotiation(uid, _RELATIONAL) for uid in models] if _negotiates(profile) else (),
     )

@@ -1,4 +1,4 @@
-"""Orthanc from the Debian package as a foreign DICOMweb archive: its own process on a free port of loopback.
+"""Orthanc from the Debian package as a foreign archive over DICOMweb and DIMSE: its own process on loopback.
 
 Started by its path with a configuration of its own, never by the system's service; ends with the block.
 """
@@ -20,6 +20,7 @@ import pytest
 
 BINARY = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+AE_TITLE = "ORTHANC"
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 20
 _BOUNDARY = "one-instance-a-part"
@@ -30,6 +31,7 @@ class Orthanc:
     """A running archive."""
 
     port: int
+    dicom_port: int
 
     @property
     def url(self) -> str:
@@ -62,7 +64,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
     """An empty archive for as long as the block lasts; skips the test where Orthanc is not installed."""
     if not orthanc_is_installed():
         pytest.skip("orthanc and orthanc-dicomweb are not installed")
-    port = _free_port()
+    port, dicom_port = _free_port(), _free_port()
     settings = {
         "Name": "FOREIGN",
         "StorageDirectory": str(folder / "storage"),
@@ -72,7 +74,12 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "HttpServerEnabled": True,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
-        "DicomServerEnabled": False,
+        "DicomServerEnabled": True,
+        "DicomAet": AE_TITLE,
+        "DicomPort": dicom_port,
+        "DicomCheckCalledAet": True,
+        "DicomAlwaysAllowEcho": True,
+        "DicomAlwaysAllowFind": True,
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
@@ -80,7 +87,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         process = subprocess.Popen([BINARY, str(folder / "orthanc.json")], stdout=output, stderr=output)
         try:
             _await_answer(process, port, folder / "orthanc.log")
-            yield Orthanc(port)
+            yield Orthanc(port, dicom_port)
         finally:
             process.terminate()
             try:
