@@ -285,10 +285,12 @@ class Wire(asyncio.BufferedProtocol):
                 self._send(pdu.ReleaseReply())
             case Action.AR_10:
                 self._on(Event.RELEASE_RESPONSE)
-            case Action.AA_1 | Action.AA_7 | Action.AA_8:
+            case Action.AA_1 | Action.AA_8:
                 abort, text = _abort(event, subject)
                 self._send(abort)
                 self._linger(Ended.ABORTED_HERE, text)
+            case Action.AA_7:
+                self._send(_abort(event, subject)[0])  # ARTIM runs on, else the peer could keep the connection
             case Action.AA_2:
                 text = subject.text if isinstance(subject, _Wish) else ""
                 self._close(Ended.ABORTED_BY_PEER if event is Event.ABORT_PDU else Ended.ABORTED_HERE, text)

@@ -286,6 +286,17 @@ async def test_a_peer_that_does_not_hang_up_is_hung_up_on_when_artim_expires(
         assert await peer.until_end() == b""
 
 
+async def test_a_peer_cannot_keep_a_connection_by_asking_on_when_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dimse.upper_layer.wire.LINGER_S", 0.2)
+    async with without_a_fault(), accepting_in(State.STA13) as (peer, _):
+        hearing = asyncio.create_task(peer.until_end())
+        async with asyncio.timeout(HANG_S):
+            while not hearing.done():
+                with contextlib.suppress(ConnectionError):
+                    await peer.send(proposal())
+                await asyncio.wait({hearing}, timeout=0.05)
+
+
 async def test_a_release_that_is_not_answered_ends_with_an_abort() -> None:
     limits = AssociationLimits(wire=WireLimits(artim_timeout_s=1.0))
     async with without_a_fault(), called(limits) as call:
