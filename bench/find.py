@@ -79,6 +79,11 @@ def measure(effort: Effort, folder: Path, say: Say) -> Iterator[Figure]:
                 yield _share(worker, door, child, question, effort)
             with _gateway(folder / "tls", archive, patients, Associations.TLS) as (_, secure):
                 yield from _over_tls(worker, {"ours": secure, "plain": door}, hundred, effort, say)
+            with _gateway(folder / "series", archive, patients, Associations.PLAIN, shares_everything=False) as (
+                _,
+                gathering,
+            ):
+                yield _gathering(worker, {"ours": gathering, "told": door}, hundred, effort, say)
 
 
 def _at_once(
@@ -132,6 +137,15 @@ def _over_tls(
         yield _rates(name, rounds, "plain", None, "the gateway without TLS")
 
 
+def _gathering(worker: Worker, doors: Mapping[str, wire.Door], question: Question, effort: Effort, say: Say) -> Figure:
+    """Where modalities decide who may see a study, and the archive tells them only series by series."""
+    say(f"{question.words}, modalities gathered from the series")
+    rounds = _rounds(worker, doors, question, 1, effort)
+    medians = {who: [outcome.median_ms for outcome in outcomes] for who, outcomes in rounds.items()}
+    name = f"c-find, {question.words}, 1 caller, modalities gathered from the series: median"
+    return _compared(name, "ms", medians, "told", None, "the gateway before a trust that shares every modality")
+
+
 def _share(worker: Worker, door: wire.Door, child: Child, question: Question, effort: Effort) -> Figure:
     """The gateway's own processor time for one answer: what is left of a core limits the rate."""
     spent = []
@@ -175,10 +189,17 @@ def _compared(
 
 @contextmanager
 def _gateway(
-    folder: Path, archive: wire.Door, known: Sequence[NhsNumber], associations: Associations
+    folder: Path,
+    archive: wire.Door,
+    known: Sequence[NhsNumber],
+    associations: Associations,
+    *,
+    shares_everything: bool = True,
 ) -> Iterator[tuple[Child, wire.Door]]:
     folder.mkdir()
-    with new_region(folder).gateway(archive, known, associations=associations) as gateway:
+    with new_region(folder).gateway(
+        archive, known, associations=associations, shares_everything=shares_everything
+    ) as gateway:
         assert gateway.dimse is not None
         yield gateway.child, gateway.dimse
 

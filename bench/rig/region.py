@@ -36,7 +36,7 @@ from storage.store import SqlStore
 AE_TITLE = "SHARING"
 NORTHMOOR, EASTVALE = TrustId("RZ1"), TrustId("RZ2")
 _AUTHOR = Author("bench", "bench-registers", "measurement")
-_MODALITIES = ("CT", "MR", "CR", "DX", "US", "XA")
+_EACH_MODALITY = tuple(frozenset({modality}) for modality in ("CT", "MR", "CR", "DX", "US", "XA"))
 
 
 class Associations(Enum):
@@ -103,17 +103,22 @@ class Region:
         known: Sequence[NhsNumber],
         *,
         associations: Associations | None = None,
+        shares_everything: bool = False,
         profile: Path | None = None,
         files: Sequence[int] = (),
     ) -> Iterator[Gateway]:
         """`gateway serve` before the archive; every patient in `known` has a care relationship with Northmoor.
 
         The archive is asked by QIDO, or by C-FIND if it is a DICOM port. With `associations` there is a DIMSE door as
-        well. With `profile` it runs under cProfile, which leaves its figures of the event loop's thread there.
+        well. With `shares_everything` the archive's trust shares every modality, so that an archive need not tell what
+        its studies' are: dcmqrscp cannot, and would be asked for the series of each study. With `profile` it runs under
+        cProfile, which leaves its figures of the event loop's thread there.
         """
-        asyncio.run(_fill(DatabaseSettings(f"sqlite:///{self.folder / 'data' / 'gateway.db'}"), known))
+        modalities = (frozenset[str](),) if shares_everything else _EACH_MODALITY
+        asyncio.run(_fill(DatabaseSettings(f"sqlite:///{self.folder / 'data' / 'gateway.db'}"), known, modalities))
         configuration = self.folder / "gateway.toml"
-        configuration.write_text(self._configuration(archive, associations), encoding="utf-8")
+        text = self._configuration(archive, associations, shares_everything=shares_everything)
+        configuration.write_text(text, encoding="utf-8")
         under = ("-m", "cProfile", "-o", profile) if profile is not None else ()
         command = processes.python(*under, "-m", "gateway.cli", "serve", "--config", configuration)
         log = self.folder / "gateway.log"
@@ -129,11 +134,14 @@ class Region:
             return wire.Door(port, AE_TITLE)
         return wire.Door(port, AE_TITLE, str(self.ca), *self.files("pacs"))
 
-    def _configuration(self, archive: Archive | wire.Door, associations: Associations | None) -> str:
+    def _configuration(
+        self, archive: Archive | wire.Door, associations: Associations | None, *, shares_everything: bool
+    ) -> str:
         if isinstance(archive, Archive):
             peer = _PEER_BY_QIDO.format(folder=self.folder, ca=self.ca, port=archive.tls.port)
         else:
-            peer = _PEER_BY_C_FIND.format(port=archive.port, ae_title=archive.ae_title, calling=AE_TITLE)
+            peer = _PEER_BY_C_FIND.format(port=archive.port, ae_title=archive.ae_title)
+            peer += _MODALITIES_UNKNOWN if shares_everything else ""
         match associations:
             case None:
                 caller, door = _CERTIFIED, ""
@@ -162,7 +170,7 @@ def new_region(folder: Path) -> Region:
     return Region(folder, ca)
 
 
-async def _fill(database: DatabaseSettings, known: Sequence[NhsNumber]) -> None:
+async def _fill(database: DatabaseSettings, known: Sequence[NhsNumber], modalities: Sequence[frozenset[str]]) -> None:
     """Register the patients, their relationships with Northmoor, and what Eastvale shares."""
     upgrade(database)
     async with SqlStore(database, node="bench-registers", clock=SystemClock()) as store:
@@ -170,8 +178,8 @@ async def _fill(database: DatabaseSettings, known: Sequence[NhsNumber]) -> None:
 
         def share(tx: Tx) -> None:
             clauses = [
-                agreements.Clause(frozenset({NORTHMOOR}), frozenset({modality}), frozenset({PurposeOfUse.TREAT}))
-                for modality in _MODALITIES
+                agreements.Clause(frozenset({NORTHMOOR}), shared, frozenset({PurposeOfUse.TREAT}))
+                for shared in modalities
             ]
             agreements.import_version(tx, EASTVALE, clauses, since, _AUTHOR)
 
@@ -254,6 +262,7 @@ trust = "RZ2"
 connector = "dimse"
 address = "127.0.0.1:{port}"
 ae_title = "{ae_title}"
-calling_ae_title = "{calling}"
+patient_id_issuer = "NHS"
 plain_on_loopback = true
 """
+_MODALITIES_UNKNOWN = 'quirks = ["modalities-unknown"]\n'
