@@ -43,7 +43,7 @@ CERTIFICATE_CHECK_INTERVAL_S = 3_600.0
 AUDIT_GUARD_INTERVAL_S = 1.0
 Announce = Callable[[str], None]
 
-_STARTING_SECTIONS = ("storage", "audit", "policy", "sharing", "limits", "dicomweb")
+_STARTING_SECTIONS = ("storage", "audit", "policy", "sharing", "limits", "dicomweb", "dimse")
 """Sections that a reload leaves as they were at the start; of `gateway` and `listen` it takes what it can."""
 
 
@@ -191,8 +191,7 @@ class Gateway:
         under_way = self._doors.under_way
         log.info("draining", under_way=under_way.count)
         self._health.drain()
-        await self._doors.stop_machines()
-        await under_way.until_none(max(0.0, self._configuration.limits.drain_timeout_s - CUT_OFF_S))
+        await self._doors.drain(max(0.0, self._configuration.limits.drain_timeout_s - CUT_OFF_S))
         if under_way.count:
             log.warning("cut off", under_way=under_way.count)
         # Last, so that whoever probes readiness meanwhile is told, not refused.
@@ -212,6 +211,7 @@ class Gateway:
         new = await asyncio.to_thread(load, self._path)
         kept = self._configuration
         needs_start = [name for name in _STARTING_SECTIONS if getattr(new, name) != getattr(kept, name)]
+        needs_start += ["listen.dimse"] * (_association_address(new) != _association_address(kept))
         taken = kept.model_copy(
             update={
                 "gateway": kept.gateway.model_copy(update={"log_level": new.gateway.log_level}),
@@ -223,8 +223,8 @@ class Gateway:
         )
         core = await asyncio.to_thread(build_core, taken, self._means)
         self._configuration = taken
-        self._doors.follow(taken)
         self._install(core, background)
+        await self._doors.follow(taken)
         self._show_certificates()
         logs.set_level(taken.gateway.log_level)
         self._figures.reloaded("taken")
@@ -262,23 +262,36 @@ def validities_in_use(configuration: Configuration) -> list[tls.Validity]:
         ("listen.machines.client_ca", listen.machines.client_ca),
         ("listen.people.certificate", listen.people.certificate),
     ]
+    lists = [("listen.machines.crl", listen.machines.crl)]
+    if listen.dimse is not None:
+        named += [("listen.dimse.certificate", listen.dimse.certificate)]
+        named += [("listen.dimse.client_ca", listen.dimse.client_ca)]
+        lists += [("listen.dimse.crl", listen.dimse.crl)]
     for peer in configuration.peer:
         named += [(f"peer ({peer.trust}).client_certificate", peer.client_certificate)]
         named += [(f"peer ({peer.trust}).ca", peer.ca)]
     found = tls.validities([(name, path) for name, path in named if path is not None])
-    if listen.machines.crl is not None:
-        found.append(tls.crl_validity("listen.machines.crl", listen.machines.crl))
+    found += [tls.crl_validity(name, path) for name, path in lists if path is not None]
     return found
 
 
 def _listen_as_running(kept: Configuration, new: Configuration) -> ListenSection:
     """The new file's certificates and networks on the addresses in use."""
-    machines, people = kept.listen.machines, kept.listen.people
+    machines, people, dimse = kept.listen.machines, kept.listen.people, kept.listen.dimse
     fixed = {"host", "port", "plain_http_on_loopback"}
+    if dimse is not None and new.listen.dimse is not None:
+        lasting = {"host", "port", "ae_title", "plain_on_loopback"}
+        dimse = new.listen.dimse.model_copy(update={name: getattr(dimse, name) for name in lasting})
     return ListenSection(
         machines=new.listen.machines.model_copy(update={name: getattr(machines, name) for name in fixed}),
         people=new.listen.people.model_copy(update={name: getattr(people, name) for name in fixed}),
+        dimse=dimse,
     )
+
+
+def _association_address(configuration: Configuration) -> object:
+    dimse = configuration.listen.dimse
+    return dimse and (dimse.host, dimse.port, dimse.ae_title, dimse.plain_on_loopback)
 
 
 def _logs_as_json(configuration: Configuration) -> bool:

@@ -10,15 +10,18 @@ import secrets
 from dataclasses import dataclass
 from typing import assert_never
 
-from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile, Quirk
+from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile
+from dicomweb.connector import Quirk as DicomwebQuirk
+from dimse.connector import DimsePeer, DimsePeerProfile, Model
+from dimse.connector import Quirk as DimseQuirk
 from gateway import tls
 from gateway.config.configuration import Configuration
 from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
 from gateway.config.transport import AnyPeer, client_files
 from gateway.metrics import Figures
-from gateway.model.errors import ConfigurationError, ServiceFault
+from gateway.model.errors import ServiceFault
 from gateway.model.imaging import Matches, Query
-from gateway.model.seams import Clock, Store
+from gateway.model.seams import Clock, PeerConnector, Store
 from gateway.node import new_id
 from gateway.region import directory_of
 from gateway.sharing.absence import AbsenceDelays
@@ -103,20 +106,38 @@ class Door:
         return self.core
 
 
-def _connector(peer: AnyPeer, configuration: Configuration) -> DicomwebPeer:
+def _connector(peer: AnyPeer, configuration: Configuration) -> PeerConnector:
     files = client_files(peer)
     secure = tls.client_context(files) if files is not None else None
     limits = peer.limits.over(configuration.limits)
     match peer:
         case DicomwebPeerEntry():
-            profile = DicomwebPeerProfile(
+            web = DicomwebPeerProfile(
                 trust=peer.trust,
                 url=peer.url.rstrip("/"),
                 fallback_charset=peer.character_set,
-                quirks=frozenset(map(Quirk, peer.quirks)),
+                quirks=frozenset(map(DicomwebQuirk, peer.quirks)),
             )
-            return DicomwebPeer(profile, limits, secure)
+            return DicomwebPeer(web, limits, secure)
         case DimsePeerEntry():
-            raise ConfigurationError([f"peer ({peer.trust}).connector: C-FIND is not asked yet"])
+            archive = DimsePeerProfile(
+                trust=peer.trust,
+                host=peer.host,
+                port=peer.port,
+                called_ae_title=peer.ae_title,
+                calling_ae_title=_calling_ae_title(peer, configuration),
+                model=Model(peer.model),
+                fallback_charset=peer.character_set,
+                quirks=frozenset(map(DimseQuirk, peer.quirks)),
+            )
+            return DimsePeer(archive, limits, secure)
         case _:
             assert_never(peer)
+
+
+def _calling_ae_title(peer: DimsePeerEntry, configuration: Configuration) -> str:
+    own = configuration.listen.dimse
+    title = peer.calling_ae_title or (own.ae_title if own is not None else None)
+    # Checked with the configuration, before any core is built.
+    assert title is not None
+    return title

@@ -1,7 +1,8 @@
 """The doors of a running node: its listeners, what stands behind each of them, and the questions under way there.
 
 Every door leads to the core of the moment through `gateway.core.Door`; a reload gives listeners new certificates and
-leaves their addresses. Starting and stopping them in order is `gateway.app`'s.
+leaves their addresses, and ends the associations of who is no longer known. Starting and stopping them in order is
+`gateway.app`'s.
 """
 
 from __future__ import annotations
@@ -17,17 +18,28 @@ from aiohttp import web
 
 from dicomweb import qido
 from dicomweb.listener import edge, server_options
+from dimse.find_scp import FIND_CLASSES, CallerProfile, FindService
+from dimse.identifier import EXTENDED
+from dimse.server import DimseDoor
+from dimse.status import MissingSources
+from dimse.upper_layer.association import AssociationLimits, accepting
+from dimse.upper_layer.messages import MessageLimits
+from dimse.upper_layer.wire import WireLimits
 from gateway import tls
 from gateway.config.configuration import Configuration
-from gateway.config.sections import MachinesListener, PeopleListener
+from gateway.config.sections import AnyListener, DimseListener, MachinesListener, PeopleListener
 from gateway.config.transport import server_files
 from gateway.core import Door
 from gateway.health import Health
 from gateway.listener import ConnectionLimits, Listener
 from gateway.metrics import CONTENT_TYPE, Figures
+from gateway.model.imaging import Matches, Query
 from gateway.model.seams import Clock
+from gateway.model.settings import Limits
 from gateway.node import new_id, release
+from gateway.region import caller_profiles
 from gateway.web import pages
+from policy.parties import Caller
 
 CUT_OFF_S = 2.0
 """The end of the drain time, in which what still runs is cancelled and records its outcome."""
@@ -53,10 +65,22 @@ class UnderWay:
             if not self.count:
                 self._none.set()
 
-    async def until_none(self, timeout_s: float) -> None:
-        """Return when none is left, or the time is up."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._none.wait(), timeout_s)
+    async def until_none(self) -> None:
+        """Return when none is left."""
+        await self._none.wait()
+
+
+class _CountedQuestions:
+    """The core as associations ask it: what is asked counts as under way."""
+
+    def __init__(self, door: Door, under_way: UnderWay) -> None:
+        self._door = door
+        self._under_way = under_way
+
+    async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
+        """See `Broker.find`."""
+        with self._under_way.one():
+            return await self._door.find(caller, query, snapshot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +94,14 @@ class Behind:
 
 
 class Doors:
-    """The listeners of one node. `open`; `follow` each reload; `stop_machines`, then `stop_people`."""
+    """The listeners of one node. `open`; `follow` each reload; `drain`, then `stop_people`."""
 
     def __init__(self, configuration: Configuration, behind: Behind) -> None:
         self._configuration = configuration
         self._behind = behind
+        self._profiles = caller_profiles(configuration)
+        self._associations: DimseDoor | None = None
+        self._dimse: Listener | None = None
         self.under_way = UnderWay()
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -82,31 +109,52 @@ class Doors:
         listen = self._configuration.listen
         self._machines = await self._http(stack, "machines", listen.machines, self._machines_application())
         self._people = await self._http(stack, "people", listen.people, self._people_application())
-        self._machines.start()
-        self._people.start()
+        if listen.dimse is not None:
+            self._associations = self._dimse_door(listen.dimse.ae_title)
+            self._dimse = self._dimse_listener(stack, listen.dimse, self._associations)
+        for listener in (self._machines, self._people, self._dimse):
+            if listener is not None:
+                listener.start()
 
     @property
     def addresses(self) -> dict[str, str]:
         """Where each door is found, by its name."""
         listen = self._configuration.listen
-        return {
+        found = {
             "machines": _url(listen.machines, self._machines.port) + qido.PREFIX,
             "people": _url(listen.people, self._people.port),
         }
+        if listen.dimse is not None and self._dimse is not None:
+            found["dimse"] = f"{_host(listen.dimse)}:{self._dimse.port}/{listen.dimse.ae_title}"
+        return found
 
-    def follow(self, configuration: Configuration) -> None:
-        """Show the certificates of a new configuration, and cut off whom its revocation lists name."""
+    async def follow(self, configuration: Configuration) -> None:
+        """Take a new configuration that the core follows already: certificates, and who may keep an association."""
         self._configuration = configuration
+        self._profiles = caller_profiles(configuration)
         listen = configuration.listen
-        for listener, where in ((self._machines, listen.machines), (self._people, listen.people)):
-            files = server_files(where)
-            if files is not None:
+        for listener, where in (
+            (self._machines, listen.machines),
+            (self._people, listen.people),
+            (self._dimse, listen.dimse),
+        ):
+            files = server_files(where) if where is not None else None
+            if listener is not None and files is not None:
                 revoked = tls.revoked_serials(files.crl) if files.crl is not None else frozenset()
                 listener.secure_with(tls.server_context(files), revoked)
+        if self._associations is not None:
+            await self._associations.rejudge()
 
-    async def stop_machines(self) -> None:
-        """Take no more questions; those under way go on."""
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more questions; return when those under way are answered, or the time is up."""
         await self._machines.stop()
+        if self._dimse is not None:
+            await self._dimse.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                if self._associations is not None:
+                    await self._associations.stop()
+                await self.under_way.until_none()
 
     async def stop_people(self) -> None:
         """Take no more probes of readiness and other requests of people."""
@@ -133,6 +181,45 @@ class Doors:
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(listener.stop)
         return listener
+
+    def _dimse_door(self, ae_title: str) -> DimseDoor:
+        behind, limits = self._behind, self._configuration.limits
+        counted = _CountedQuestions(behind.door, self.under_way)
+        find = FindService(counted, self._profile_of, limits, ae_title=ae_title)
+        return DimseDoor(
+            behind.door,
+            dict.fromkeys(FIND_CLASSES, find),
+            limits,
+            behind.figures,
+            behind.clock,
+            ae_title=ae_title,
+            extended=EXTENDED,
+            new_id=new_id,
+            calling_titles=lambda: {title for caller in self._configuration.caller for title in caller.ae_titles},
+        )
+
+    def _dimse_listener(self, stack: AsyncExitStack, where: DimseListener, associations: DimseDoor) -> Listener:
+        limits = self._configuration.limits
+        listener = Listener(
+            "dimse",
+            ConnectionLimits(
+                limits.dimse_connections_max, limits.dimse_connections_per_address_max, limits.artim_timeout_s
+            ),
+            self._behind.figures,
+            self._behind.clock,
+            new_protocol=accepting(associations, _association_limits(limits)),
+            secure=_secure(where),
+            keeps_own_time=True,
+        )
+        listener.open(where.host, where.port)
+        stack.callback(listener.close)
+        stack.push_async_callback(_end_associations, associations)
+        stack.push_async_callback(listener.stop)
+        return listener
+
+    def _profile_of(self, caller: Caller) -> CallerProfile:
+        # A reload may have removed the caller since it was identified: then it is told of what is missing the loud way.
+        return self._profiles.get(caller.principal.subject, CallerProfile(MissingSources.FAILURE))
 
     def _machines_application(self) -> web.Application:
         configuration, door = self._configuration, self._behind.door
@@ -172,15 +259,40 @@ class Doors:
         return self._people.answering(_peer_name(request))
 
 
-def _secure(where: MachinesListener | PeopleListener) -> ssl.SSLContext | None:
+async def _end_associations(associations: DimseDoor) -> None:
+    """Cut off what the drain did not see end; what is cancelled by that records its outcome."""
+    associations.close()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(associations.stop(), CUT_OFF_S)
+
+
+def _association_limits(limits: Limits) -> AssociationLimits:
+    return AssociationLimits(
+        wire=WireLimits(associate_bytes_max=limits.associate_bytes_max, artim_timeout_s=limits.artim_timeout_s),
+        messages=MessageLimits(
+            command_bytes_max=limits.command_bytes_max,
+            fragments_max=limits.fragments_max,
+            data_bytes_max=limits.identifier_bytes_max,
+        ),
+        idle_timeout_s=limits.association_idle_timeout_s,
+        life_max_s=limits.association_life_max_s,
+        send_timeout_s=limits.dimse_send_timeout_s,
+        message_bytes_per_s_min=limits.association_bytes_per_s_min,
+    )
+
+
+def _secure(where: AnyListener) -> ssl.SSLContext | None:
     files = server_files(where)
     return tls.server_context(files) if files is not None else None
 
 
 def _url(where: MachinesListener | PeopleListener, port: int) -> str:
     scheme = "http" if server_files(where) is None else "https"
-    host = f"[{where.host}]" if ":" in where.host else where.host
-    return f"{scheme}://{host}:{port}"
+    return f"{scheme}://{_host(where)}:{port}"
+
+
+def _host(where: AnyListener) -> str:
+    return f"[{where.host}]" if ":" in where.host else where.host
 
 
 def _peer_name(request: web.Request) -> object:

@@ -64,6 +64,17 @@ class Figures:
         self._refused = Counter(
             "gateway_connections_refused", "Connections closed at once", ["listener", "reason"], registry=registry
         )
+        self._associations = Gauge("gateway_associations", "Associations open at the DIMSE door", registry=registry)
+        self._rejected = Counter(
+            "gateway_associations_refused", "Associations not taken", ["reason"], registry=registry
+        )
+        self._requests = Histogram(
+            "gateway_dimse_seconds",
+            "Requests on associations, by final status",
+            ["command", "status"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self._reloads = Counter("gateway_reloads", "Reloads of the configuration", ["result"], registry=registry)
 
     def question_answered(self, outcome: str, duration_s: float) -> None:
@@ -116,6 +127,22 @@ class Figures:
     def connection_refused(self, listener: str, reason: str) -> None:
         """A connection was closed before its first request."""
         self._refused.labels(listener, reason).inc()
+
+    def association_opened(self) -> None:
+        """The DIMSE door took an association."""
+        self._associations.inc()
+
+    def association_closed(self) -> None:
+        """It ended."""
+        self._associations.dec()
+
+    def association_refused(self, reason: str) -> None:
+        """One was not taken."""
+        self._rejected.labels(reason).inc()
+
+    def request_answered(self, command: str, status: int, duration_s: float) -> None:
+        """A request on an association had its last response."""
+        self._requests.labels(command, f"{status:04X}").observe(duration_s)
 
     def reloaded(self, result: str) -> None:
         """A reload was `taken` or `refused`."""

@@ -45,6 +45,7 @@ class Serving:
     machines: str
     people: str
     authority: Authority
+    dimse: str = ""
     log: list[dict[str, object]] = field(default_factory=list)
     _heard: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -175,6 +176,7 @@ certificate_name = "pacs.northmoor.example"
             words = dict(word.partition("=")[::2] for word in line.split()[1:])
             assert line.startswith("ready "), f"{line!r} {serving.log}"
             serving.machines, serving.people = words["machines"], words["people"]
+            serving.dimse = words.get("dimse", "")
             yield serving
         finally:
             if process.returncode is None:

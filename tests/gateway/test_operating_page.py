@@ -13,7 +13,7 @@ from gateway.metrics import Figures
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
-LOGGING = ("gateway", "dicomweb", "storage")
+LOGGING = ("gateway", "dicomweb", "dimse", "storage")
 METHODS = "debug|info|warning|error|exception|critical"
 
 

@@ -1,0 +1,226 @@
+"""A PACS workstation at a trust, as the region's gateway sees it: C-ECHO and C-FIND over mutual TLS, by pynetdicom.
+
+Shares no protocol code with the gateway. The demonstration's check and the story tests act through it as through
+`viewer`. Associations are kept for the next question, and each question at the same time has one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom makes these names at run time
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
+
+from gateway.demo.answer import Outcome, Row, studies_in, text_of
+from gateway.demo.certificates import KeyPair
+
+ANSWER_TIMEOUT_S: Final = 30.0
+
+_SUCCESS: Final = 0x0000
+_PENDING: Final = (0xFF00, 0xFF01)
+_UNABLE_TO_PROCESS: Final = 0xC000
+_OUTCOMES: Final = {
+    _SUCCESS: Outcome.ANSWERED,
+    0x0124: Outcome.DENIED,
+    0xA700: Outcome.FAULT,
+    0xA900: Outcome.INVALID,
+    _UNABLE_TO_PROCESS: Outcome.ANSWERED,
+}
+_NOBODY: Final = "no answer"
+"""How the comment begins when no trust could be asked; with any other, C000 follows rows that are not all."""
+
+_AVAILABILITY, _STUDY_TEXT, _SERIES_TEXT, _NAME = "00080056", "00081030", "0008103E", "00100010"
+_UNAVAILABLE: Final = "SOURCE UNAVAILABLE"
+_ODS_CODE: Final = re.compile(r"\bR[A-Z0-9]{2}\b")
+_WANTED: Final = {
+    "STUDY": (
+        *("StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "StudyDescription", "ModalitiesInStudy"),
+        *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+        *("ReferringPhysicianName", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"),
+        "InstanceAvailability",
+    ),
+    "SERIES": ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "InstanceAvailability"),
+    "IMAGE": ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "InstanceAvailability"),
+}
+"""What a workstation's list shows, and so asks for, at each level."""
+
+
+class NoAssociation(ConnectionError):
+    """The gateway took no association, or ended it before it had answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindAnswer:
+    """One answer: the final status with its comment, and what came before it."""
+
+    status: int
+    comment: str
+    rows: tuple[Row, ...]
+    marks: tuple[Row, ...]
+    """Rows that stand for something missing (SAF-04)."""
+    asked: frozenset[str]
+    """The values that were asked for: a mark stands under them, and so says nothing by them."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the question ended."""
+        if self.status == _UNABLE_TO_PROCESS and self.comment.startswith(_NOBODY):
+            return Outcome.UNREACHED
+        return _OUTCOMES.get(self.status, Outcome.OTHER)
+
+    @property
+    def studies(self) -> frozenset[str]:
+        """The Study Instance UIDs answered."""
+        return studies_in(self.rows)
+
+    @property
+    def told(self) -> str:
+        """The error comment of what is no answer."""
+        return "" if self.outcome is Outcome.ANSWERED else self.comment
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The texts of the marks, and the error comment of an answer."""
+        texts = tuple(f"{text_of(row, _NAME)}: {_text(row)}" for row in self.marks)
+        is_noted = self.comment and self.outcome is Outcome.ANSWERED
+        return (*texts, self.comment) if is_noted else texts
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The trusts that the marks or the comment name as unavailable."""
+        marks = " ".join(_text(row) for row in self.marks if text_of(row, _NAME).startswith(_UNAVAILABLE))
+        listed = self.comment.partition("missing: ")[2].partition(";")[0]
+        return frozenset(_ODS_CODE.findall(f"{marks} {listed}"))
+
+    @property
+    def comparable(self) -> object:
+        """Everything but what was asked itself: a C-FIND response has neither time nor request id."""
+        marks = [{tag: row[tag] for tag in row if text_of(row, tag) not in self.asked} for row in self.marks]
+        return self.status, self.comment, self.rows, marks
+
+
+class Workstation:
+    """Asks one gateway under one AE title and client certificate. Use `async with`."""
+
+    def __init__(self, port: int, called_ae_title: str, ae_title: str, authority: Path, pair: KeyPair | None) -> None:
+        context = ssl.create_default_context(cafile=str(authority))
+        if pair is not None:
+            context.load_cert_chain(pair.certificate, pair.private_key)
+        self._port = port
+        self._called_ae_title = called_ae_title
+        self._context = context
+        self._ae = AE(ae_title)
+        self._ae.requested_contexts = []
+        for sop_class in (Verification, StudyRootQueryRetrieveInformationModelFind):
+            self._ae.add_requested_context(sop_class)
+        self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.connection_timeout = ANSWER_TIMEOUT_S
+        self._idle: list[Association] = []
+        self._sockets: list[socket.socket] = []
+
+    async def __aenter__(self) -> Workstation:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        idle, self._idle = self._idle, []
+        for association in idle:
+            await asyncio.to_thread(association.release)
+        # pynetdicom leaves one open that the other end has reset.
+        for opened in self._sockets:
+            opened.close()
+
+    async def echo(self) -> int:
+        """The status of a C-ECHO; raises `NoAssociation`."""
+        return await asyncio.to_thread(self._echo)
+
+    async def studies(self, **keys: str) -> FindAnswer:
+        """Search studies with these keys, by keyword; raises `NoAssociation`."""
+        return await self.find("STUDY", **keys)
+
+    async def find(self, level: str, **keys: str) -> FindAnswer:
+        """Search at a level with these keys, by keyword; raises `NoAssociation`."""
+        identifier = Dataset()
+        identifier.SpecificCharacterSet = "ISO_IR 192"
+        identifier.QueryRetrieveLevel = level
+        for keyword, value in {**dict.fromkeys(_WANTED[level], ""), **keys}.items():
+            setattr(identifier, keyword, value)
+        return await asyncio.to_thread(self._find, identifier, frozenset(keys.values()))
+
+    def _echo(self) -> int:
+        association = self._associated()
+        with _told_apart():
+            status = _status_of(association.send_c_echo())
+        self._idle.append(association)
+        return status
+
+    def _find(self, identifier: Dataset, asked: frozenset[str]) -> FindAnswer:
+        association = self._associated()
+        with _told_apart():
+            model = StudyRootQueryRetrieveInformationModelFind
+            responses = [
+                (_status_of(status), status, match) for status, match in association.send_c_find(identifier, model)
+            ]
+        self._idle.append(association)
+        matches = [match.to_json_dict() for code, _, match in responses if code in _PENDING and match is not None]
+        is_mark = [text_of(row, _AVAILABILITY) == "UNAVAILABLE" for row in matches]
+        final, last, _ = responses[-1]
+        return FindAnswer(
+            final,
+            str(last.get("ErrorComment", "")),
+            tuple(row for row, marks in zip(matches, is_mark, strict=True) if not marks),
+            tuple(row for row, marks in zip(matches, is_mark, strict=True) if marks),
+            asked,
+        )
+
+    def _associated(self) -> Association:
+        while self._idle:
+            association = self._idle.pop()
+            if association.is_established:
+                return association
+        association = self._ae.associate(
+            "localhost",
+            self._port,
+            ae_title=self._called_ae_title,
+            tls_args=(self._context, "localhost"),
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._remember)],
+        )
+        if not association.is_established:
+            raise NoAssociation("the gateway rejected the association" if association.is_rejected else "no connection")
+        return association
+
+    def _remember(self, event: evt.Event) -> None:
+        transport = event.assoc.dul.socket
+        if transport is not None and transport.socket is not None:
+            self._sockets.append(transport.socket)
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """An association that ended while it lay idle is no mistake of the caller's, which pynetdicom takes it for."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise NoAssociation("the association had ended") from error
+
+
+def _status_of(status: Dataset) -> int:
+    """The status of a response; raises `NoAssociation` for the empty one that stands for none."""
+    if "Status" not in status:
+        raise NoAssociation("the association ended before the answer")
+    return int(status.Status)
+
+
+def _text(mark: Mapping[str, object]) -> str:
+    return text_of(mark, _STUDY_TEXT) or text_of(mark, _SERIES_TEXT)
