@@ -8,7 +8,6 @@ PDS supersession or by two named people (SAF-33). No demographics are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -108,13 +107,6 @@ class NumberStatus(StrEnum):
     POSTPONED = "08"
 
 
-class MergeBasis(StrEnum):
-    """On what ground two rows are held to be one person (SAF-33)."""
-
-    PDS_SUPERSESSION = "pds-supersession"
-    TWO_PEOPLE = "two-people"
-
-
 @dataclass(frozen=True, slots=True)
 class Identifier:
     """One identifier of a patient row."""
@@ -125,19 +117,6 @@ class Identifier:
     source: str
     valid_from: datetime
     valid_until: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """One merge as it stands."""
-
-    merge_id: str
-    patient_id: str
-    survivor_id: str
-    basis: MergeBasis
-    is_confirmed: bool
-    by: str
-    recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +159,6 @@ _KNOWN_NUMBERS = (
     )
     .order_by(patient_identifier.c.value)
     .limit(bindparam("count_max"))
-)
-_ALL_MERGES = select(patient_merge).where(patient_merge.c.superseded_at.is_(None)).order_by(patient_merge.c.merge_id)
-_CLOSE_MERGE = (
-    update(patient_merge)
-    .where(patient_merge.c.merge_id == bindparam("of_merge"), patient_merge.c.superseded_at.is_(None))
-    .values(superseded_at=bindparam("at", type_=Instant))
 )
 _CLOSE_IDENTIFIER = (
     update(patient_identifier)
@@ -316,85 +289,3 @@ def _follow(leads: dict[str, str], patient_id: str) -> str:
             break
         patient_id = leads[patient_id]
     return patient_id
-
-
-def merge(tx: Tx, patient_id: str, survivor_id: str, basis: MergeBasis, author: Author) -> str:
-    """Join two rows; a PDS supersession is confirmed at once, else `confirm_merge` by a second person is awaited.
-
-    Raises `InvalidRequest` for a row merged already, or a merge that would come back to itself.
-    """
-    bump_register_version(tx)
-    if survivor_id in person(tx, patient_id).related:
-        raise InvalidRequest("the two rows are joined already, or are one")
-    if any(row.patient_id == patient_id for row in _current_merges(tx)):
-        raise InvalidRequest("the patient is merged already: undo that merge first")
-    merge_id = tx.new_id()
-    _add_merge(tx, merge_id, 1, (patient_id, survivor_id), basis, basis is MergeBasis.PDS_SUPERSESSION, author.subject)
-    record_change(tx, author, REGISTER, "merge", merge_id, {"basis": basis.value})
-    return merge_id
-
-
-def confirm_merge(tx: Tx, merge_id: str, author: Author) -> None:
-    """The second person's word; raises `InvalidRequest` if it is the first person again."""
-    bump_register_version(tx)
-    row = _current_merge(tx, merge_id)
-    if row.is_confirmed:
-        raise InvalidRequest("the merge is confirmed already")
-    if row.by == author.subject:
-        raise InvalidRequest("a merge is confirmed by a second person")
-    tx.connection.execute(_CLOSE_MERGE, {"of_merge": merge_id, "at": max(tx.now, row.recorded_at)})
-    _add_merge(
-        tx, merge_id, row.revision + 1, (row.patient_id, row.survivor_id), MergeBasis(row.basis), True, author.subject
-    )
-    record_change(tx, author, REGISTER, "confirm-merge", merge_id)
-
-
-def undo_merge(tx: Tx, merge_id: str, author: Author) -> None:
-    """Part two rows again; each keeps what was its own all along."""
-    bump_register_version(tx)
-    row = _current_merge(tx, merge_id)
-    tx.connection.execute(_CLOSE_MERGE, {"of_merge": merge_id, "at": max(tx.now, row.recorded_at)})
-    record_change(tx, author, REGISTER, "undo-merge", merge_id)
-
-
-def merges(read: Read) -> list[Merge]:
-    """Every merge that stands."""
-    return [
-        Merge(
-            row.merge_id,
-            row.patient_id,
-            row.survivor_id,
-            MergeBasis(row.basis),
-            row.is_confirmed,
-            row.by,
-            row.recorded_at,
-        )
-        for row in _current_merges(read)
-    ]
-
-
-def _current_merges(read: Read) -> Iterable[TableRow]:
-    return read.connection.execute(_ALL_MERGES).all()
-
-
-def _current_merge(read: Read, merge_id: str) -> TableRow:
-    found = next((row for row in _current_merges(read) if row.merge_id == merge_id), None)
-    if found is None:
-        raise InvalidRequest("no such merge")
-    return found
-
-
-def _add_merge(
-    tx: Tx, merge_id: str, revision: int, pair: tuple[str, str], basis: MergeBasis, is_confirmed: bool, by: str
-) -> None:
-    values = {
-        "merge_id": merge_id,
-        "revision": revision,
-        "patient_id": pair[0],
-        "survivor_id": pair[1],
-        "basis": basis.value,
-        "is_confirmed": is_confirmed,
-        "by": by,
-        "recorded_at": tx.now,
-    }
-    tx.connection.execute(insert(patient_merge), values)

@@ -8,7 +8,7 @@ from policy.facts import SharingChoice
 from policy.optout import CaseEvent, Role
 from policy.parties import NhsNumber
 from storage.database import Tx
-from storage.registers import optouts, patients
+from storage.registers import merges, optouts, patients
 from storage.registers.state import Author
 from tests.attacks.house import CALENDAR, DAY, STAFF, House, found_by
 from tests.sharing.rows import ANNE, BEN, RZ2, asking_for, row
@@ -31,8 +31,8 @@ async def chooses(house: House, number: NhsNumber, choice: SharingChoice, days_a
 
 async def merged(house: House, number: NhsNumber, survivor: NhsNumber) -> str:
     """Let one clerk claim that two numbers are one person's."""
-    basis = patients.MergeBasis.TWO_PEOPLE
-    return await house.store.write(lambda tx: patients.merge(tx, _row(tx, number), _row(tx, survivor), basis, STAFF))
+    basis = merges.MergeBasis.TWO_PEOPLE
+    return await house.store.write(lambda tx: merges.merge(tx, _row(tx, number), _row(tx, survivor), basis, STAFF))
 
 
 async def is_found(house: House, number: NhsNumber) -> bool:
@@ -55,14 +55,14 @@ async def test_a_merge_that_nobody_confirmed_lifts_no_opt_out(house: House, surv
     # Until somebody confirms it each is judged by both opt-outs.
     assert not await is_found(house, ANNE)
     assert not await is_found(house, BEN)
-    await house.store.write(lambda tx: patients.undo_merge(tx, merge, SECOND))
+    await house.store.write(lambda tx: merges.undo_merge(tx, merge, SECOND))
     assert not await is_found(house, ANNE) and await is_found(house, BEN)
 
 
 async def test_after_two_people_have_confirmed_the_persons_latest_choice_rules(house: House) -> None:
     await chooses(house, ANNE, SharingChoice.OPT_OUT, 100)
     merge = await merged(house, BEN, ANNE)
-    await house.store.write(lambda tx: patients.confirm_merge(tx, merge, SECOND))
+    await house.store.write(lambda tx: merges.confirm_merge(tx, merge, SECOND))
     assert not await is_found(house, ANNE) and not await is_found(house, BEN)
     await chooses(house, BEN, SharingChoice.OPT_IN, 1)
     assert await is_found(house, ANNE) and await is_found(house, BEN)

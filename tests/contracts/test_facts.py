@@ -11,7 +11,7 @@ from policy.facts import Facts, Register, SharingChoice
 from policy.optout import CaseEvent
 from policy.parties import NhsNumber, PatientId, PurposeOfUse
 from storage.engines import DatabaseSettings
-from storage.registers import agreements, labels, patients, relationships
+from storage.registers import agreements, labels, merges, patients, relationships
 from storage.registers.state import confirm
 from storage.store import SqlStore, StoreSettings
 from tests.clock import NOON, FakeClock
@@ -134,7 +134,7 @@ async def test_an_opt_out_of_either_identity_survives_a_merge_that_nobody_confir
     opened = await case(store, ben)
     await move(store, opened.case_id, CaseEvent.VERIFY, CaseEvent.IMPLEMENT)
     await relationship(store, ben)
-    await store.write(lambda tx: patients.merge(tx, ben, anne, patients.MergeBasis.TWO_PEOPLE, CLERK))
+    await store.write(lambda tx: merges.merge(tx, ben, anne, merges.MergeBasis.TWO_PEOPLE, CLERK))
     for number in (ANNE, BEN):
         assert (await facts(store, number)).acting_choice(NOON) is not None
     assert (await facts(store, ANNE)).relationships == ()
@@ -145,22 +145,22 @@ async def test_relationships_and_labels_follow_a_confirmed_merge_and_part_again(
     anne, ben = await patient(store, ANNE), await patient(store, BEN)
     await relationship(store, ben)
     await label(store, ben)
-    merged = await store.write(lambda tx: patients.merge(tx, ben, anne, patients.MergeBasis.TWO_PEOPLE, CLERK))
-    await store.write(lambda tx: patients.confirm_merge(tx, merged, OFFICER))
+    merged = await store.write(lambda tx: merges.merge(tx, ben, anne, merges.MergeBasis.TWO_PEOPLE, CLERK))
+    await store.write(lambda tx: merges.confirm_merge(tx, merged, OFFICER))
     for number in (ANNE, BEN):
         known = await facts(store, number)
         assert known.patient == ANNE
         assert len(known.relationships) == len(known.labels) == 1
-    await store.write(lambda tx: patients.undo_merge(tx, merged, CLERK))
+    await store.write(lambda tx: merges.undo_merge(tx, merged, CLERK))
     assert (await facts(store, ANNE)).relationships == ()
     assert len((await facts(store, BEN)).relationships) == 1
 
 
 async def test_a_chain_of_merges_is_followed_to_its_end(store: SqlStore) -> None:
     anne, ben, cara = [await patient(store, number) for number in (ANNE, BEN, CARA)]
-    basis = patients.MergeBasis.PDS_SUPERSESSION
-    await store.write(lambda tx: patients.merge(tx, cara, ben, basis, CLERK))
-    await store.write(lambda tx: patients.merge(tx, ben, anne, basis, CLERK))
+    basis = merges.MergeBasis.PDS_SUPERSESSION
+    await store.write(lambda tx: merges.merge(tx, cara, ben, basis, CLERK))
+    await store.write(lambda tx: merges.merge(tx, ben, anne, basis, CLERK))
     await relationship(store, cara)
     for number in (ANNE, BEN, CARA):
         known = await facts(store, number)

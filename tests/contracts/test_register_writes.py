@@ -13,7 +13,7 @@ from policy.facts import Register, RelationshipKind
 from policy.optout import CaseEvent, CaseState, Role
 from policy.parties import PatientId
 from storage import audit_log
-from storage.registers import agreements, labels, optouts, patients, quality, relationships
+from storage.registers import agreements, labels, merges, optouts, patients, quality, relationships
 from storage.registers.state import confirm, confirmed_at
 from storage.store import SqlStore
 from tests.clock import NOON, FakeClock
@@ -36,12 +36,12 @@ from tests.storage.people import (
 )
 
 Act = Callable[[SqlStore], Awaitable[object]]
-BASIS = patients.MergeBasis.TWO_PEOPLE
+BASIS = merges.MergeBasis.TWO_PEOPLE
 
 
 async def _merge(store: SqlStore) -> str:
     ben, anne = await patient(store, BEN), await patient(store, ANNE)
-    return await store.write(lambda tx: patients.merge(tx, ben, anne, BASIS, CLERK))
+    return await store.write(lambda tx: merges.merge(tx, ben, anne, BASIS, CLERK))
 
 
 async def _add_identifier(store: SqlStore) -> None:
@@ -57,12 +57,12 @@ async def _remove_identifier(store: SqlStore) -> None:
 
 async def _confirm_merge(store: SqlStore) -> None:
     merged = await _merge(store)
-    await store.write(lambda tx: patients.confirm_merge(tx, merged, OFFICER))
+    await store.write(lambda tx: merges.confirm_merge(tx, merged, OFFICER))
 
 
 async def _undo_merge(store: SqlStore) -> None:
     merged = await _merge(store)
-    await store.write(lambda tx: patients.undo_merge(tx, merged, OFFICER))
+    await store.write(lambda tx: merges.undo_merge(tx, merged, OFFICER))
 
 
 async def _add_relationship(store: SqlStore) -> None:
@@ -184,12 +184,12 @@ async def _merge_elsewhere(store: SqlStore) -> None:
     await _merge(store)
     ben, local = await patient(store, BEN), PatientId("RYJ", "7")
     third = await store.write(lambda tx: patients.ensure(tx, local, CLERK, source="test"))
-    await store.write(lambda tx: patients.merge(tx, ben, third, BASIS, CLERK))
+    await store.write(lambda tx: merges.merge(tx, ben, third, BASIS, CLERK))
 
 
 async def _confirm_alone(store: SqlStore) -> None:
     merged = await _merge(store)
-    await store.write(lambda tx: patients.confirm_merge(tx, merged, CLERK))
+    await store.write(lambda tx: merges.confirm_merge(tx, merged, CLERK))
 
 
 async def _end_before_beginning(store: SqlStore) -> None:
@@ -222,7 +222,7 @@ REFUSALS: list[tuple[str, Callable[[SqlStore], Awaitable[object]]]] = [
     ("joined already", _merge_again),
     ("merged already", _merge_elsewhere),
     ("second person", _confirm_alone),
-    ("no such merge", lambda store: store.write(lambda tx: patients.undo_merge(tx, "none", CLERK))),
+    ("no such merge", lambda store: store.write(lambda tx: merges.undo_merge(tx, "none", CLERK))),
     ("no such relationship", lambda store: store.write(lambda tx: relationships.undo(tx, "none", CLERK))),
     ("ends after it begins", _end_before_beginning),
     ("no such opt-out case", lambda store: move(store, "none", CaseEvent.VERIFY)),

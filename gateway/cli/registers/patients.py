@@ -25,8 +25,8 @@ from gateway.cli.session import (
 from gateway.model.errors import InvalidRequest
 from policy.parties import PatientId
 from storage.database import Read, Tx
-from storage.registers import patients
-from storage.registers.patients import MergeBasis
+from storage.registers import merges, patients
+from storage.registers.merges import MergeBasis
 
 app = typer.Typer(no_args_is_help=True, help="Patients and their identifiers.")
 
@@ -124,7 +124,7 @@ def link(
             rows = [patients.find(tx, identifier) for identifier in (leaving, staying)]
             if None in rows:
                 raise InvalidRequest("one of the two is not known: gateway patient add")
-            return patients.merge(tx, str(rows[0]), str(rows[1]), basis, who)
+            return merges.merge(tx, str(rows[0]), str(rows[1]), basis, who)
 
         merge_id = await opened.store.write(body)
         console.show_one({"merge": merge_id, "confirmed": pds}, as_json=as_json)
@@ -140,7 +140,7 @@ def confirm_link(merge_id: str, by: By, reason: Why = "", config: Config = DEFAU
 
     async def work(opened: Session) -> None:
         who = author(by, reason)
-        await opened.store.write(lambda tx: patients.confirm_merge(tx, merge_id, who))
+        await opened.store.write(lambda tx: merges.confirm_merge(tx, merge_id, who))
         console.say(f"{merge_id}: confirmed")
 
     session.run(config, work)
@@ -152,7 +152,7 @@ def unlink(merge_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CON
 
     async def work(opened: Session) -> None:
         who = author(by, reason)
-        await opened.store.write(lambda tx: patients.undo_merge(tx, merge_id, who))
+        await opened.store.write(lambda tx: merges.undo_merge(tx, merge_id, who))
         console.say(f"{merge_id}: undone")
 
     session.run(config, work)
@@ -163,7 +163,7 @@ def links(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """List the joins that stand, and those that await a second person."""
 
     async def work(opened: Session) -> None:
-        standing = await opened.store.read(patients.merges)
+        standing = await opened.store.read(merges.merges)
         rows: list[console.Row] = [
             {
                 "merge": merge.merge_id,
