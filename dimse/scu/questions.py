@@ -51,6 +51,9 @@ _WILDCARD = re.compile(r"[*?]")
 _NEVER_ASKED = frozenset({"00080005", "00080052", "00080054", "00080056", "00201200", "00201202", "00201204"})
 """Not attributes of what is searched, or what the gateway says for itself; and counts that must never be shown."""
 
+_NOT_OF_OBJECTS = frozenset({"0000", "0002", "0004"})
+"""Groups of commands, file headers and directories."""
+
 _OF_STUDY = frozenset(path[0] for path in MATCHING[Level.STUDY]) | {"00081048", "00081060", "00201206", "00201208"}
 _OF_SERIES = frozenset(
     {
@@ -255,7 +258,7 @@ def _level_of(tag: str) -> Level | None:
 
 
 def _can_be_asked(tag: str) -> bool:
-    if tag in _NEVER_ASKED or tag not in VRS_OF_TAG or tag.startswith("0002"):
+    if tag in _NEVER_ASKED or tag not in VRS_OF_TAG or tag[:4] in _NOT_OF_OBJECTS:
         return False
     return KIND_OF_VR.get(vr_of(tag)) not in (None, Kind.BINARY, Kind.ADDRESS)
 

@@ -147,7 +147,7 @@ class Search:
                 if not self._queries_left or sum(map(len, answers.values())) > self._rows_max:
                     self._is_cut = True
                     return
-                answers[number] = inheriting(group, await self._asked(step, group[0]), step.level)
+                answers[number] = self._below(group, await self._asked(step, group[0]), step.level)
 
         try:
             async with asyncio.TaskGroup() as walkers:
@@ -155,6 +155,13 @@ class Search:
                     walkers.create_task(walk())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+
+    def _below(self, parents: Sequence[Attributes], rows: list[Attributes], level: Level) -> list[Attributes]:
+        """What was found below an entity. One of which much is said must not multiply what lies below it."""
+        rows_max = self._rows_max // len(parents) + 1
+        if len(rows) > rows_max:
+            self._is_cut = True
+        return inheriting(parents, rows[:rows_max], level)
 
 
 def _by_uid(rows: Iterable[Attributes], level: Level) -> list[list[Attributes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from dataclasses import replace
 
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dimse.connector import Quirk
 from dimse.elements import encode_dataset
@@ -18,6 +21,7 @@ from dimse.upper_layer import pdu
 from dimse.upper_layer.association import Association
 from dimse.upper_layer.commands import Command, CommandField, encode_command, response
 from dimse.upper_layer.messages import Message
+from dimse.upper_layer.pdata import in_p_data
 from dimse.upper_layer.wire import Ended
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import PATIENT_ID, SERIES_UID, STUDY_UID, Attributes, Key, Level, Query
@@ -207,6 +211,7 @@ async def test_endless_rows_end_at_the_limit_of_bytes(is_news: bool) -> None:
         while True:
             number += is_news
             await archive.give(association, message, study(number))
+            await asyncio.sleep(0)
 
     with pytest.raises(PeerProtocolError):
         await find(for_ever, peer_answer_bytes_max=64 * 1024)
@@ -507,3 +512,43 @@ async def test_no_lie_leaves_the_patients_number_in_a_log_or_an_error(caplog: py
                 assert ANNE not in repr(cause) + str(cause)
                 cause = cause.__cause__
     assert ANNE not in caplog.text + str(logs)
+
+
+async def test_two_things_said_of_one_study_do_not_multiply_beyond_the_limit() -> None:
+    rows = [*(study(1, str(number)) for number in range(40)), *(series(1, number) for number in range(40))]
+    async with listening(Archive(script=ignoring_keys(rows))) as archive, peer(archive.port) as connector:
+        answer = await ask(connector, Query(Level.SERIES, (ANNES,)), matches_max=100)
+    assert len(answer.rows) == 100 and answer.is_truncated
+
+
+def mutated(message: Message, draw: st.DataObject) -> bytes:
+    """An honest answer with a few bytes changed, cut out or put in."""
+    row = encode_dataset(study(1), message.context.transfer_syntax, ("ISO_IR 100",))
+    stream = bytearray()
+    for command, data in (
+        (response(message.command, PENDING, has_data=True), row),
+        (response(message.command, 0), None),
+    ):
+        views = [memoryview(data)] if data is not None else []
+        for buffer in in_p_data(message.context.context_id, encode_command(command), views, 16_378):
+            stream += buffer
+    for _ in range(draw.draw(st.integers(1, 4))):
+        at = draw.draw(st.integers(0, len(stream) - 1))
+        stream[at : at + draw.draw(st.integers(0, 2))] = draw.draw(st.binary(max_size=3))
+    return bytes(stream)
+
+
+@settings(max_examples=150, deadline=None)
+@given(draw=st.data())
+def test_whatever_bytes_an_archive_answers_with_the_outcome_is_rows_or_a_peer_error(draw: st.DataObject) -> None:
+    async def garble(_archive: Archive, association: Association, message: Message) -> None:
+        association.wire.write([mutated(message, draw)])
+        # Whoever still waits for more learns that nothing comes.
+        await association.release()
+
+    async def scenario() -> None:
+        with contextlib.suppress(PeerError):
+            found = await find(garble, ANNES_STUDIES, Quirk.MODALITIES_UNKNOWN)
+            assert len(found) <= 1
+
+    asyncio.run(scenario())

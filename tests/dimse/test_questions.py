@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from dimse.elements import Reading, decode_dataset, encode_dataset
 from dimse.scu.questions import (
     Model,
     Question,
@@ -19,6 +22,7 @@ from dimse.scu.questions import (
     under,
     with_modalities,
 )
+from gateway.model.attributes import MATCHING, VRS_OF_TAG, vr_of
 from gateway.model.imaging import (
     ACCESSION_NUMBER,
     MODALITIES_IN_STUDY,
@@ -73,10 +77,12 @@ def test_nothing_below_the_level_of_a_question_is_asked() -> None:
     assert study.keys == (ANNES,) and not study.wanted & {MODALITY, SOP_UID, "00280010"}
 
 
-@pytest.mark.parametrize(
-    "tag",
-    ["00080005", "00080052", "00080054", "00080056", "00081190", "00201200", "00020010", "7FE00010", "00091001"],
+NOTHING_TO_ASK = (
+    "00080005 00080052 00080054 00080056 00081190 00201200 00000100 00020010 00041130 7FE00010 00091001".split()
 )
+
+
+@pytest.mark.parametrize("tag", NOTHING_TO_ASK)
 def test_what_no_archive_may_tell_or_an_identifier_cannot_hold_is_never_asked(tag: str) -> None:
     [study] = hierarchical(Query(Level.STUDY, (ANNES,), include=frozenset({tag})), PLAIN)
     assert tag not in study.wanted
@@ -204,3 +210,41 @@ def test_an_identifier_has_keys_with_values_and_all_else_empty() -> None:
         "00080051": text("SQ"),
     }
     assert set(question.texts()) == {"1.2", "1.3", "YAMADA^TAROU=山田^太郎", "7", "NHS"}
+
+
+PATHS = sorted(MATCHING[Level.IMAGE])
+TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\\=^"), min_size=1, max_size=12)
+UIDS = st.lists(st.from_regex(r"[0-9.]{1,64}", fullmatch=True), min_size=1, max_size=3, unique=True)
+
+
+@st.composite
+def keys(draw: st.DrawFn) -> Key:
+    path = draw(st.sampled_from(PATHS))
+    vr = vr_of(path[-1])
+    if vr == "UI":
+        return Key(path, vr, tuple(draw(UIDS)))
+    return Key(path, vr, (draw(st.integers(0, 99).map(str) if vr == "IS" else TEXT),))
+
+
+@given(
+    st.sampled_from([Level.STUDY, Level.SERIES, Level.IMAGE]),
+    st.lists(keys(), max_size=6, unique_by=lambda key: key.path),
+    st.frozensets(st.sampled_from(sorted(VRS_OF_TAG)), max_size=6),
+    st.sampled_from(["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"]),
+)
+def test_every_question_is_an_identifier_that_reads_as_it_was_meant(
+    level: Level, asked: list[Key], include: frozenset[str], syntax: str
+) -> None:
+    for question in hierarchical(Query(level, tuple(asked), include=include), PLAIN):
+        read = decode_dataset(encode_dataset(identifier(question), syntax, ()), syntax, Reading())
+        assert read["00080052"]["Value"] == [question.level.value]
+        assert read.keys() == question.wanted | {key.path[0] for key in question.keys} | {"00080052"}
+        for key in question.keys:
+            *above, tag = key.path
+            found: Attributes = read
+            for each in above:
+                found = found[each]["Value"][0]  # type: ignore[index, assignment]  # one item, as it was put in
+            values = found[tag]["Value"]
+            assert isinstance(values, list)
+            texts = [value["Alphabetic"] if isinstance(value, dict) else str(value) for value in values]
+            assert texts == list(key.values)
