@@ -250,7 +250,7 @@ def _elements(body: bytes) -> dict[int, bytes]:
         at, last = at + length, element
     announced = values.pop(_GROUP_LENGTH, None)
     # Some toolkits leave the group length out; one that is there must be true.
-    if announced is not None and announced != struct.pack("<I", end - 12):
+    if announced is not None and (len(announced) != 4 or int.from_bytes(announced, "little") != end - 12):
         raise CommandError("the command group length is wrong")
     return values
 

@@ -166,6 +166,12 @@ def test_a_missing_group_length_is_forgiven_and_a_wrong_one_is_not() -> None:
         decode_command(body[:8] + b"\x09\0\0\0" + body[12:])
 
 
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 5, 8])
+def test_a_group_length_of_another_length_than_four_is_refused(length: int) -> None:
+    with pytest.raises(CommandError):
+        decode_command(b"\0\0\0\0" + length.to_bytes(4, "little") + bytes(length))
+
+
 @pytest.mark.parametrize(
     "command",
     [
