@@ -88,7 +88,10 @@ class _Dialect:
 
 
 class DimsePeer:
-    """One trust's archive over DIMSE. A `PeerConnector`."""
+    """One trust's archive over DIMSE. A `PeerConnector`.
+
+    C-FIND carries neither a request id nor the gateways it has passed: another gateway is asked by QIDO-RS (DEC-01).
+    """
 
     def __init__(
         self,

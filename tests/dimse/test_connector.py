@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from dimse.connector import Model, Quirk
+from dimse.elements import encode_dataset
+from dimse.scu.search import WALKERS_MAX
 from dimse.sop_classes import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -263,11 +265,9 @@ async def test_undeclared_latin_1_is_read_and_other_sets_by_the_profile() -> Non
     greek: Attributes = study(1, t00100010={"vr": "PN", "Value": [{"Alphabetic": "ΠΑΠΑΣ^Νίκος"}]})
 
     async def undeclared(archive: Archive, association: Association, message: Message) -> None:
-        archive.charset = ()
-        row = dict(greek)
-        from dimse.elements import encode_dataset
-
-        await archive.give(association, message, encode_dataset(row, message.context.transfer_syntax, ("ISO_IR 126",)))
+        await archive.give(
+            association, message, encode_dataset(greek, message.context.transfer_syntax, ("ISO_IR 126",))
+        )
         await archive.end(association, message)
 
     async with listening(Archive(script=undeclared)) as archive, peer(archive.port, charset="ISO_IR 126") as connector:
@@ -429,3 +429,24 @@ async def test_a_walk_ends_with_its_queries_and_says_that_there_may_be_more() ->
             async with peer(archive.port, limits=replace(LIMITS, peer_queries_max=queries_max)) as connector:
                 answer = await ask(connector, Query(Level.SERIES, (ANNES,)))
             assert len(answer.rows) == series_found and answer.is_truncated is (queries_max < 3)
+
+
+async def test_a_walk_asks_a_few_queries_at_a_time() -> None:
+    at_once: set[int] = set()
+    most = 0
+
+    async def count(archive: Archive, association: Association, message: Message) -> None:
+        nonlocal most
+        at_once.add(id(association))
+        most = max(most, len(at_once))
+        # The others get as far as they can.
+        for _ in range(20):
+            await asyncio.sleep(0)
+        at_once.discard(id(association))
+        await archive.be_honest(association, message)
+
+    rows = [*(study(number) for number in range(12)), *(series(number, 1) for number in range(12))]
+    async with listening(Archive(rows, count)) as archive, peer(archive.port) as connector:
+        answer = await ask(connector, Query(Level.SERIES, (ANNES,)))
+    assert values(answer, STUDY_UID) == [f"1.2.{number}" for number in range(12)]
+    assert 1 < most <= WALKERS_MAX and len(archive.associations) <= WALKERS_MAX

@@ -95,6 +95,8 @@ class Archive:
     """Identifiers, oldest first."""
     asked_in: list[str] = field(default_factory=list)
     """The SOP class of each."""
+    under_way: dict[Association, Attributes] = field(default_factory=dict)
+    """The latest identifier of each association."""
     requests: list[pdu.AssociateRequest] = field(default_factory=list)
     associations: list[Association] = field(default_factory=list)
     was_asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -126,6 +128,7 @@ class Archive:
             if message.command.field is CommandField.C_FIND_RQ:
                 reading = Reading(fallback_charset="ISO_IR 100")
                 self.asked.append(decode_dataset(message.data_set, message.context.transfer_syntax, reading))
+                self.under_way[association] = self.asked[-1]
                 self.asked_in.append(message.command.sop_class_uid)
                 self.was_asked.set()
             try:
@@ -138,7 +141,7 @@ class Archive:
         if message.command.field is CommandField.C_ECHO_RQ:
             await self.end(association, message)
             return
-        asked = self.asked[-1]
+        asked = self.under_way[association]
         level = text(asked, LEVEL)
         if not self.is_relational and not _is_hierarchical(asked, level, message.command.sop_class_uid):
             await self.end(association, message, _DOES_NOT_MATCH)
@@ -167,7 +170,7 @@ class Archive:
         if not isinstance(row, bytes):
             declared: Attributes = {"00080005": element("CS", *self.charset)} if self.charset else {}
             charset = self.charset or ("ISO_IR 100",)
-            levelled = {LEVEL: element("CS", text(self.asked[-1], LEVEL)), **row, **declared}
+            levelled = {LEVEL: element("CS", text(self.under_way[association], LEVEL)), **row, **declared}
             row = encode_dataset(levelled, message.context.transfer_syntax, charset)
         command = response(message.command, status, has_data=True)
         await association.send(message.context.context_id, command, row)
