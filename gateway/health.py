@@ -7,7 +7,7 @@ tries to record that recording works again, for without readiness nobody would s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -16,9 +16,9 @@ import structlog
 from gateway.metrics import Figures
 from gateway.model.audit import AuditEntry, AuditEvent, AuditRecord
 from gateway.model.errors import AuditUnavailable, ServiceFault
-from gateway.model.seams import Clock, FactsSnapshot, QualityItem, Store
+from gateway.model.seams import Clock, CrossReference, FactsSnapshot, QualityItem, Store
 from policy.facts import Register
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 
 log = structlog.get_logger(__name__)
 
@@ -131,6 +131,10 @@ class WatchedStore:
     ) -> FactsSnapshot:
         """See `gateway.model.seams.Store`."""
         return await self._store.facts(recipient, patients, at=at, known_at=known_at)
+
+    async def cross_references(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
+        """See `gateway.model.seams.Store`."""
+        return await self._store.cross_references(identifiers)
 
     async def register_version(self) -> int:
         """See `gateway.model.seams.Store`."""

@@ -1,13 +1,13 @@
 """The store as the core knows it (`gateway.model.seams.Store`), over one database.
 
 `write(body)` and `read(body)` run functions of the registers and of the audit in transactions (see
-`storage.database`); the seam's four methods are such functions with time limits and the core's errors around them.
+`storage.database`); the seam's methods are such functions with time limits and the core's errors around them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,14 +15,15 @@ from typing import TypeVar
 from uuid import uuid4
 
 from gateway.model.audit import AuditEntry, AuditRecord
-from gateway.model.errors import AuditUnavailable, ServiceFault
-from gateway.model.seams import Clock, FactsSnapshot, QualityItem
+from gateway.model.errors import AuditUnavailable, ServiceFault, StoreUnavailable
+from gateway.model.seams import Clock, CrossReference, FactsSnapshot, QualityItem
 from policy.facts import Register
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 from storage.database import Database, NewId, Read, Tx
 from storage.engines import DatabaseSettings
 from storage.facts import Question, RegisterFault, nothing_readable, read_facts
 from storage.registers import quality
+from storage.registers.cross_references import read_cross_references
 from storage.registers.state import version
 
 T = TypeVar("T")
@@ -103,6 +104,15 @@ class SqlStore:
             return nothing_readable(question, self._version_seen)
         self._version_seen = max(self._version_seen, snapshot.register_version)
         return snapshot
+
+    async def cross_references(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
+        """See `gateway.model.seams.Store`."""
+        body = partial(read_cross_references, identifiers=tuple(identifiers))
+        try:
+            async with asyncio.timeout(self.settings.register_read_timeout_s):
+                return await self.database.read(body)
+        except TimeoutError as error:
+            raise StoreUnavailable("the patients could not be read in time") from error
 
     async def probe(self) -> frozenset[Register]:
         """The registers that could not be believed at this moment; all of them if nothing can be read."""

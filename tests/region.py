@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -30,7 +30,7 @@ from gateway.model.imaging import (
     Matches,
     Query,
 )
-from gateway.model.seams import FactsSnapshot, QualityItem, Store
+from gateway.model.seams import CrossReference, FactsSnapshot, QualityItem, Store
 from gateway.model.settings import Limits, SharingSettings
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
@@ -40,7 +40,7 @@ from gateway.sharing.peers import Peers
 from policy.facts import OrganisationKind, RelationshipKind, SharingChoice
 from policy.identity import CallerBinding
 from policy.optout import CaseEvent, CaseTerms, Role
-from policy.parties import Caller, NhsNumber, Principal, PrincipalKind, PurposeOfUse, TrustId
+from policy.parties import Caller, NhsNumber, PatientId, Principal, PrincipalKind, PurposeOfUse, TrustId
 from policy.settings import Mode, Settings
 from storage import audit_log
 from storage.registers import agreements, labels, optouts, patients, relationships
@@ -85,6 +85,11 @@ class StrainedStore:
         """See `Store`."""
         self._check()
         return await self._waiting_for(self._behind.facts(recipient, patients, at=at, known_at=known_at))
+
+    async def cross_references(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
+        """See `Store`."""
+        self._check()
+        return await self._waiting_for(self._behind.cross_references(identifiers))
 
     async def register_version(self) -> int:
         """See `Store`."""

@@ -6,7 +6,7 @@ suite in `tests/contracts/`. `decide()` is a function, not a seam: there is noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -14,7 +14,7 @@ from typing import Protocol
 from gateway.model.audit import AuditEntry, AuditRecord
 from gateway.model.imaging import Attributes, JsonValue, Query
 from policy.facts import Facts
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 
 
 class Clock(Protocol):
@@ -92,6 +92,28 @@ class FactsSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkedNumber:
+    """A hospital's number of a person, and who said that it is theirs."""
+
+    patient_id: PatientId
+    source: str
+    """A trust's ODS code where that trust's own feed or file said so (SAF-34); else whatever recorded it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrossReference:
+    """Every identifier of one person, over confirmed merges (SAF-33)."""
+
+    number: NhsNumber | None
+    """The NHS number that survived the others; None while nobody knows one."""
+    status: str = ""
+    """How far that number is verified, `01` to `08` (domain.md C1); empty: nobody recorded it."""
+    former: frozenset[NhsNumber] = frozenset()
+    """NHS numbers that it superseded."""
+    local: tuple[LinkedNumber, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class QualityItem:
     """Something that a custodian must put right; never shown to callers with its content (SAF-08)."""
 
@@ -117,6 +139,12 @@ class Store(Protocol):
 
         A register that cannot be read, is too old, or does not answer in time becomes a fault in `Facts.faults`, the
         same for every patient; raises `StoreUnavailable` only when nothing can be read at all.
+        """
+
+    async def cross_references(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
+        """The people whom these identifiers lead to, NHS numbers under the issuer `NHS`; others are left out.
+
+        Raises `StoreUnavailable` when that cannot be read in time.
         """
 
     async def register_version(self) -> int:

@@ -1,6 +1,6 @@
 """Whether the gateway answers questions, and when it says so: by a test's clock and a store that fails on demand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,10 +11,10 @@ from gateway.health import ALARM_INTERVAL_S, PROBE_INTERVAL_S, Health, WatchedSt
 from gateway.metrics import Figures
 from gateway.model.audit import GENESIS, AuditEntry, AuditEvent, AuditRecord
 from gateway.model.errors import AuditUnavailable
-from gateway.model.seams import FactsSnapshot, QualityItem
+from gateway.model.seams import CrossReference, FactsSnapshot, QualityItem
 from gateway.model.settings import Limits
 from policy.facts import Facts, Register
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -50,6 +50,9 @@ class FailingStore:
         self, recipient: TrustId, patients: Sequence[NhsNumber], *, at: datetime, known_at: datetime | None = None
     ) -> FactsSnapshot:
         return FactsSnapshot(0, Facts(0, None, ()), {})
+
+    async def cross_references(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
+        return {}
 
     async def register_version(self) -> int:
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import pytest
@@ -11,9 +11,9 @@ import pytest
 from gateway.model.audit import AuditEntry, AuditRecord, ChainHead
 from gateway.model.errors import PeerError
 from gateway.model.imaging import Matches, Query
-from gateway.model.seams import FactsSnapshot, QualityItem
+from gateway.model.seams import CrossReference, FactsSnapshot, QualityItem
 from gateway.model.settings import SharingSettings
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 from storage.store import SqlStore
 from tests.clock import FakeClock
 from tests.region import Region
@@ -158,6 +158,10 @@ class FrozenStore:
         """What was known of these patients."""
         known = {patient: self._snapshot.by_patient[patient] for patient in patients}
         return FactsSnapshot(self._snapshot.register_version, self._snapshot.unpinned, known)
+
+    async def cross_references(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
+        """Nobody has a second number."""
+        return {}
 
     async def register_version(self) -> int:
         """Always the same."""
