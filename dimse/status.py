@@ -15,6 +15,7 @@ from typing import assert_never
 from gateway.model import errors
 from gateway.model.imaging import PATIENT_ID
 from gateway.model.wording import Listing, desk, fitted, listed, with_phone
+from policy.access import Reason
 from policy.parties import TrustId
 
 
@@ -120,7 +121,7 @@ SHORT_REASONS: Mapping[str, str] = MappingProxyType(
         "team-not-involved": "your team's care is not recorded",
     }
 )
-"""What may be told of a denial, by the reason's code: short enough for a phone number beside it (SAF-09)."""
+"""What may be told of a denial, by the reason's code, the widest first: short enough for a phone number (SAF-09)."""
 
 
 def ending_of(error: BaseException, refusal: Refusal = Refusal.STATUS) -> Ending:
@@ -169,12 +170,18 @@ def _denied(error: errors.Denied, refusal: Refusal) -> Ending:
         return ABSENT
     match refusal:
         case Refusal.STATUS:
-            reason = error.decision.told[0]
+            # There is room for one: the widest, for whoever mends a narrower one would be refused again.
+            reason = min(error.decision.told, key=_width)
             comment = with_phone(SHORT_REASONS.get(reason.code, reason.text), error.desk_phone)
             return Ending(FORMS[errors.Denied].status, comment)
         case Refusal.SILENT:
             return ABSENT
     assert_never(refusal)
+
+
+def _width(reason: Reason) -> int:
+    codes = list(SHORT_REASONS)
+    return codes.index(reason.code) if reason.code in codes else len(codes)
 
 
 def _general_failure(trust: TrustId, status: int, said: str) -> errors.PeerError:

@@ -99,6 +99,13 @@ def test_a_told_denial_gives_its_reason_and_whom_to_ring() -> None:
     assert ending_of(denied(Telling.CALLER, phone="")) == Ending(0x0124, "no care relationship recorded")
 
 
+def test_of_several_reasons_the_widest_is_told() -> None:
+    narrow = Reason("a-rule", Effect.FORBID, "no-care-relationship", "no care relationship", Telling.CALLER)
+    wide = Reason("a-rule", Effect.FORBID, "recipient-not-enrolled", "not an enrolled trust", Telling.CALLER)
+    error = errors.Denied(Decision("d1", Effect.FORBID, (narrow, wide), "rules"), "both", "020 7946 0001")
+    assert ending_of(error).comment == "your organisation is not enrolled; ring 020 7946 0001"
+
+
 def test_a_silent_caller_is_told_of_no_denial() -> None:
     assert ending_of(denied(Telling.CALLER), Refusal.SILENT) == ABSENT == Ending(0x0000)
 
