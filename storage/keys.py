@@ -69,9 +69,9 @@ def create_signing_key(path: Path) -> SigningKey:
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, private, 0o600)
+        write_whole(path, private, 0o600)
         faultpoint("keys.create.between")
-        _write_whole(_public_path(path), public, 0o644)
+        write_whole(_public_path(path), public, 0o644)
     except OSError as error:
         raise ConfigurationError([f"audit.signing_key: cannot be made: {error.strerror}"]) from error
     return SigningKey(key)
@@ -113,7 +113,7 @@ def _public_path(path: Path) -> Path:
     return path.with_name(path.name + ".pub")
 
 
-def _write_whole(path: Path, content: bytes, mode: int) -> None:
+def write_whole(path: Path, content: bytes, mode: int) -> None:
     """Make a new file that appears with all of its content or not at all; `FileExistsError` if there is one."""
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

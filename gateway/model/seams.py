@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gateway.model.audit import AuditEntry, AuditRecord
 from gateway.model.imaging import Attributes, JsonValue, Query
+from gateway.model.locations import Knowledge, PeerStanding, Sighting
 from policy.facts import Facts
 from policy.parties import NhsNumber, PatientId, TrustId
 
@@ -155,3 +156,20 @@ class Store(Protocol):
 
     async def report_quality(self, items: Sequence[QualityItem], at: datetime) -> None:
         """Record data-quality items; an item that is open already is not doubled. Raises `StoreUnavailable`."""
+
+
+class LocationIndex(Protocol):
+    """Where a patient's imaging was seen (SAF-05). Knows much, proves nothing, and is never waited for to learn."""
+
+    async def known(self, patient: NhsNumber) -> Knowledge:
+        """What is known of a patient, by this number; raises `ServiceFault`."""
+
+    def note(self, sightings: Sequence[Sighting]) -> None:
+        """Remember, some time soon. Returns at once and never fails: what does not fit is forgotten."""
+
+
+class StandingBook(Protocol):
+    """Where the standing of peers outlives the process (C1)."""
+
+    def write_down(self, standing: PeerStanding) -> None:
+        """Remember, some time soon; returns at once and never fails."""

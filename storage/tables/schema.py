@@ -6,11 +6,26 @@ For migrations and for the test that compares them with the tables as the code d
 from __future__ import annotations
 
 from storage import checkpoints, reserve
+from storage.observations import locations, standings
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
 
 __all__ = ["metadata"]
 
-MODULES = (agreements, chain, checkpoints, commits, labels, optouts, patients, quality, relationships, reserve, state)
+MODULES = (
+    agreements,
+    chain,
+    checkpoints,
+    commits,
+    labels,
+    locations,
+    optouts,
+    patients,
+    quality,
+    relationships,
+    reserve,
+    standings,
+    state,
+)
 """Where the tables are."""

@@ -1,0 +1,77 @@
+"""What the gateway knows of where a patient's imaging is, and of how its peers fare, as plain values (SAF-05, C1, C7).
+
+Knowledge of the region, never a fact of a register: no decision about access reads it, and losing all of it costs only
+questions. What follows from it is `gateway.sharing.locate`; where it is kept is behind `gateway.model.seams`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from gateway.model.imaging import SourceState
+from policy.parties import NhsNumber, TrustId
+
+
+class SeenBy(StrEnum):
+    """How something became known."""
+
+    ANSWER = "answer"
+    """A peer's answer to somebody's question."""
+    NOTIFICATION = "notification"
+    """The trust said so by itself (Instance Availability Notification, PS3.4 R)."""
+    SAMPLE = "sample"
+    """We asked for the sake of knowing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What was learnt of one patient at one trust."""
+
+    patient: NhsNumber
+    trust: TrustId
+    at: datetime
+    by: SeenBy
+    has_imaging: bool | None
+    """None: nothing was learnt, it is only a check (below)."""
+    is_check: bool
+    """Whether from here on the trust counts as lately asked.
+
+    That never hangs on what exists or on what a register says, only on what was asked: see `gateway.sharing.locate`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """What is known of one patient at one trust, whenever it was learnt."""
+
+    present_at: datetime | None = None
+    present_by: SeenBy | None = None
+    absent_at: datetime | None = None
+    absent_by: SeenBy | None = None
+    checked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known of one patient, and which trusts have lately been heard to tell of news."""
+
+    locations: Mapping[TrustId, Location] = field(default_factory=dict)
+    feeds: Mapping[TrustId, datetime] = field(default_factory=dict)
+    """When each trust's feed was last heard, by a notification or a heartbeat."""
+    joined_at: datetime | None = None
+    """When the patient was last merged with another, or parted from one: what is older may be of half a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStanding:
+    """How a peer fares, to be remembered beyond the process (C1)."""
+
+    trust: TrustId
+    failures: int
+    """In a row."""
+    paused_until: datetime | None
+    last_state: SourceState
+    empty_state: SourceState

@@ -1,0 +1,138 @@
+"""What was observed, on its way into the database: kept for a moment, joined, and written down together.
+
+Nobody waits for it and nothing fails of it (`gateway.model.seams.LocationIndex` and `StandingBook`): observations of
+one patient at one trust become one row, all of a second one transaction. Bounded; beyond the bound what is new is
+forgotten, which costs a question at most. What a trust says by itself is another matter: `heard` returns when it is
+durable, because a study of which nobody was told again must not be missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from gateway.model.errors import ServiceFault
+from gateway.model.locations import Knowledge, PeerStanding, Sighting
+from gateway.model.seams import Clock
+from policy.parties import NhsNumber, TrustId
+from storage.database import Tx
+from storage.observations import locations, standings
+from storage.observations.locations import Entry
+from storage.observations.pseudonyms import Pseudonyms
+from storage.store import SqlStore
+
+log = structlog.get_logger(__name__)
+
+PENDING_MAX = 10_000
+"""Rows that wait to be written; more than a minute of the busiest region."""
+WRITE_INTERVAL_S = 1.0
+SWEEP_INTERVAL_S = 3_600.0
+SWEPT_AT_ONCE_MAX = 5_000
+"""Rows looked at in one transaction: a few milliseconds, so that no audit record waits long behind it."""
+
+
+class Notebook:
+    """The observations of one process. Enter `run` as a background task; without it nothing is written."""
+
+    def __init__(self, store: SqlStore, clock: Clock, stand_ins: Pseudonyms, *, max_age_days: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._stand_ins = stand_ins
+        self._max_age = timedelta(days=max_age_days)
+        self._entries: dict[tuple[bytes, TrustId], Entry] = {}
+        self._standings: dict[TrustId, PeerStanding] = {}
+        self.forgotten = 0
+        """Observations for which there was no room."""
+
+    async def known(self, patient: NhsNumber) -> Knowledge:
+        """See `gateway.model.seams.LocationIndex`."""
+        return await self._store.read(lambda read: locations.known(read, patient, self._stand_ins))
+
+    def note(self, sightings: Sequence[Sighting]) -> None:
+        """See `gateway.model.seams.LocationIndex`."""
+        for sighting in sightings:
+            self._keep(locations.entry_of(sighting, self._stand_ins))
+
+    def write_down(self, standing: PeerStanding) -> None:
+        """See `gateway.model.seams.StandingBook`; there are no more of them than peers."""
+        self._standings[standing.trust] = standing
+
+    async def heard(self, trust: TrustId, at: datetime, sightings: Sequence[Sighting] = ()) -> None:
+        """Record what a trust told by itself, or that it told of nothing new (a heartbeat); returns when it is durable.
+
+        Raises `StoreUnavailable` or `OverCapacity`: then the trust has to be told that it was not heard.
+        """
+        entries = [locations.entry_of(sighting, self._stand_ins) for sighting in sightings]
+
+        def body(tx: Tx) -> None:
+            locations.record(tx, entries)
+            locations.hear(tx, [(trust, at)])
+
+        await self._store.write(body)
+
+    async def standings(self) -> list[PeerStanding]:
+        """What this node wrote down before; raises `ServiceFault`."""
+        return await self._store.read(lambda read: standings.standings(read, self._store.node))
+
+    async def run(self) -> None:
+        """Write at intervals, and delete what is too old now and then; on leaving, write what is left."""
+        swept_at = self._clock.monotonic()
+        try:
+            while True:
+                await self._clock.sleep(WRITE_INTERVAL_S)
+                await self.write()
+                if self._clock.monotonic() - swept_at >= SWEEP_INTERVAL_S:
+                    swept_at = self._clock.monotonic()
+                    await self.sweep()
+        except asyncio.CancelledError:
+            await self.write()
+            raise
+
+    async def write(self) -> None:
+        """Write what waits, in one transaction; what could not be written waits on."""
+        entries, self._entries = self._entries, {}
+        changed, self._standings = self._standings, {}
+        if not entries and not changed:
+            return
+
+        def body(tx: Tx) -> None:
+            locations.record(tx, list(entries.values()))
+            standings.write(tx, list(changed.values()))
+
+        try:
+            await self._store.write(body)
+        except ServiceFault:
+            log.warning("observations not written", waiting=len(entries))
+            newer, self._entries = self._entries, entries
+            for entry in newer.values():
+                self._keep(entry)
+            self._standings = {**changed, **self._standings}
+
+    async def sweep(self) -> int:
+        """Delete every row that says nothing newer than the age that is kept, chunk by chunk; how many those were."""
+        before, after, deleted = self._clock.now() - self._max_age, b"", 0
+        try:
+            while True:
+                start = after
+                after, count = await self._store.write(
+                    lambda tx, start=start: locations.sweep(tx, start, SWEPT_AT_ONCE_MAX, before)  # type: ignore[misc]  # the loop's own place
+                )
+                deleted += count
+                if not after:
+                    break
+        except ServiceFault:
+            log.warning("old locations not deleted", deleted=deleted)
+        return deleted
+
+    def _keep(self, entry: Entry) -> None:
+        key = (entry.pseudonym, entry.trust)
+        waiting = self._entries.get(key)
+        if waiting is not None:
+            self._entries[key] = Entry(*key, locations.merged(waiting.location, entry.location))
+        elif len(self._entries) < PENDING_MAX:
+            self._entries[key] = entry
+        else:
+            self.forgotten += 1
