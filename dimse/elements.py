@@ -14,7 +14,7 @@ from struct import Struct
 from dimse.charsets import NotRepresentable
 from dimse.encoding.structure import SHORT_VRS, DatasetError, Walk, deflated, inflated, refuse, syntax_of
 from dimse.encoding.values import CHARACTER_SET, Known, Values, declared_terms
-from dimse.encoding.written import Plain, element_bytes, item_bytes, sequence_bytes, sorted_bytes
+from dimse.encoding.written import element_bytes, item_bytes, plain, sequence_bytes, sorted_bytes
 from gateway.model.attributes import SPECIFIC_CHARACTER_SET
 from gateway.model.imaging import Attributes, Element
 
@@ -162,8 +162,9 @@ class RowEncoder:
         self._syntax = syntax_of(transfer_syntax)
         self._charset = charset
         ordered = sorted(slots, key=lambda slot: slot.tag)
+        plains = [plain(slot.tag, slot.vr, self._syntax) for slot in ordered]
         self._slots = [
-            (slot.tag, slot, self._empty(slot), Plain(slot.tag, slot.vr, self._syntax), _Written()) for slot in ordered
+            (slot.tag, slot, writer.empty, writer, _Written()) for slot, writer in zip(ordered, plains, strict=True)
         ]
         self._inner = {slot.tag: RowEncoder(slot.inside, transfer_syntax, charset) for slot in slots if slot.inside}
 
@@ -172,20 +173,17 @@ class RowEncoder:
         body = self._body(row)
         return deflated(body) if self._syntax.is_deflated else body
 
-    def _empty(self, slot: Slot) -> bytes:
-        return element_bytes(slot.tag, slot.vr, None, self._syntax, self._charset)
-
     def _body(self, row: Attributes) -> bytes:
         pieces = []
         known = row.get
-        for tag, slot, empty, plain, written in self._slots:
+        for tag, slot, empty, writer, written in self._slots:
             element = known(tag)
             if element is None:
                 pieces.append(empty)
                 continue
             found = written.get(id(element))
             if found is None:
-                piece = plain.element(element) or self._piece(slot, element)
+                piece = writer.element(element) or self._piece(slot, element)
                 if len(written) < _WRITTEN_MAX:
                     # The element is kept as well, so that its identity stays its own.
                     written[id(element)] = (piece, element)

@@ -154,7 +154,8 @@ class Answerer:
         # A private attribute of a row has a creator of its own, so that it would be another one than the key.
         self._private = [slot.tag for slot in asked.echoed if int(slot.tag[:4], 16) % 2]
         self._is_unsupported = bool(asked.unsupported or self._private)
-        self._writers = [self._writer(asked.charset), self._writer((UTF_8,))]
+        self._asked_writer = self._writer(asked.charset)
+        self._unicode_writer: tuple[RowEncoder, Element] | None = None
 
     def row(self, match: Match) -> tuple[bytes, bool]:
         """The identifier of one match, and whether some requested key could not be supported (FF01)."""
@@ -168,12 +169,14 @@ class Answerer:
         is_lacking = self._is_unsupported or not all(map(row.__contains__, self._needed))
         row[QUERY_RETRIEVE_LEVEL] = self._level
         row[RETRIEVE_AE_TITLE] = self._title
-        encoder, charset = self._writers[0]
+        encoder, charset = self._asked_writer
         row[SPECIFIC_CHARACTER_SET] = charset
         try:
             return encoder.row(row), is_lacking
         except NotRepresentable:
-            encoder, charset = self._writers[1]
+            # Seldom needed: the asker's own character set has no letter for a name.
+            self._unicode_writer = self._unicode_writer or self._writer((UTF_8,))
+            encoder, charset = self._unicode_writer
             row[SPECIFIC_CHARACTER_SET] = charset
             return encoder.row(row), is_lacking
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from struct import Struct, pack
 from struct import error as StructError
 from types import MappingProxyType
@@ -31,6 +32,7 @@ _ENDS_A_VALUE = re.compile(r"[\\\x00-\x1f\x7f-\x9f]")
 _ENDS_A_TEXT = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _ENDS_A_GROUP = re.compile(r"[\\=\x00-\x1f\x7f-\x9f]")
 _DECIMAL_CHARS_MAX = 16
+_PLAIN_MAX = 4_096
 _ITEM = Struct("<HHI")
 _ITEM_BIG = Struct(">HHI")
 
@@ -38,10 +40,9 @@ _ITEM_BIG = Struct(">HHI")
 def element_bytes(tag: str, vr: str, element: Element | None, syntax: Syntax, declared: tuple[str, ...]) -> bytes:
     """A whole data element: header, and the value or none."""
     values = element.get("Value") if element is not None else None
-    found = b""
-    if isinstance(values, list):
-        found = _value_bytes(vr, values, syntax, declared, 0)
-    return _with_header(int(tag, 16), vr, found, syntax)
+    if not isinstance(values, list):
+        return plain(tag, vr, syntax).empty
+    return _with_header(int(tag, 16), vr, _value_bytes(vr, values, syntax, declared, 0), syntax)
 
 
 class Plain:
@@ -51,7 +52,9 @@ class Plain:
         kind = KIND_OF_VR.get(vr, Kind.BINARY)
         self._can_write = (kind in (Kind.TEXT, Kind.UID, Kind.PERSON_NAME) and vr.encode() in SHORT_VRS) or vr == "IS"
         self._is_name = kind is Kind.PERSON_NAME
-        self._header = _with_header(int(tag, 16), vr, b"", syntax)[: 6 if syntax.is_explicit else 4]
+        self.empty = _with_header(int(tag, 16), vr, b"", syntax)
+        """The data element without a value."""
+        self._header = self.empty[: 6 if syntax.is_explicit else 4]
         self._length = Struct(syntax.order + ("H" if syntax.is_explicit else "I")).pack
         self._pad = "\0" if vr == "UI" else " "
 
@@ -74,6 +77,12 @@ class Plain:
         if len(value) % 2:
             value += self._pad
         return self._header + self._length(len(value)) + value.encode()
+
+
+@lru_cache(maxsize=_PLAIN_MAX)
+def plain(tag: str, vr: str, syntax: Syntax) -> Plain:
+    """The writer of one tag; every question and every answer has the same few dozen."""
+    return Plain(tag, vr, syntax)
 
 
 def item_bytes(body: bytes, syntax: Syntax) -> bytes:
