@@ -68,6 +68,25 @@ class Validity:
         return min((day for day in WARNING_DAYS if self.days_left(now) <= day), default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """A certificate as its holder showed it, for words about it: nothing of it is proven."""
+
+    subject: str
+    issuer: str
+    validity: Validity
+
+
+def shown_certificate(encoded: bytes) -> ShownCertificate | None:
+    """Read a certificate (DER) that was shown on a connection; None if it cannot be read."""
+    try:
+        one = x509.load_der_x509_certificate(encoded)
+        subject, issuer = one.subject.rfc4514_string(), one.issuer.rfc4514_string()
+    except ValueError:
+        return None
+    return ShownCertificate(subject, issuer, Validity("", Path(), one.not_valid_before_utc, one.not_valid_after_utc))
+
+
 def server_context(files: ServerFiles) -> ssl.SSLContext:
     """A context for a listener; a client certificate is required if `client_ca` is given. `ConfigurationError`."""
     context = _context(ssl.PROTOCOL_TLS_SERVER)

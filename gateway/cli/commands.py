@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, backups, console, explain, impact
+from gateway.cli import audit, backups, console, doctor, explain, impact
 from gateway.cli.registers import agreements, grants, labels, optouts, patients, quality, relationships
 from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config
 from gateway.model.errors import ConfigurationError
@@ -33,7 +33,7 @@ for name, commands in (
     ("audit", audit.app),
 ):
     app.add_typer(commands, name=name)
-for command in (explain.explain, backups.backup, backups.restore):
+for command in (doctor.doctor, explain.explain, backups.backup, backups.restore):
     app.command()(command)
 
 

@@ -79,6 +79,7 @@ class _Archive(Section):
     character_set: Text = "ISO_IR 100"
     patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
     quirks: tuple[Token, ...] = ()
+    profile: ReadableFile | None = None
     limits: PeerLimits = PeerLimits()
 
 

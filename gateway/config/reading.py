@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.config.configuration import Configuration
+from gateway.config.profiles import with_profiles
 from policy.settings import Mode
 
 ENVIRONMENT_PREFIX = "GATEWAY__"
@@ -58,7 +59,9 @@ def read(path: Path) -> Reading:
         return Reading(None, (f"environment: {error}",), frozenset())
     for section in ("gateway", "audit"):
         tables.setdefault(section, {})
-    return _validated(tables, path.absolute().parent, [*_unknown_variables(), *_modes(tables)])
+    folder = path.absolute().parent
+    problems = [*_unknown_variables(), *_modes(tables), *with_profiles(tables, folder)]
+    return _validated(tables, folder, problems)
 
 
 def _validated(tables: dict[str, object], folder: Path, problems: Sequence[str]) -> Reading:
