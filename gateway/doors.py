@@ -37,7 +37,6 @@ from gateway.model.imaging import Matches, Query
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
 from gateway.node import new_id, release
-from gateway.region import caller_profiles
 from gateway.web import pages
 from policy.parties import Caller
 
@@ -99,7 +98,7 @@ class Doors:
     def __init__(self, configuration: Configuration, behind: Behind) -> None:
         self._configuration = configuration
         self._behind = behind
-        self._profiles = caller_profiles(configuration)
+        self._profiles = _caller_profiles(configuration)
         self._associations: DimseDoor | None = None
         self._dimse: Listener | None = None
         self.under_way = UnderWay()
@@ -131,7 +130,7 @@ class Doors:
     async def follow(self, configuration: Configuration) -> None:
         """Take a new configuration that the core follows already: certificates, and who may keep an association."""
         self._configuration = configuration
-        self._profiles = caller_profiles(configuration)
+        self._profiles = _caller_profiles(configuration)
         listen = configuration.listen
         for listener, where in (
             (self._machines, listen.machines),
@@ -264,6 +263,15 @@ async def _end_associations(associations: DimseDoor) -> None:
     associations.close()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(associations.stop(), CUT_OFF_S)
+
+
+def _caller_profiles(configuration: Configuration) -> dict[str, CallerProfile]:
+    """How those who may call by DIMSE are answered, by their names."""
+    return {
+        caller.name: CallerProfile(caller.missing_sources, caller.refusal, caller.lenient, caller.character_set)
+        for caller in configuration.caller
+        if caller.missing_sources is not None
+    }
 
 
 def _association_limits(limits: Limits) -> AssociationLimits:

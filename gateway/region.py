@@ -1,8 +1,7 @@
-"""The region's directory out of the configuration: its organisations, who may call, and how each is answered."""
+"""The region's directory out of the configuration: which organisations there are, who may call, on what evidence."""
 
 from __future__ import annotations
 
-from dimse.find_scp import CallerProfile
 from gateway.config.configuration import Configuration
 from gateway.sharing.directory import Directory, TrustEntry
 from policy.identity import CallerBinding
@@ -46,12 +45,3 @@ def caller_bindings(configuration: Configuration) -> list[CallerBinding]:
         )
         for caller in configuration.caller
     ]
-
-
-def caller_profiles(configuration: Configuration) -> dict[str, CallerProfile]:
-    """How those who may call by DIMSE are answered, by their names."""
-    return {
-        caller.name: CallerProfile(caller.missing_sources, caller.refusal, caller.lenient, caller.character_set)
-        for caller in configuration.caller
-        if caller.missing_sources is not None
-    }
