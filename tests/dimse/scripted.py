@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 from dimse.upper_layer import pdu
@@ -39,9 +40,14 @@ class ScriptedPeer(RawPeer):
 
 
 @contextlib.asynccontextmanager
-async def caller(port: int, *, local_address: str = "127.0.0.1") -> AsyncIterator[ScriptedPeer]:
-    """A bare connection to an acceptor."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(local_address, 0))
+async def caller(port: int, *, receive_bytes: int = 0) -> AsyncIterator[ScriptedPeer]:
+    """A bare connection to an acceptor; with little room for what comes, if that is said."""
+    connection = socket.socket()
+    connection.setblocking(False)
+    if receive_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=connection)
     try:
         yield ScriptedPeer(reader, writer)
     finally:

@@ -23,11 +23,10 @@ from pynetdicom.dsutils import decode
 from dimse.elements import DatasetError, Reading, RowDecoder, decode_dataset, encode_dataset
 from dimse.find_scp import FIND_CLASSES, FindService
 from dimse.identifier import EXTENDED, Answerer, parse_identifier
-from dimse.server import DimseDoor, Identify
+from dimse.server import DimseDoor
 from dimse.upper_layer import pdu
-from dimse.upper_layer.association import Association, AssociationFailure, AssociationLimits, accepting, requesting
-from dimse.upper_layer.commands import Command, CommandError, CommandField, decode_command, encode_command, response
-from dimse.upper_layer.messages import Message
+from dimse.upper_layer.association import AssociationFailure, AssociationLimits, accepting, requesting
+from dimse.upper_layer.commands import Command, CommandError, CommandField, decode_command, encode_command
 from dimse.upper_layer.pdu import PduError, PduType
 from dimse.upper_layer.requestor import receive_buffer
 from dimse.upper_layer.wire import WireLimits
@@ -50,6 +49,7 @@ from tests.dimse.door import (
     Tally,
     proposal,
 )
+from tests.dimse.storing import Storing, counted
 from tests.dimse.stream import Stream, cut, settled, turns
 from tests.sharing.rows import ANNE, RZ2, row
 
@@ -249,32 +249,6 @@ def test_any_bytes_are_read_or_refused(body: bytes, number: int) -> None:
 # --- streams ---
 
 
-class Sink:
-    """Where images go."""
-
-    def write(self, piece: memoryview) -> None:
-        """Nowhere."""
-
-    def finish(self) -> object:
-        """Nothing."""
-        return None
-
-    def abandon(self) -> None:
-        """The same."""
-
-
-class Storing:
-    """A service that takes images, as retrieval will have one."""
-
-    command = CommandField.C_STORE_RQ
-    transfer_syntaxes = (EXPLICIT, IMPLICIT)
-
-    async def answer(self, association: Association, message: Message, identify: Identify) -> int:
-        """See `Service`."""
-        await association.send(message.context.context_id, response(message.command, 0))
-        return 0
-
-
 LIMITS = AssociationLimits(wire=WireLimits(associate_bytes_max=4_096))
 HONEST = [
     *(captures.echo(1), captures.find(OF_STUDIES), captures.find(OF_IMAGES, captures.PATIENT_CONTEXT, 9)),
@@ -314,14 +288,14 @@ async def a_door() -> AsyncIterator[tuple[Callable[[], asyncio.BufferedProtocol]
     find = FindService(Shelf(STUDY), lambda _: COMMENT, Limits(), ae_title=OURS)
     door = DimseDoor(
         Doorkeeper(PACS),
-        {**dict.fromkeys(FIND_CLASSES, find), captures.CT: Storing()},
+        {**dict.fromkeys(FIND_CLASSES, find), captures.CT: Storing(EXPLICIT, IMPLICIT)},
         Limits(),
         figures,
         FakeClock(),
         ae_title=OURS,
         extended=EXTENDED,
         new_id=lambda: "request",
-        sink_for=lambda _, command: Sink() if command.field is CommandField.C_STORE_RQ else None,
+        sink_for=counted,
     )
     yield accepting(door, LIMITS), figures
     await turns()
