@@ -20,7 +20,7 @@ from dimse.upper_layer import pdu
 from dimse.upper_layer.commands import Command, encode_command
 from dimse.upper_layer.messages import Assembler, Message, MessageLimits, SinkFor
 from dimse.upper_layer.negotiation import Terms, agreed
-from dimse.upper_layer.pdata import fragment_bytes_max, in_p_data
+from dimse.upper_layer.pdata import fragment_bytes_max, in_one_piece, in_p_data
 from dimse.upper_layer.pdu import AbortReason, PduError
 from dimse.upper_layer.wire import Ended, Wire, WireLimits
 
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 RECEIVE_BUFFER_BYTES = 512 * 1024
 WRITE_BYTES = 1024 * 1024
 """About what is handed to the network at once; a longer message waits for the peer in between."""
+SHORT_BYTES_MAX = 8 * 1024
+"""A data set of no more is copied behind its command: cheaper than two more buffers."""
 BUFFERS_A_WRITE = 512
 """Half of what Linux takes in one `writev`."""
 MESSAGES_WAITING_MAX, BYTES_WAITING_MAX = 512, 4 * 1024 * 1024
@@ -370,13 +372,18 @@ def _writes(context_id: int, messages: Iterable[Outgoing], fragment_bytes: int) 
     """The messages' P-DATA in portions for one write each."""
     portion: list[bytes | memoryview] = []
     size = 0
+    short_max = min(SHORT_BYTES_MAX, fragment_bytes)
     last: Command | None = None
     encoded = b""
     for command, data in messages:
         if command is not last:
             # The rows of an answer share one command.
             last, encoded = command, encode_command(command)
-        for buffer in in_p_data(context_id, encoded, _views(data), fragment_bytes):
+        if len(encoded) <= fragment_bytes and (data is None or (isinstance(data, bytes) and len(data) <= short_max)):
+            buffers: Iterable[bytes | memoryview] = (in_one_piece(context_id, encoded, data),)
+        else:
+            buffers = in_p_data(context_id, encoded, _views(data), fragment_bytes)
+        for buffer in buffers:
             portion.append(buffer)
             size += len(buffer)
             if size >= WRITE_BYTES or len(portion) >= BUFFERS_A_WRITE:

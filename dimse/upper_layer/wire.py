@@ -363,6 +363,8 @@ def _abort(event: Event, subject: object) -> tuple[pdu.Abort, str]:
 
 def _behind(buffers: Sequence[bytes | memoryview], sent: int) -> list[bytes | memoryview]:
     """What is left of `buffers` behind the first `sent` bytes."""
+    if sent == sum(map(len, buffers)):  # nearly always
+        return []
     for number, buffer in enumerate(buffers):
         if sent < len(buffer):
             return [memoryview(buffer)[sent:], *buffers[number + 1 :]]
