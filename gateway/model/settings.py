@@ -121,6 +121,30 @@ class QidoEmpty(StrEnum):
     NO_CONTENT = "204"
 
 
+class PatientIdShown(StrEnum):
+    """Which Patient ID stands on the rows of an answer, where the caller's own trust files the patient too (D4)."""
+
+    OWN_NUMBER = "own-number"
+    """The caller's own number, whatever was asked by."""
+    AS_ASKED = "as-asked"
+    """The NHS number where that was asked by: for systems that drop rows under another Patient ID."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """Who is who across trusts: `[identity]`."""
+
+    accepted_number_statuses: tuple[str, ...] = ("01",)
+    """Verification of an NHS number that is enough to match across trusts without further evidence (C1)."""
+    accepts_unrecorded_status: bool = True
+    """Whether a number whose status nobody recorded is taken on the word of the trust that asks by it."""
+    patient_id_shown: PatientIdShown = PatientIdShown.OWN_NUMBER
+
+    def accepts(self, status: str) -> bool:
+        """Whether a number of this status needs no further evidence."""
+        return status in self.accepted_number_statuses or (self.accepts_unrecorded_status and not status)
+
+
 @dataclass(frozen=True, slots=True)
 class SharingSettings:
     """How the door behaves: `[sharing]`."""

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from gateway.model.errors import InvalidRequest, NotFound, NotIdentified
 from policy.facts import Organisation, OrganisationKind
 from policy.identity import CallerBinding, Evidence, NotProven, identify, purpose_of
 from policy.parties import Caller, InvalidIdentifier, TrustId
+
+
+class PatientIdAsked(StrEnum):
+    """By which of a patient's numbers a trust's archive is asked (D3)."""
+
+    NHS_NUMBER = "nhs-number"
+    LOCAL = "local"
+    """It files under the trust's own numbers alone."""
+    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,9 @@ class TrustEntry:
     """The PACS desk, around the clock (SAF-09)."""
     patient_id_issuer: str = ""
     """What its archive means by a Patient ID without an issuer; `NHS` if it files under NHS numbers (C4)."""
+    patient_id_asked: PatientIdAsked = PatientIdAsked.NHS_NUMBER
+    accession_issuer: str = ""
+    """Who issues its accession numbers; empty: the trust, by its ODS code (C4)."""
 
     @property
     def is_enrolled_trust(self) -> bool:

@@ -8,11 +8,13 @@ dropped without a word: one that may answer and cannot be placed makes its trust
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import assert_never
 
 from gateway.model.imaging import (
+    ACCESSION_NUMBER,
     ISSUER_OF_PATIENT_ID,
     MODALITIES_IN_STUDY,
     MODALITY,
@@ -33,11 +35,13 @@ from gateway.model.imaging import (
     Query,
     SourceState,
 )
-from gateway.sharing.identity.patients import Identities, RowIdentity, shown_identity
+from gateway.sharing.identity.accessions import is_issued_by, issuer_element, qualified
+from gateway.sharing.identity.patients import Identities, RowIdentity
+from gateway.sharing.identity.shown import shown_identity
 from gateway.sharing.matching import Matcher
 from gateway.sharing.peers import TrustAnswer
 from gateway.sharing.scope import Scope, carries_pin, matched_keys
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 
 RELATED_COUNTS = ("00201206", "00201208", "00201209")
 """Number of Study Related Series / Instances, Number of Series Related Instances: the greatest is kept, never a sum."""
@@ -70,6 +74,7 @@ SOURCE_IDENTITY = (OTHER_PATIENT_IDS, "00100022", "00100024", "00101000")
 
 
 _NO_UIDS = ("", "", "")
+_NO_NUMBERS: Mapping[NhsNumber, PatientId] = MappingProxyType({})
 _NEVER_SHOWN = frozenset((*SOURCE_ONLY, *PATIENT_COUNTS))
 _NEVER_SHOWN_BESIDE_NUMBER = _NEVER_SHOWN | frozenset(SOURCE_IDENTITY)
 
@@ -140,9 +145,14 @@ def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attribut
 
 
 def read_answers(
-    query: Query, scope: Scope, answers: Sequence[TrustAnswer], default_issuer: Callable[[TrustId], str]
+    query: Query,
+    scope: Scope,
+    answers: Sequence[TrustAnswer],
+    default_issuer: Callable[[TrustId], str],
+    accession_issuer: Callable[[TrustId], str] = str,
 ) -> Reading:
-    """Read every row of every answer; `default_issuer` is what a trust's archive means by a bare Patient ID.
+    """Read every row of every answer; the issuers are what a trust's archive means by a bare Patient ID or accession
+    number.
 
     An archive that answers one question with rows of too many people is not believed at all: it ignores what it is
     asked, or lies, and reading the registers for all of them would cost every other question its time.
@@ -153,9 +163,13 @@ def read_answers(
     parts = []
     for answer in answers:
         identities = Identities(default_issuer(answer.trust))
+        own_accessions = issuer_element(accession_issuer(answer.trust))
         people: set[int] = set()
         known, is_complete = len(candidates), True
-        for row in answer.rows:
+        for sent in answer.rows:
+            row = qualified(sent, own_accessions)
+            if scope.accession_issuers and ACCESSION_NUMBER in row and not is_issued_by(row, scope.accession_issuers):
+                continue
             if matcher.matches(row):
                 identity = identities.of(row)
                 people.add(id(identity))
@@ -217,15 +231,18 @@ def conflicting_studies(candidates: Collection[Candidate]) -> frozenset[str]:
     return frozenset().union(*(studies[uid] for uid, numbers in patients.items() if len(numbers) > 1)) - {""}
 
 
-def merge(level: Level, candidates: Iterable[Candidate]) -> list[Match]:
+def merge(
+    level: Level, candidates: Iterable[Candidate], own_numbers: Mapping[NhsNumber, PatientId] = _NO_NUMBERS
+) -> list[Match]:
     """Unite rows of the same UIDs; newest study first, then by UID (B3).
 
     At patient level the rows are those of one patient's studies, and all of them become that patient's one row.
+    `own_numbers` are those under which the caller's own trust files the patients, by its own word (SAF-34).
     """
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for found in candidates:
         groups.setdefault(found.uids if level is not Level.PATIENT else _NO_UIDS, []).append(found)
-    matches = [_united(level, group) for group in groups.values()]
+    matches = [_united(level, group, own_numbers) for group in groups.values()]
     # Two stable sorts: UIDs ascending inside equal dates, dates descending.
     matches.sort(key=lambda match: (match.study_uid, match.series_uid, match.sop_uid))
     matches.sort(key=lambda match: _text(match.attributes, STUDY_DATE), reverse=True)
@@ -238,7 +255,7 @@ def _part(answer: TrustAnswer, placed: int, is_complete: bool) -> Part:
     return Part(answer.trust, state, count, answer.duration_s, is_all_to_the_point=0 < count == placed)
 
 
-def _united(level: Level, group: Sequence[Candidate]) -> Match:
+def _united(level: Level, group: Sequence[Candidate], own_numbers: Mapping[NhsNumber, PatientId]) -> Match:
     best = group[0] if len(group) == 1 else min(group, key=_precedence)
     never_shown = _NEVER_SHOWN if best.patient is None else _NEVER_SHOWN_BESIDE_NUMBER
     is_patient = level is Level.PATIENT
@@ -248,7 +265,7 @@ def _united(level: Level, group: Sequence[Candidate]) -> Match:
         if tag not in never_shown and (not is_patient or tag in PATIENT_ATTRIBUTES)
     }
     if best.patient is not None:
-        attributes.update(shown_identity(best.row, _with_numbers_of_all(best, group)))
+        attributes.update(shown_identity(_with_numbers_of_all(best, group), own_numbers.get(best.patient)))
     if not is_patient:
         _unite_counts(attributes, group)
     attributes[INSTANCE_AVAILABILITY] = NEARLINE
@@ -261,7 +278,8 @@ def _with_numbers_of_all(best: Candidate, group: Sequence[Candidate]) -> RowIden
     if len(group) == 1 and len(best.identity.local_ids) < 2:
         return best.identity
     local_ids = sorted({local for found in group for local in found.identity.local_ids})
-    return replace(best.identity, local_ids=tuple(local_ids))
+    carried = frozenset().union(*(found.identity.carried for found in group))
+    return replace(best.identity, local_ids=tuple(local_ids), carried=carried)
 
 
 def _precedence(found: Candidate) -> tuple[int, str, str]:

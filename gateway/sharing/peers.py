@@ -30,6 +30,7 @@ _STATES: Mapping[type[PeerError], SourceState] = {
     PeerRefused: SourceState.REFUSED,
     PeerProtocolError: SourceState.INVALID_ANSWER,
 }
+_HEARD = frozenset({SourceState.ANSWERED, SourceState.TRUNCATED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,21 @@ class Peers:
 
         A probe asks those in back-off too.
         """
-        wanted = sorted(trusts)
+        return await self.ask_each({trust: (request,) for trust in trusts}, is_probe=is_probe)
+
+    async def ask_each(
+        self, requests: Mapping[TrustId, Sequence[PeerRequest]], *, is_probe: bool = False
+    ) -> list[TrustAnswer]:
+        """Ask each of these trusts all of its requests at once; one answer for each trust, by ODS code.
+
+        A trust of which one request fails has answered in part: what the others brought is kept, and it is named.
+        """
+        at_once = asyncio.Semaphore(self._limits.peers_at_once_max)
+        asking = [
+            (trust, _Question(request, is_probe, at_once)) for trust in sorted(requests) for request in requests[trust]
+        ]
         began = self._clock.monotonic()
-        question = _Question(request, is_probe, asyncio.Semaphore(self._limits.peers_at_once_max))
-        tasks = [asyncio.create_task(self._ask_one(question, trust)) for trust in wanted]
+        tasks = [asyncio.create_task(self._ask_one(question, trust)) for trust, question in asking]
         everybody = asyncio.gather(*tasks, return_exceptions=True)
         deadline = asyncio.create_task(self._clock.sleep(self._limits.find_timeout_s))
         try:
@@ -123,7 +135,10 @@ class Peers:
         finally:
             deadline.cancel()
             self._let_go(tasks)
-        return [self._part(question, trust, task, began) for trust, task in zip(wanted, tasks, strict=True)]
+        answers: dict[TrustId, list[TrustAnswer]] = {}
+        for (trust, question), task in zip(asking, tasks, strict=True):
+            answers.setdefault(trust, []).append(self._part(question, trust, task, began))
+        return [self._whole(parts) for parts in answers.values()]
 
     def take_over(self, former: Peers) -> None:
         """Begin with what `former` knew of the trusts that both have."""
@@ -202,6 +217,22 @@ class Peers:
             return TrustAnswer(trust, SourceState.NOT_ASKED)
         error = PeerTimeout(trust, f"no answer within {self._limits.find_timeout_s:g} s")
         return self._failed(self._standings[trust], error, self._clock.monotonic() - began)
+
+    def _whole(self, parts: Sequence[TrustAnswer]) -> TrustAnswer:
+        """One trust's answers to several questions as one."""
+        if len(parts) == 1:
+            return parts[0]
+        states = {part.state for part in parts}
+        rows = [row for part in parts for row in part.rows]
+        worst = next((part.state for part in parts if part.state not in _HEARD), None)
+        if worst is not None and states.isdisjoint(_HEARD):
+            state = worst
+        elif states == {SourceState.ANSWERED} and len(rows) <= self._limits.peer_matches_max:
+            state = SourceState.ANSWERED
+        else:
+            state = SourceState.TRUNCATED
+        duration_s = max(part.duration_s for part in parts)
+        return TrustAnswer(parts[0].trust, state, rows[: self._limits.peer_matches_max], duration_s)
 
     def _failed(self, standing: _Standing, error: PeerError, duration_s: float) -> TrustAnswer:
         state = next((state for kind, state in _STATES.items() if isinstance(error, kind)), SourceState.UNREACHABLE)

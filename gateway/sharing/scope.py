@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from gateway.model.attributes import ACCESSION_ISSUER
 from gateway.model.errors import InvalidRequest, QueryTooBroad
 from gateway.model.imaging import (
     ACCESSION_NUMBER,
@@ -32,6 +33,7 @@ IDENTITY_TAGS = frozenset({PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_NAME, PATIE
 
 
 _UID = re.compile(r"[0-9.]{1,64}")
+_NHS_ISSUERS = frozenset({NHS_NUMBER_ISSUER, "NHS NUMBER", "NHSNUMBER", NHS_NUMBER_OID})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Scope:
     patient: NhsNumber | None
     study_uids: tuple[str, ...]
     accession_number: str
+    accession_issuers: frozenset[str] = frozenset()
+    """In capitals: who may have issued the accession number; empty: anybody (domain.md C4)."""
 
 
 def pinned_scope(query: Query) -> Scope:
@@ -56,7 +60,7 @@ def pinned_scope(query: Query) -> Scope:
         )
     if query.level is Level.PATIENT and patient is None:
         raise QueryTooBroad("a question at patient level names one patient by NHS number")
-    return Scope(patient, study_uids, accession_number)
+    return Scope(patient, study_uids, accession_number, _accession_issuers(query))
 
 
 def for_peers(query: Query, scope: Scope) -> Query:
@@ -79,8 +83,13 @@ def matched_keys(query: Query, scope: Scope) -> tuple[Key, ...]:
     return tuple(
         replace(key, values=(scope.accession_number,)) if key.path == (ACCESSION_NUMBER,) and pins_by_accession else key
         for key in query.keys
-        if key.path[0] not in _withheld_tags(scope)
+        if key.path[0] not in _withheld_tags(scope) and key.path[0] != ACCESSION_ISSUER
     )
+
+
+def is_nhs_issuer(issuer: str) -> bool:
+    """Whether this issuer of Patient ID means that the number is an NHS number (C1)."""
+    return issuer.strip().upper() in _NHS_ISSUERS
 
 
 def carries_pin(scope: Scope, row: Attributes) -> bool:
@@ -128,8 +137,13 @@ def _study_uids(query: Query) -> tuple[str, ...]:
 def _check_issuer(query: Query) -> None:
     issuer = query.key(ISSUER_OF_PATIENT_ID)
     named = {value.strip().upper() for value in issuer.values} if issuer is not None else set()
-    if not named <= {NHS_NUMBER_ISSUER, NHS_NUMBER_OID, "*"}:
+    if not named <= _NHS_ISSUERS | {"*"}:
         raise InvalidRequest("across trusts a patient is named by NHS number: the issuer must be NHS or absent")
+
+
+def _accession_issuers(query: Query) -> frozenset[str]:
+    named = {value.strip().upper() for key in query.keys if key.path[0] == ACCESSION_ISSUER for value in key.values}
+    return frozenset(name for name in named if name.strip("*"))
 
 
 def _accession_number(query: Query) -> str:

@@ -28,8 +28,8 @@ from gateway.sharing.identity.patients import (
     contradicts_question,
     demographics_of,
     identity_of,
-    shown_identity,
 )
+from gateway.sharing.identity.shown import shown_identity
 from policy.parties import NhsNumber, PatientId
 
 ANNE, BEN = NhsNumber("9990000018"), NhsNumber("9990000026")
@@ -401,7 +401,7 @@ def test_an_age_is_counted_in_whole_years(born: str, on: date, years: int | None
 
 def test_the_nhs_number_is_shown_with_its_issuer_and_the_sources_number_is_kept() -> None:
     source = row(patient_id="0001234", others=(("9990000018", "NHS"),))
-    shown = shown_identity(source, identity_of(source, "RZ2"))
+    shown = shown_identity(identity_of(source, "RZ2"))
     assert shown[PATIENT_ID] == {"vr": "LO", "Value": ["9990000018"]}
     assert shown[ISSUER_OF_PATIENT_ID] == {"vr": "LO", "Value": ["NHS"]}
     assert shown[OTHER_PATIENT_IDS] == {
@@ -412,9 +412,9 @@ def test_the_nhs_number_is_shown_with_its_issuer_and_the_sources_number_is_kept(
 
 def test_a_number_written_with_spaces_is_shown_without() -> None:
     source = row(patient_id="999 000 0018", issuer="NHS")
-    assert shown_identity(source, identity_of(source, "RZ2"))[PATIENT_ID] == {"vr": "LO", "Value": ["9990000018"]}
+    assert shown_identity(identity_of(source, "RZ2"))[PATIENT_ID] == {"vr": "LO", "Value": ["9990000018"]}
 
 
 def test_a_row_that_identifies_nobody_is_shown_as_it_is() -> None:
     source = row(patient_id="0001234")
-    assert shown_identity(source, identity_of(source, "RZ2")) == {}
+    assert shown_identity(identity_of(source, "RZ2")) == {}

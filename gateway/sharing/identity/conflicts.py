@@ -7,18 +7,27 @@ trusts something had to be taken out, and what the custodians must put right. Ne
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gateway.model.imaging import Query
 from gateway.model.seams import QualityItem
-from gateway.sharing.identity.patients import Demographics, Likeness, compare, contradicts_question
+from gateway.sharing.identity.patients import (
+    Demographics,
+    Likeness,
+    compare,
+    confirms_birth_date,
+    contradicts_question,
+    is_doubtful,
+    stated,
+)
 from gateway.sharing.merge import Candidate, conflicting_studies
 from gateway.sharing.scope import Scope
 from policy.parties import NhsNumber, TrustId
 
 VARIANTS_MAX = 16
 """Different demographics under one NHS number that are still compared pair by pair."""
+_OF_NOBODY = frozenset({"nhs-number-missing", "identifiers-disagree"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,9 @@ class Conflict:
     """Rows taken out together, for one reason."""
 
     kind: str
-    """`nhs-number-missing`, `demographics-differ`, or `study-uid-of-two-patients`."""
+    """`nhs-number-missing`, `identifiers-disagree`, `nhs-number-not-verified`, `demographics-differ`,
+    `study-uid-of-two-patients`; of a doubt `demographics-doubtful`.
+    """
     rows: tuple[Candidate, ...]
 
 
@@ -36,18 +47,45 @@ class Judgement:
 
     accepted: tuple[Candidate, ...]
     conflicts: tuple[Conflict, ...]
+    doubts: tuple[Conflict, ...] = ()
+    """Of the accepted rows those that their custodians should look at (IDN-02)."""
 
 
-def judge(query: Query, scope: Scope, candidates: Sequence[Candidate], *, asker: TrustId | None = None) -> Judgement:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of the people in an answer besides what its rows say."""
+
+    unverified: frozenset[NhsNumber] = frozenset()
+    """Numbers that are not verified well enough to match by alone (C1)."""
+    surnames: Mapping[NhsNumber, frozenset[str]] = field(default_factory=dict)
+    """Surnames that a person is known to have had, folded (IDN-03)."""
+
+    def surnames_of(self, patient: NhsNumber | None) -> frozenset[str]:
+        """The known surnames; none for a patient of whom nothing is known."""
+        return self.surnames.get(patient, frozenset()) if patient is not None else frozenset()
+
+
+NO_EVIDENCE = Evidence()
+
+
+def judge(
+    query: Query,
+    scope: Scope,
+    candidates: Sequence[Candidate],
+    *,
+    asker: TrustId | None = None,
+    evidence: Evidence = NO_EVIDENCE,
+) -> Judgement:
     """Sort the rows that answer the question into accepted ones and conflicts.
 
     Rows of another patient than the one pinned are simply no answer, unless they file a study under two patients. Each
     such study, and each patient whose rows disagree, is a conflict of its own.
     """
     of_patient = [c for c in candidates if scope.patient in (None, c.patient)]
-    contradicting = _contradicting(query, of_patient) if scope.patient is not None else set()
+    contradicting = _contradicting(query, of_patient, evidence) if scope.patient is not None else set()
     # A row that contradicts the question says nothing against those that do not.
-    contradicting |= _disagreeing([row for row in of_patient if row not in contradicting])
+    contradicting |= _disagreeing([row for row in of_patient if row not in contradicting], evidence)
+    unproven = _unproven(query, of_patient, evidence)
     of_two = conflicting_studies(candidates) | _contradicted_by_nameless(candidates)
     accepted: list[Candidate] = []
     taken_out: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
@@ -55,7 +93,9 @@ def judge(query: Query, scope: Scope, candidates: Sequence[Candidate], *, asker:
         if row.study_uid in of_two:
             taken_out["study-uid-of-two-patients", row.study_uid].append(row)
         elif row.patient is None:
-            if scope.patient is not None:
+            if row.identity.is_contradicted:
+                taken_out["identifiers-disagree", ""].append(row)
+            elif scope.patient is not None:
                 taken_out["nhs-number-missing", ""].append(row)
             elif row.trust == asker:
                 # Patients without an NHS number stay inside their trust until linked (D10): no answer to another one.
@@ -63,14 +103,16 @@ def judge(query: Query, scope: Scope, candidates: Sequence[Candidate], *, asker:
         elif scope.patient in (None, row.patient):
             if row in contradicting:
                 taken_out["demographics-differ", row.patient.digits].append(row)
+            elif row in unproven:
+                taken_out["nhs-number-not-verified", row.patient.digits].append(row)
             else:
                 accepted.append(row)
     conflicts = [
         Conflict(kind, tuple(sorted(rows, key=lambda row: (row.trust, row.uids))))
         for (kind, _), rows in sorted(taken_out.items(), key=lambda item: item[0])
-        if scope.patient is None or kind == "nhs-number-missing" or any(row.patient == scope.patient for row in rows)
+        if scope.patient is None or kind in _OF_NOBODY or any(row.patient == scope.patient for row in rows)
     ]
-    return Judgement(tuple(accepted), tuple(conflicts))
+    return Judgement(tuple(accepted), tuple(conflicts), tuple(_doubts(query, scope, accepted, evidence)))
 
 
 def quality_items(conflict: Conflict) -> list[QualityItem]:
@@ -85,9 +127,46 @@ def quality_items(conflict: Conflict) -> list[QualityItem]:
     ]
 
 
-def _contradicting(query: Query, rows: Sequence[Candidate]) -> set[Candidate]:
+def _contradicting(query: Query, rows: Sequence[Candidate], evidence: Evidence) -> set[Candidate]:
     """Rows that what the question says of its patient contradicts."""
-    return {row for alike in _by_identity(rows) if contradicts_question(query, alike[0].row) for row in alike}
+    return {
+        row
+        for alike in _by_identity(rows)
+        if contradicts_question(query, alike[0].row, evidence.surnames_of(alike[0].patient))
+        for row in alike
+    }
+
+
+def _unproven(query: Query, rows: Sequence[Candidate], evidence: Evidence) -> set[Candidate]:
+    """Rows under a number that is not verified, without a linked number and without a birth date that agrees (C1)."""
+    return {
+        row
+        for alike in _by_identity([row for row in rows if row.patient in evidence.unverified])
+        if alike[0].identity.linked_by is None and not confirms_birth_date(query, alike[0].row)
+        for row in alike
+    }
+
+
+def _doubts(query: Query, scope: Scope, accepted: Sequence[Candidate], evidence: Evidence) -> list[Conflict]:
+    """Accepted rows whose demographics say something else than the question, or than another row of the patient."""
+    of_patient: dict[NhsNumber, dict[Demographics, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
+    for alike in _by_identity(accepted):
+        if alike[0].patient is not None:
+            of_patient[alike[0].patient][alike[0].identity.demographics] += alike
+    doubts = []
+    asked = stated(query) if scope.patient is not None else Demographics()
+    for patient, variants in sorted(of_patient.items()):
+        surnames = evidence.surnames_of(patient)
+        doubtful = [
+            row
+            for one, rows in variants.items()
+            if any(is_doubtful(one, other, surnames) for other in (asked, *variants))
+            for row in rows
+        ]
+        if doubtful:
+            rows = tuple(sorted(doubtful, key=lambda row: (row.trust, row.uids)))
+            doubts.append(Conflict("demographics-doubtful", rows))
+    return doubts
 
 
 def _by_identity(rows: Iterable[Candidate]) -> Iterable[list[Candidate]]:
@@ -119,17 +198,20 @@ def _contradicted_by_nameless(candidates: Sequence[Candidate]) -> frozenset[str]
     )
 
 
-def _disagreeing(rows: Sequence[Candidate]) -> set[Candidate]:
+def _disagreeing(rows: Sequence[Candidate], evidence: Evidence) -> set[Candidate]:
     """Rows of one NHS number whose demographics contradict those of another row; both sides (IDN-06)."""
     people: dict[NhsNumber, dict[Demographics, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
     for alike in _by_identity(rows):
         if alike[0].patient is not None:
             people[alike[0].patient][alike[0].identity.demographics] += alike
     disagreeing: set[Candidate] = set()
-    for variants in people.values():
+    for patient, variants in people.items():
+        surnames = evidence.surnames_of(patient)
         # Nobody has this many true spellings: a source that sends them is not believed, and not compared pair by pair.
         is_flood = len(variants) > VARIANTS_MAX
         for one, rows_of_one in variants.items():
-            if is_flood or any(compare(one, other) is Likeness.CONFLICT for other in variants if other != one):
+            if is_flood or any(
+                compare(one, other, surnames) is Likeness.CONFLICT for other in variants if other != one
+            ):
                 disagreeing.update(rows_of_one)
     return disagreeing

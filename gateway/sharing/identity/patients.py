@@ -1,16 +1,15 @@
 """Whose row is this, and are two rows of the same person?
 
-Reads the identifiers and demographics that a row carries, compares them by the identity rules (domain.md C5, IDN), and
-writes the identity that a caller is shown: the NHS number with its issuer, the source's own number kept beside it
-(SAF-34; C4). An NHS number alone is never enough against contradicting demographics, and name with date of birth is
-never enough without one. Pure.
+Reads the identifiers and demographics that a row carries, and compares them by the identity rules (domain.md C5, IDN).
+An NHS number alone is never enough against contradicting demographics, and name with date of birth is never enough
+without one. What the registers know of the identifiers is `translation`'s affair. Pure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 
@@ -28,11 +27,11 @@ from gateway.model.imaging import (
     Query,
 )
 from gateway.sharing.matching import folded_name, wildcard
-from policy.parties import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, InvalidIdentifier, NhsNumber, PatientId
+from gateway.sharing.scope import is_nhs_issuer
+from policy.parties import InvalidIdentifier, NhsNumber, PatientId
 
 _QUALIFIERS, _UNIVERSAL_ENTITY_ID = "00100024", "00400032"
 """Issuer of Patient ID Qualifiers Sequence, and what stands in it (C4)."""
-_NHS_ISSUERS = frozenset({NHS_NUMBER_ISSUER, "NHS NUMBER", "NHSNUMBER", NHS_NUMBER_OID})
 _PLACEHOLDER_NAMES = re.compile(r"(UNKNOWN|UNK|ANON(YMOUS)?|NONAME|TEST)?")
 _IDENTITY_TAGS = (
     PATIENT_ID,
@@ -64,8 +63,15 @@ class RowIdentity:
     """The person a row says it is about: NHS number if it carries one, the source's own numbers, demographics."""
 
     nhs_number: NhsNumber | None
+    """The person's number: the surviving one, once the row is translated."""
     local_ids: tuple[PatientId, ...]
     demographics: Demographics
+    carried: frozenset[NhsNumber] = frozenset()
+    """Every NHS number that stands on the row, superseded ones too."""
+    linked_by: PatientId | None = None
+    """A number of the answering trust itself that the cross-reference leads to this person by."""
+    is_contradicted: bool = False
+    """Whether the row's identifiers lead to different people, by the row itself or by the cross-reference."""
 
 
 class Likeness(Enum):
@@ -114,9 +120,12 @@ def demographics_of(row: Attributes) -> Demographics:
     )
 
 
-def compare(one: Demographics, other: Demographics) -> Likeness:
-    """Compare demographics that stand under the same NHS number (IDN-01 to IDN-05, IDN-08); symmetric."""
-    name_agrees, name_conflicts = _names(one, other)
+def compare(one: Demographics, other: Demographics, surnames: frozenset[str] = frozenset()) -> Likeness:
+    """Compare demographics that stand under the same NHS number (IDN-01 to IDN-05, IDN-08); symmetric.
+
+    `surnames`, folded, are known to be this person's, one after the other (IDN-03).
+    """
+    name_agrees, name_conflicts = _names(_renamed(one, surnames), _renamed(other, surnames))
     sex_differs = bool(one.sex and other.sex and one.sex != other.sex)
     if sex_differs and not name_agrees and _is_named(one) and _is_named(other):
         return Likeness.CONFLICT
@@ -130,19 +139,46 @@ def compare(one: Demographics, other: Demographics) -> Likeness:
     return Likeness.CONFLICT if name_conflicts else Likeness.DOUBTFUL
 
 
-def contradicts_question(query: Query, row: Attributes) -> bool:
+def is_doubtful(one: Demographics, other: Demographics, surnames: frozenset[str] = frozenset()) -> bool:
+    """Whether somebody should look: the two are tolerated, and say something different (IDN-02, IDN-03).
+
+    What is only missing on one side is nothing to put right.
+    """
+    one, other = _renamed(one, surnames), _renamed(other, surnames)
+    if compare(one, other) is Likeness.CONFLICT:
+        return False
+    pairs = ((one.birth_date, other.birth_date), (one.family, other.family), (one.sex, other.sex))
+    return any(mine and theirs and mine != theirs for mine, theirs in pairs) or not _given_agree(one.given, other.given)
+
+
+def confirms_birth_date(query: Query, row: Attributes) -> bool:
+    """Whether question and row both state a birth date, and agree on it as far as the rules demand (IDN-01)."""
+    asked, found = stated(query), demographics_of(row)
+    return bool(asked.birth_date and found.birth_date) and compare(asked, found) is not Likeness.CONFLICT
+
+
+def contradicts_question(query: Query, row: Attributes, surnames: frozenset[str] = frozenset()) -> bool:
     """Whether the name, birth date or sex stated beside the NHS number contradicts the row (SAF-08).
 
     Reads of the row what its identity is read of: rows that share an identity contradict alike.
     """
     row = _said(row)
     found = demographics_of(row)
-    if compare(_asked(query), found) is Likeness.CONFLICT:
+    if compare(stated(query), found, surnames) is Likeness.CONFLICT:
         return True
     name = query.key(PATIENT_NAME)
     if name is None or not _is_wild(name.values[0]) or not _is_named(found):
         return False
-    return not _wild_name_fits(name.values[0], _alphabetic(_first(row, PATIENT_NAME)))
+    written = _alphabetic(_first(row, PATIENT_NAME))
+    known = [f"{surname}^{found.given}" for surname in surnames] if found.family in surnames else []
+    return not any(_wild_name_fits(name.values[0], one) for one in (written, *known))
+
+
+def stated(query: Query) -> Demographics:
+    """What a question states of its patient; a name with wild cards and a range of dates state nothing comparable."""
+    name, born, sex = (_value_of(query, tag) for tag in (PATIENT_NAME, PATIENT_BIRTH_DATE, PATIENT_SEX))
+    family, given = ("", "") if _is_wild(name) else _name_parts(name)
+    return Demographics(family, given, _birth_date(born), _sex(sex))
 
 
 def age_years(birth_date: str, on: date) -> int | None:
@@ -155,37 +191,17 @@ def age_years(birth_date: str, on: date) -> int | None:
     return years if years >= 0 else None
 
 
-def shown_identity(row: Attributes, identity: RowIdentity) -> dict[str, dict[str, JsonValue]]:
-    """The identity attributes a caller is shown: the NHS number, its issuer, and the source's numbers kept (C4)."""
-    if identity.nhs_number is None:
-        return {}
-    others: list[JsonValue] = [
-        {
-            PATIENT_ID: {"vr": "LO", "Value": [local.value]},
-            ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [local.issuer]} if local.issuer else {"vr": "LO"},
-        }
-        for local in identity.local_ids
-    ]
-    shown: dict[str, dict[str, JsonValue]] = {
-        PATIENT_ID: {"vr": "LO", "Value": [identity.nhs_number.digits]},
-        ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [NHS_NUMBER_ISSUER]},
-    }
-    if others:
-        shown[OTHER_PATIENT_IDS] = {"vr": "SQ", "Value": others}
-    return shown
-
-
 def _said(row: Attributes) -> Attributes:
     return {tag: row[tag] for tag in _IDENTITY_TAGS if tag in row}
 
 
 def _identity(said: Attributes, default_issuer: str) -> RowIdentity:
     identifiers = list(_identifiers(said, default_issuer))
-    numbers = {number for issuer, value in identifiers if _is_nhs(issuer) and (number := _nhs_number(value))}
-    locals_ = tuple(PatientId(issuer, value) for issuer, value in identifiers if not _is_nhs(issuer))
+    numbers = {number for issuer, value in identifiers if is_nhs_issuer(issuer) and (number := _nhs_number(value))}
+    locals_ = tuple(PatientId(issuer, value) for issuer, value in identifiers if not is_nhs_issuer(issuer))
     # Two different NHS numbers on one row identify nobody.
-    nhs_number = numbers.pop() if len(numbers) == 1 else None
-    return RowIdentity(nhs_number, locals_, demographics_of(said))
+    nhs_number = next(iter(numbers)) if len(numbers) == 1 else None
+    return RowIdentity(nhs_number, locals_, demographics_of(said), frozenset(numbers), is_contradicted=len(numbers) > 1)
 
 
 def _identifiers(row: Attributes, default_issuer: str) -> list[tuple[str, str]]:
@@ -210,10 +226,6 @@ def _issuer(name: JsonValue, qualifiers: JsonValue) -> str:
     return _text(name) or (_text(_item(qualifiers, _UNIVERSAL_ENTITY_ID)) if isinstance(qualifiers, dict) else "")
 
 
-def _is_nhs(issuer: str) -> bool:
-    return issuer.upper() in _NHS_ISSUERS
-
-
 def _nhs_number(text: str) -> NhsNumber | None:
     try:
         return NhsNumber.parse(text)
@@ -223,6 +235,11 @@ def _nhs_number(text: str) -> NhsNumber | None:
 
 def _is_named(one: Demographics) -> bool:
     return bool(one.family or one.given)
+
+
+def _renamed(one: Demographics, surnames: frozenset[str]) -> Demographics:
+    """With one surname in place of any that the person is known to have had."""
+    return replace(one, family=min(surnames)) if one.family in surnames else one
 
 
 def _names(one: Demographics, other: Demographics) -> tuple[bool, bool]:
@@ -247,14 +264,7 @@ def _two_of_three(one: str, other: str) -> bool:
     return sum(a == b for a, b in parts) == 2
 
 
-def _asked(query: Query) -> Demographics:
-    """What the question states; a name with wild cards and a range of dates state nothing that could be compared."""
-    name, born, sex = (_stated(query, tag) for tag in (PATIENT_NAME, PATIENT_BIRTH_DATE, PATIENT_SEX))
-    family, given = ("", "") if _is_wild(name) else _name_parts(name)
-    return Demographics(family, given, _birth_date(born), _sex(sex))
-
-
-def _stated(query: Query, tag: str) -> str:
+def _value_of(query: Query, tag: str) -> str:
     key = query.key(tag)
     return _text(key.values[0]) if key is not None else ""
 

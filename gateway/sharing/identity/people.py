@@ -1,0 +1,246 @@
+"""Who is who in one question, as the registers know it at that moment.
+
+Reads the cross-references that `translation` works with: of the patient asked for, of every number that a row carries,
+and once more before anything is shown, so that two people who were parted meanwhile are not shown as one. Keeps
+nothing from one question to the next (DEC-34). A register that cannot be read is a fault, the same for every patient
+(SAF-01).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.model.errors import InvalidRequest, NotFound, RegisterUnavailable, ServiceFault, StoreUnavailable
+from gateway.model.imaging import Query
+from gateway.model.seams import CrossReference, PeerRequest, Store
+from gateway.model.settings import IdentitySettings, PatientIdShown
+from gateway.sharing.directory import Directory, TrustEntry
+from gateway.sharing.identity.conflicts import Evidence, Judgement, judge
+from gateway.sharing.identity.patients import stated
+from gateway.sharing.identity.shown import own_number
+from gateway.sharing.identity.translation import (
+    asked_local,
+    by_number,
+    identifiers_to_look_up,
+    nhs,
+    own_issuers,
+    questions,
+    translated,
+)
+from gateway.sharing.merge import Candidate, Reading, read_answers
+from gateway.sharing.peers import TrustAnswer
+from gateway.sharing.scope import Scope, pinned_scope
+from policy.facts import OrganisationKind
+from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A question with its patient as the registers know them."""
+
+    query: Query
+    """By NHS number, whatever number the caller asked by."""
+    scope: Scope
+    """Of the surviving NHS number."""
+    person: CrossReference | None = None
+    asked: PatientId | None = None
+    """What the caller named the patient by; leads to the person as long as nobody parts the two."""
+    fault: RegisterUnavailable | None = None
+    """Why the person could not be looked up: raised behind the reasons that come before it (SAF-02)."""
+
+
+class People:
+    """Looks people up, question by question."""
+
+    def __init__(self, store: Store, directory: Directory, settings: IdentitySettings) -> None:
+        self._store = store
+        self._directory = directory
+        self._settings = settings
+
+    async def named(self, caller: Caller, query: Query) -> Named:
+        """Pin the question's patient, study or accession number, by the surviving NHS number where it has one.
+
+        Raises as `pinned_scope` does; `InvalidRequest` for a number of the caller's hospital that is linked to nobody,
+        in the same words for every patient; `RegisterUnavailable` where that cannot be looked up.
+        """
+        entry = self._entry(caller.principal.trust)
+        asked = asked_local(query, entry)
+        if asked is None:
+            return await self._pinned(query, None)
+        if asked.number is None:
+            number = await self._number_of(asked.local)
+            return await self._pinned(by_number(query, number), asked.local)
+        return await self._pinned(query, None, asked.local)
+
+    async def _pinned(self, query: Query, asked: PatientId | None, rival: PatientId | None = None) -> Named:
+        """Look the patient up; `rival` is what the number would be if it were one of the hospital's own."""
+        scope = pinned_scope(query)
+        if scope.patient is None:
+            return Named(query, scope)
+        number = nhs(scope.patient)
+        try:
+            known = await self._read([number, *([] if rival is None else [rival])])
+        except RegisterUnavailable as error:
+            return Named(query, scope, asked=asked or number, fault=error)
+        person = known.get(number)
+        if rival is not None and rival in known and known[rival] != person:
+            raise InvalidRequest(
+                "the patient id may be an NHS number or one of your hospital's own: send it with its issuer"
+            )
+        if person is None or person.number is None:
+            return Named(query, scope, person, asked or number)
+        return Named(query, replace(scope, patient=person.number), person, asked or number)
+
+    async def _number_of(self, local: PatientId) -> NhsNumber:
+        person = (await self._read([local])).get(local)
+        if person is None or person.number is None:
+            raise InvalidRequest(
+                "this number of your hospital is not linked to an NHS number here: ask by the NHS number"
+            )
+        return person.number
+
+    def check(self, caller: Caller, named: Named) -> None:
+        """Refuse a patient who could not be looked up, or whose NHS number is not verified while nothing else says who
+        it is (C1): the same whatever the patient has chosen and whatever exists.
+
+        Raises `RegisterUnavailable`, `InvalidRequest`.
+        """
+        if named.fault is not None:
+            raise named.fault
+        if named.person is None or not self._is_unverified(caller.principal.trust, named.person):
+            return
+        if not named.person.local and not stated(named.query).birth_date:
+            raise InvalidRequest("this NHS number is not verified here: state the patient's birth date with it")
+
+    def askable(self, named: Named, trusts: Iterable[TrustId], *, is_hidden: bool) -> frozenset[TrustId]:
+        """Those of these trusts whose archives know the patient by a number that is known here.
+
+        Of a patient who is withheld nothing is known: that a hospital has a number for somebody tells of a visit.
+        """
+        person = None if is_hidden else named.person
+        return frozenset(trust for trust in trusts if questions(named.query, named.scope, person, self._entry(trust)))
+
+    def requests(
+        self, named: Named, request: PeerRequest, trusts: Iterable[TrustId]
+    ) -> dict[TrustId, list[PeerRequest]]:
+        """What each of these trusts is asked: the same request once for each of the patient's numbers there."""
+        return {
+            trust: [
+                replace(request, query=query)
+                for query in questions(request.query, named.scope, named.person, self._entry(trust))
+            ]
+            for trust in trusts
+        }
+
+    async def judged(
+        self, caller: Caller, named: Named, query: Query, answers: Sequence[TrustAnswer]
+    ) -> tuple[Reading, Judgement]:
+        """The answers read, their rows under the people whom their identifiers lead to, and judged.
+
+        `query` is the question at the level that was asked.
+        """
+        reading = read_answers(query, named.scope, answers, self._patient_id_issuer, self._accession_issuer)
+        asker = caller.principal.trust
+        candidates, evidence = await self._translated(asker, named, reading.candidates)
+        return reading, judge(query, named.scope, candidates, asker=asker, evidence=evidence)
+
+    async def as_now(
+        self, caller: Caller, named: Named, rows: Sequence[Candidate]
+    ) -> tuple[list[Candidate], Mapping[NhsNumber, PatientId]]:
+        """Of the rows that may be shown those that still are whose they were; and the caller's own numbers (SAF-34).
+
+        Raises `ServiceFault` when the number asked by leads to somebody else by now.
+        """
+        if not rows:
+            return [], {}
+        alike = {id(row.identity): row for row in rows}
+        wanted = {nhs(row.patient) for row in alike.values() if row.patient is not None}
+        for row in alike.values():
+            wanted |= identifiers_to_look_up(row.identity, self._entry(row.trust))
+        if named.asked is not None:
+            wanted.add(named.asked)
+        known = await self._read(sorted(wanted))
+        _check_asked(named, known)
+        gone = {
+            key
+            for key, row in alike.items()
+            if translated(row.identity, self._entry(row.trust), known).nhs_number != row.patient
+        }
+        own = self._own_numbers(caller.principal.trust, known) if self._shows_own_numbers(named) else {}
+        return [row for row in rows if id(row.identity) not in gone], own
+
+    async def _translated(
+        self, asker: TrustId, named: Named, candidates: Sequence[Candidate]
+    ) -> tuple[Sequence[Candidate], Evidence]:
+        """The rows under the people whom their identifiers lead to, and what is known of those people."""
+        alike = {id(row.identity): row for row in candidates}
+        wanted = [identifiers_to_look_up(row.identity, self._entry(row.trust)) for row in alike.values()]
+        known = await self._known(frozenset().union(*wanted), named)
+        now = {key: translated(row.identity, self._entry(row.trust), known) for key, row in alike.items()}
+        rows = [
+            row if (identity := now[id(row.identity)]) is row.identity else replace(row, identity=identity)
+            for row in candidates
+        ]
+        unverified = {
+            person.number
+            for person in known.values()
+            if person.number is not None and self._is_unverified(asker, person)
+        }
+        return rows, Evidence(frozenset(unverified))
+
+    def _shows_own_numbers(self, named: Named) -> bool:
+        asked_by_nhs_number = named.asked is not None and named.asked.issuer == NHS_NUMBER_ISSUER
+        return not asked_by_nhs_number or self._settings.patient_id_shown is PatientIdShown.OWN_NUMBER
+
+    def _own_numbers(self, trust: TrustId, known: Mapping[PatientId, CrossReference]) -> dict[NhsNumber, PatientId]:
+        issuers = own_issuers(self._entry(trust))
+        people = {person.number: person for person in known.values() if person.number is not None}
+        own = {number: own_number(person, trust, issuers) for number, person in people.items()}
+        return {number: mine for number, mine in own.items() if mine is not None}
+
+    async def _known(self, wanted: Iterable[PatientId], named: Named) -> Mapping[PatientId, CrossReference]:
+        """The people of these identifiers; what the question's own person is known by needs no reading."""
+        found = _identifiers_of(named.person)
+        missing = sorted(set(wanted) - found.keys())
+        return {**found, **(await self._read(missing))} if missing else found
+
+    async def _read(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
+        try:
+            return await self._store.cross_references(identifiers)
+        except StoreUnavailable as error:
+            raise RegisterUnavailable("sharing not checked") from error
+
+    def _entry(self, trust: TrustId) -> TrustEntry:
+        """The trust's entry; of an organisation that the region does not know, one that says nothing."""
+        try:
+            return self._directory.trust(trust)
+        except NotFound:
+            return TrustEntry(trust, "", OrganisationKind.OTHER, False, "")
+
+    def _patient_id_issuer(self, trust: TrustId) -> str:
+        return self._entry(trust).patient_id_issuer
+
+    def _accession_issuer(self, trust: TrustId) -> str:
+        return self._entry(trust).accession_issuer or trust.code
+
+    def _is_unverified(self, trust: TrustId, person: CrossReference) -> bool:
+        """Whether the number's status is not enough, and the asking trust's own feed does not vouch for it either."""
+        if self._settings.accepts(person.status):
+            return False
+        return not any(linked.source == trust.code for linked in person.local)
+
+
+def _check_asked(named: Named, known: Mapping[PatientId, CrossReference]) -> None:
+    if named.asked is None or named.person is None:
+        return
+    person = known.get(named.asked)
+    if person is None or person.number != named.scope.patient:
+        raise ServiceFault("the patient's numbers changed meanwhile: ask again")
+
+
+def _identifiers_of(person: CrossReference | None) -> dict[PatientId, CrossReference]:
+    if person is None or person.number is None:
+        return {}
+    numbers: Collection[PatientId] = [nhs(number) for number in (person.number, *person.former)]
+    return dict.fromkeys((*numbers, *(linked.patient_id for linked in person.local)), person)

@@ -1,0 +1,55 @@
+"""The identity that a caller is shown (SAF-34; domain.md C4).
+
+The caller's own hospital number stands as Patient ID only where the caller's own trust said that it is this person's;
+else the NHS number does, with its issuer. Every other number, the source's own and superseded ones, is kept in Other
+Patient IDs. UIDs and demographics stay those of the source. Pure.
+"""
+
+from __future__ import annotations
+
+from gateway.model.imaging import ISSUER_OF_PATIENT_ID, OTHER_PATIENT_IDS, PATIENT_ID, Element, JsonValue
+from gateway.model.seams import CrossReference
+from gateway.sharing.identity.patients import RowIdentity
+from policy.parties import NHS_NUMBER_ISSUER, NhsNumber, PatientId, TrustId
+
+
+def own_number(person: CrossReference, trust: TrustId, issuers: frozenset[str]) -> PatientId | None:
+    """The number under which this trust files the person, by its own word; None without one, or with several."""
+    own = {
+        linked.patient_id
+        for linked in person.local
+        if linked.source == trust.code and linked.patient_id.issuer in issuers
+    }
+    return own.pop() if len(own) == 1 else None
+
+
+def shown_identity(identity: RowIdentity, own: PatientId | None = None) -> dict[str, dict[str, JsonValue]]:
+    """The identity attributes that stand in place of the row's own; none for a row that names no person."""
+    if identity.nhs_number is None:
+        return {}
+    number = _nhs(identity.nhs_number)
+    patient_id = own or number
+    others = dict.fromkeys(
+        (
+            *([] if own is None else [number]),
+            *(_nhs(former) for former in sorted(identity.carried - {identity.nhs_number})),
+            *identity.local_ids,
+        )
+    )
+    others.pop(patient_id, None)
+    shown: dict[str, dict[str, JsonValue]] = {
+        PATIENT_ID: {"vr": "LO", "Value": [patient_id.value]},
+        ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [patient_id.issuer]},
+    }
+    if others:
+        shown[OTHER_PATIENT_IDS] = {"vr": "SQ", "Value": [dict(_item(other)) for other in others]}
+    return shown
+
+
+def _nhs(number: NhsNumber) -> PatientId:
+    return PatientId(NHS_NUMBER_ISSUER, number.digits)
+
+
+def _item(identifier: PatientId) -> dict[str, JsonValue]:
+    issuer: Element = {"vr": "LO", "Value": [identifier.issuer]} if identifier.issuer else {"vr": "LO"}
+    return {PATIENT_ID: {"vr": "LO", "Value": [identifier.value]}, ISSUER_OF_PATIENT_ID: dict(issuer)}
