@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -19,9 +20,10 @@ from gateway.cli import console
 from gateway.cli.session import AsJson
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, JACK, TRUSTS
 from gateway.demo.check import ChapterResult, walk
-from gateway.demo.region import VIEWER, Region, RegionError
+from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, VIEWER
+from gateway.demo.region import Region, RegionError
 
-MACHINES_PORT, PEOPLE_PORT = 8443, 8444
+MACHINES_PORT, PEOPLE_PORT, DIMSE_PORT = 8443, 8444, 2762
 """The documented ports; others are taken where these are in use."""
 
 Check = Annotated[bool, typer.Option("--check", help="Walk the story unattended, print a table, exit 0 or 1.")]
@@ -80,16 +82,22 @@ async def _stay(folder: Path) -> bool:
 
 async def _run(folder: Path) -> None:
     """Keep the region running until it ends by itself, or this task is cancelled."""
-    async with Region(folder, machines_port=_port(MACHINES_PORT), people_port=_port(PEOPLE_PORT)) as region:
-        console.say(*_lines_to_try(region))
+    machines, people, dimse = map(_port, (MACHINES_PORT, PEOPLE_PORT, DIMSE_PORT))
+    async with Region(folder, machines_port=machines, people_port=people, dimse_port=dimse) as region:
+        console.say(*lines_to_try(region))
         assert region.gateway is not None
         status = await region.gateway.wait()
         raise RegionError(f"the gateway ended with status {status}: see {region.folder / 'gateway.log'}")
 
 
-def _lines_to_try(region: Region) -> list[str]:
+def lines_to_try(region: Region) -> list[str]:
     """What to type, as it works from the folder the demo was started in."""
     pair = region.key_pair(VIEWER)
+    shown = f"+tls {_q(pair.private_key)} {_q(pair.certificate)} +cf {_q(region.authority)}"
+    titles = f"-aet {AE_TITLES[VIEWER]} -aec {GATEWAY_AE_TITLE}"
+    associate = f"{shown} {titles} localhost {region.dimse_port}"
+    returned = "-k PatientName -k StudyDate -k StudyDescription"
+    find = f"{_dcmtk('findscu')} -v -S {associate} -k QueryRetrieveLevel=STUDY {returned}"
     curl = f"curl --cacert {_q(region.authority)} --cert {_q(pair.certificate)} --key {_q(pair.private_key)}"
     studies = f"{region.machines_url}/dicom-web/studies"
     gateway = f"{_q(Path(sys.argv[0]))}"
@@ -109,6 +117,9 @@ def _lines_to_try(region: Region) -> list[str]:
         f"  {curl} -i '{studies}?PatientID={JACK.nhs_number}'",
         "  # a question that names nobody is refused",
         f"  {curl} '{studies}?PatientName=W*'",
+        "  # the same by C-FIND (echoscu and findscu are in Debian's package dcmtk): Anne, and Clara, who is refused",
+        f"  {_dcmtk('echoscu')} -v {associate}",
+        *(f"  {find} -k PatientID={patient.nhs_number}" for patient in (ANNE, CLARA)),
         f"  # take {EASTVALE.name} down, ask for Anne again, and bring it back",
         f'  curl -d \'{{"dead": "closed"}}\' {region.archives[EASTVALE.ods_code].control_url}/_simulator/behaviour',
         f"  curl -X DELETE {region.archives[EASTVALE.ods_code].control_url}/_simulator/behaviour",
@@ -122,6 +133,11 @@ def _lines_to_try(region: Region) -> list[str]:
         "",
         f"Everything lies in {region.folder}. Ctrl-C stops it.",
     ]
+
+
+def _dcmtk(tool: str) -> str:
+    """DCMTK's own tool, which a tool of the same name in a Python environment may stand before."""
+    return shutil.which(tool, path="/usr/bin") or tool
 
 
 def _q(path: Path) -> str:

@@ -1,7 +1,8 @@
 """The demo's story, walked unattended: what a region must do on its first day, chapter by chapter.
 
-Each chapter acts as a user would, by a viewer's HTTPS request or a `gateway` command, and judges only what that user
-can see. A chapter that fails says what it saw; the walk goes on to the end. Each later feature adds its chapter.
+Each chapter acts as a user would, by a viewer's HTTPS request, a workstation's C-FIND or a `gateway` command, and
+judges only what that user can see. A chapter that fails says what it saw; the walk goes on to the end. Each later
+feature adds its chapter.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import Final
 import aiohttp
 
 from gateway.demo import cast
+from gateway.demo.answer import Answer, Outcome
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, IVY, JACK, NORTHMOOR, SOUTHBRIDGE
+from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, PACS_CALLER, SURGERY, VIEWER
 from gateway.demo.images import study_instance_uid
-from gateway.demo.region import PACS_CALLER, SURGERY, VIEWER, Region
-from gateway.demo.viewer import Answer, Viewer
+from gateway.demo.region import Region
+from gateway.demo.viewer import Viewer, WebAnswer
+from gateway.demo.workstation import NoAssociation, Workstation
 
 READINESS_TIMEOUT_S: Final = 60.0
 SENTENCE: Final = "Not all imaging is shared here. An empty or short list does not mean none exists."
@@ -60,6 +64,33 @@ async def allowed(region: Region) -> str:
     for trust in (EASTVALE, SOUTHBRIDGE):
         _expect(answer.source_state(trust.ods_code) == "answered", f"{trust.ods_code} is not named as answered")
     return "Anne's three shared studies from two trusts; the copy at both is listed once; Eastvale's MR is not shared"
+
+
+async def by_c_find(region: Region) -> str:
+    async with _viewer(region) as viewer:
+        web = await viewer.studies(PatientID=ANNE.nhs_number)
+    async with region.workstation(VIEWER) as workstation:
+        _expect(await workstation.echo() == 0, "C-ECHO was not answered with success")
+        found = await workstation.studies(PatientID=ANNE.nhs_number)
+        denied = await workstation.studies(PatientID=CLARA.nhs_number)
+        hidden = await workstation.studies(PatientID=BEN.nhs_number)
+        absent = await workstation.studies(PatientID=FAITH.nhs_number)
+    _expect_studies(found, cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT, cast.ANNE_HEART_US)
+    _expect(found.studies == web.studies, "C-FIND and QIDO found different studies")
+    _expect(denied.outcome is Outcome.DENIED, f"without a care relationship: {denied.outcome}")
+    _expect("care relationship" in denied.told, "the reason is not told")
+    _expect(hidden.comparable == absent.comparable, "C-FIND tells an opt-out from absence")
+    return "the same question by C-FIND: the same studies, the same refusal, the same absence"
+
+
+async def borrowed_title(region: Region) -> str:
+    pair, title = region.key_pair(PACS_CALLER), AE_TITLES[VIEWER]
+    async with Workstation(region.dimse_port, GATEWAY_AE_TITLE, title, region.authority, pair) as impostor:
+        try:
+            await impostor.echo()
+        except NoAssociation:
+            return "Northmoor's AE title under Southbridge's certificate: no association"
+    raise ChapterFailed("an AE title was believed that its certificate does not prove")
 
 
 async def no_relationship(region: Region) -> str:
@@ -118,7 +149,7 @@ async def identity_conflict(region: Region) -> str:
     async with _viewer(region) as viewer:
         answer = await viewer.studies(PatientID=JACK.nhs_number)
     _expect(answer.status == 200 and not answer.rows, "rows of two men under one number were shown")
-    told = [text for text in answer.warnings if "identity details differ" in text]
+    told = [text for text in answer.notices if "identity details differ" in text]
     _expect(len(told) >= 1, "the conflict was not told")
     items = json.loads(await region.must("quality", "list", "--json"))
     _expect(len(items) >= 1, "no custodian was told")
@@ -143,7 +174,7 @@ async def trust_down(region: Region) -> str:
     finally:
         await archive.behave()
     _expect_studies(answer, cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT)
-    told = [text for text in answer.warnings if SOUTHBRIDGE.ods_code in text or SOUTHBRIDGE.name in text]
+    told = [text for text in answer.notices if SOUTHBRIDGE.ods_code in text or SOUTHBRIDGE.name in text]
     _expect(bool(told), "the missing trust is not named")
     _expect(any("0300 555" in text for text in told), "no desk to ring is named")
     return "Eastvale's studies, and a warning that names Southbridge and its desk"
@@ -193,6 +224,8 @@ async def audit_tampered(region: Region) -> str:
 
 CHAPTERS: Final[tuple[tuple[str, Callable[[Region], Awaitable[str]]], ...]] = (
     ("allowed", allowed),
+    ("by C-FIND", by_c_find),
+    ("borrowed AE title", borrowed_title),
     ("no relationship", no_relationship),
     ("opted out", opted_out),
     ("own images", own_images),
@@ -214,18 +247,18 @@ def _expect(is_true: bool, otherwise: str) -> None:
 
 
 def _expect_studies(answer: Answer, *plans: cast.StudyPlan) -> None:
-    _expect(answer.status == 200, f"status {answer.status} instead of 200: {answer.problem.get('detail', '')}")
+    _expect(answer.outcome is Outcome.ANSWERED, f"{answer.outcome} instead of an answer: {answer.told}")
     names = {study_instance_uid(plan): plan.name for plan in cast.STUDIES}
     expected, found = {plan.name for plan in plans}, {names.get(uid, uid) for uid in answer.studies}
     _expect(found == expected, f"found {sorted(found)} instead of {sorted(expected)}")
     _expect(len(answer.rows) == len(plans), "a study is listed twice")
 
 
-def _shape(answer: Answer) -> dict[str, object]:
+def _shape(answer: WebAnswer) -> dict[str, object]:
     """Everything of an answer that must not depend on the patient."""
     changing = {"Date", "Gateway-Correlation"}
     headers = {name: value for name, value in answer.headers.items() if name not in changing}
-    return {"headers": headers, "warnings": answer.warnings}
+    return {"headers": headers, "warnings": answer.notices}
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,19 +24,21 @@ import aiohttp
 from gateway.demo import cast
 from gateway.demo.cast import BEN, EASTVALE, NORTHMOOR, SENSITIVE, SOUTHBRIDGE, TRUSTS, Trust
 from gateway.demo.certificates import Authority, KeyPair
+from gateway.demo.configuration import (
+    AE_TITLES,
+    CALLERS,
+    GATEWAY_AE_TITLE,
+    SURGEONS,
+    Ports,
+    archive_name,
+    configuration_text,
+    own_habits,
+)
 from gateway.demo.images import make_trust, study_instance_uid
+from gateway.demo.workstation import Workstation
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 40.0
-VIEWER: Final = "northmoor-viewer"
-"""The caller of the story: Northmoor's viewer."""
-PACS_CALLER: Final = "southbridge-pacs"
-CLINICIAN: Final = "dr-hollis"
-SURGERY: Final = "elm-surgery-viewer"
-"""A general practice's viewer: known to the region, and not an enrolled hospital trust."""
-SURGEONS: Final = "spinal-surgery"
-"""The clinician's team."""
-CALLERS: Final = (VIEWER, PACS_CALLER, CLINICIAN, SURGERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,22 @@ class Archive:
 
     trust: Trust
     process: asyncio.subprocess.Process
-    web_port: int
-    control_url: str
+    ready: Mapping[str, object]
+    """What it said once it listened (docs/simulator.md)."""
+
+    @property
+    def control_url(self) -> str:
+        """Where its switches are."""
+        return f"http://127.0.0.1:{self.ready['control_port']}"
 
     async def behave(self, **switches: object) -> None:
         """Set the simulator's switches (docs/simulator.md); without any, it is honest again."""
+        behaviour = f"{self.control_url}/_simulator/behaviour"
         async with aiohttp.ClientSession() as session:
-            if switches:
-                answer = await session.post(f"{self.control_url}/_simulator/behaviour", json=switches)
-            else:
-                answer = await session.delete(f"{self.control_url}/_simulator/behaviour")
-            answer.raise_for_status()
+            if not switches:
+                (await session.delete(behaviour)).raise_for_status()
+                switches = own_habits(self.trust)
+            (await session.post(behaviour, json=switches)).raise_for_status()
 
     async def requests(self) -> list[dict[str, object]]:
         """What it was asked lately, oldest first."""
@@ -86,11 +93,14 @@ class Archive:
 class Region:
     """The running region. Use `async with Region(...)`."""
 
-    def __init__(self, folder: Path, *, machines_port: int = 0, people_port: int = 0, storage_url: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, machines_port: int = 0, people_port: int = 0, dimse_port: int = 0, storage_url: str = ""
+    ) -> None:
         self.folder = folder
         self.configuration = folder / "gateway.toml"
         self.machines_port = machines_port or free_port()
         self.people_port = people_port or free_port()
+        self.dimse_port = dimse_port or free_port()
         self.archives: dict[str, Archive] = {}
         self.gateway: asyncio.subprocess.Process | None = None
         self._storage_url = storage_url
@@ -106,6 +116,10 @@ class Region:
     def people_url(self) -> str:
         """Where people and monitoring find it."""
         return f"https://localhost:{self.people_port}"
+
+    def workstation(self, caller: str) -> Workstation:
+        """The caller's PACS workstation."""
+        return Workstation(self.dimse_port, GATEWAY_AE_TITLE, AE_TITLES[caller], self.authority, self.key_pair(caller))
 
     @property
     def database(self) -> Path:
@@ -193,12 +207,12 @@ class Region:
     async def _start_archive(self, trust: Trust) -> None:
         data = self.folder / "archives" / trust.ods_code
         await asyncio.to_thread(make_trust, trust, data)
-        pair = self._pairs[_archive_name(trust)]
+        pair = self._pairs[archive_name(trust)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.demo.pacs", "--trust", trust.ods_code, "--data", str(data)),
             *("--ae-title", trust.ae_title, "--die-with-parent"),
             *("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.private_key)),
-            *("--tls-client-ca", str(self.authority)),
+            *("--tls-client-ca", str(self.authority), "--dimse-tls", "--behaviour", json.dumps(own_habits(trust))),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -210,57 +224,22 @@ class Region:
             raise RegionError(f"the archive of {trust.ods_code} did not start") from error
         if not line:
             raise RegionError(f"the archive of {trust.ods_code} ended before it was ready")
-        ready = json.loads(line)
-        control_url = f"http://127.0.0.1:{ready['control_port']}"
-        self.archives[trust.ods_code] = Archive(trust, process, int(ready["web_port"]), control_url)
+        self.archives[trust.ods_code] = Archive(trust, process, json.loads(line))
 
     def _write_certificates(self) -> None:
         authority = Authority(self.folder / "certificates")
-        for name in ("gateway", *CALLERS, *map(_archive_name, TRUSTS)):
+        for name in ("gateway", *CALLERS, *map(archive_name, TRUSTS)):
             self._pairs[name] = authority.issue(name)
 
     def _write_configuration(self) -> None:
-        keys = self.folder / "certificates"
-        lines = [
-            "# The demo region's configuration, written when it was started.",
-            "[gateway]",
-            'node = "demo-1"',
-            'mode = "demo"',
-            'region = "Demo region"',
-            'data_folder = "data"',
-            "[listen.machines]",
-            f"port = {self.machines_port}",
-            f'certificate = "{keys}/gateway.pem"',
-            f'private_key = "{keys}/gateway.key"',
-            f'client_ca = "{self.authority}"',
-            "[listen.people]",
-            f"port = {self.people_port}",
-            f'certificate = "{keys}/gateway.pem"',
-            f'private_key = "{keys}/gateway.key"',
-            "[dicomweb]",
-            f'public_base_url = "{self.machines_url}"',
-            "[audit]",
-            'signing_key = "keys/audit-signing.pem"',
-            'anchor_path = "anchor/checkpoints.jsonl"',
-            'reserve_path = "reserve/audit-reserve.bin"',
-            *(("[storage]", f'url = "{self._storage_url}"') if self._storage_url else ()),
-            "[limits]",
-            "find_timeout_s = 3.0",
-            "peer_probe_interval_s = 5.0",
-            "peer_backoff_max_s = 2.0",
-        ]
-        for number, trust in enumerate(TRUSTS):
-            lines += _trust_lines(trust, f"0300 555 01{number}0")
-            lines += _peer_lines(trust, self.archives[trust.ods_code].web_port, self._pairs["gateway"], self.authority)
-        lines += [
-            *("[[trust]]", 'ods = "G81234"', 'name = "Elm Surgery"', 'kind = "general-practice"'),
-            *_caller_lines(VIEWER, NORTHMOOR.ods_code, "system", ("TREAT", "COC", "ETREAT")),
-            *_caller_lines(PACS_CALLER, SOUTHBRIDGE.ods_code, "system", ("TREAT",)),
-            *_caller_lines(CLINICIAN, NORTHMOOR.ods_code, "clinician", ("TREAT", "ETREAT")),
-            f'teams = ["{SURGEONS}"]',
-            *_caller_lines(SURGERY, "G81234", "system", ("TREAT",)),
-        ]
-        self.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        ports = Ports(self.machines_port, self.people_port, self.dimse_port)
+        text = configuration_text(
+            self.folder / "certificates",
+            ports,
+            {code: archive.ready for code, archive in self.archives.items()},
+            storage_url=self._storage_url,
+        )
+        self.configuration.write_text(text, encoding="utf-8")
 
     async def _fill_registers(self) -> None:
         """Agreements, relationships, one opt-out case walked to its end, one sensitive label."""
@@ -305,35 +284,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _archive_name(trust: Trust) -> str:
-    return f"{trust.ods_code.lower()}-archive"
-
-
-def _trust_lines(trust: Trust, phone: str) -> list[str]:
-    return [
-        *("[[trust]]", f'ods = "{trust.ods_code}"', f'name = "{trust.name}"', "enrolled = true"),
-        *(f'desk_phone = "{phone}"', f'patient_id_issuer = "{trust.local_issuer}"'),
-    ]
-
-
-def _peer_lines(trust: Trust, port: int, pair: KeyPair, authority: Path) -> list[str]:
-    return [
-        *("[[peer]]", f'trust = "{trust.ods_code}"', f'url = "https://localhost:{port}/dicom-web"'),
-        *(f'client_certificate = "{pair.certificate}"', f'client_private_key = "{pair.private_key}"'),
-        f'ca = "{authority}"',
-        # What stands in for a declared character set is one byte a letter; archives that write UTF-8 need none.
-        *((f'character_set = "{trust.character_set}"',) if trust.character_set != "ISO_IR 192" else ()),
-    ]
-
-
-def _caller_lines(name: str, ods_code: str, kind: str, purposes: Sequence[str]) -> list[str]:
-    quoted = ", ".join(f'"{purpose}"' for purpose in purposes)
-    return [
-        *("[[caller]]", f'name = "{name}"', f'trust = "{ods_code}"', f'kind = "{kind}"'),
-        *(f'certificate_name = "{name}"', f"purposes = [{quoted}]"),
-    ]
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -19,7 +19,8 @@ import aiohttp
 
 from gateway.demo.cast import ANNE, EASTVALE
 from gateway.demo.certificates import KeyPair
-from gateway.demo.region import VIEWER, Region, free_port
+from gateway.demo.configuration import VIEWER
+from gateway.demo.region import Region, free_port
 from tests.attacks.hostile import Speaks, answer
 from tests.gateway.certificates import NOW, Authority, Files
 
@@ -191,7 +192,7 @@ class AttackedRegion(Region):
         super()._write_configuration()
         text = self.configuration.read_text(encoding="utf-8")
         listed = f'client_ca = "{self.authority}"'
-        text = text.replace(listed, f'{listed}\ncrl = "{self.folder}/certificates/crl.pem"', 1)
+        text = text.replace(listed, f'{listed}\ncrl = "{self.folder}/certificates/crl.pem"')
         text += "\n".join(
             (
                 *(

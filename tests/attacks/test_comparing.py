@@ -13,8 +13,8 @@ import pytest
 
 from gateway.demo import cast
 from gateway.demo.cast import BEN, CLARA, FAITH, SENSITIVE
+from gateway.demo.configuration import CLINICIAN, SURGERY, VIEWER
 from gateway.demo.images import study_instance_uid
-from gateway.demo.region import CLINICIAN, SURGERY, VIEWER
 from tests.attacks.attacked import AttackedRegion, Reply
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 
 from gateway.demo.cast import ANNE, CLARA
-from gateway.demo.region import PACS_CALLER, VIEWER
+from gateway.demo.configuration import PACS_CALLER, VIEWER
 from tests.attacks.attacked import (
     ATTACKER,
     CONNECTIONS_PER_ADDRESS_MAX,

@@ -13,7 +13,7 @@ import pytest
 from gateway.demo import cast
 from gateway.demo.cast import ANNE, CLARA
 from gateway.demo.images import study_instance_uid
-from gateway.demo.viewer import Answer, Viewer
+from gateway.demo.viewer import Viewer, WebAnswer
 from tests.attacks.attacked import HANG_GUARD_S, HOSTILE, AttackedRegion
 from tests.attacks.hostile import answer, of_rows
 from tests.attacks.lies import LIES, UNTRUE, says
@@ -24,7 +24,7 @@ GROWTH_BYTES_MAX = 64 * 1024 * 1024
 ANNES = frozenset(study_instance_uid(plan) for plan in (cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT, cast.ANNE_HEART_US))
 
 
-async def asked(region: AttackedRegion, **keys: str) -> Answer:
+async def asked(region: AttackedRegion, **keys: str) -> WebAnswer:
     """Anne's studies as the viewer at Northmoor gets them."""
     async with Viewer(region.machines_url, region.authority, region.key_pair("northmoor-viewer")) as viewer:
         async with asyncio.timeout(HANG_GUARD_S):
@@ -56,7 +56,7 @@ async def test_a_lie_is_not_believed_costs_little_and_the_others_are_answered(
     assert found.status == 200
     assert found.studies == ANNES
     assert found.source_state(HOSTILE) not in ("", "answered", "backing-off")
-    assert any("RZ9 Faraway" in text and "0300 555 0199" in text for text in found.warnings)
+    assert any("RZ9 Faraway" in text and "0300 555 0199" in text for text in found.notices)
     assert grown <= GROWTH_BYTES_MAX
 
 

@@ -15,9 +15,10 @@ import pytest_asyncio
 
 from gateway.demo import cast
 from gateway.demo.cast import ANNE
+from gateway.demo.configuration import VIEWER
 from gateway.demo.images import study_instance_uid
-from gateway.demo.region import VIEWER, Region
-from gateway.demo.viewer import Answer, Viewer
+from gateway.demo.region import Region
+from gateway.demo.viewer import Viewer, WebAnswer
 from gateway.model.audit import AuditRecord, ChainHead, follow
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
@@ -32,7 +33,7 @@ async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Regi
         yield running
 
 
-async def ask(region: Region) -> Answer | None:
+async def ask(region: Region) -> WebAnswer | None:
     """One question; None when the connection broke before an answer came."""
     async with Viewer(region.machines_url, region.authority, region.key_pair(VIEWER)) as viewer:
         try:

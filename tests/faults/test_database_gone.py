@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo.cast import ANNE, BEN, CLARA, FAITH
-from gateway.demo.region import VIEWER, Region
+from gateway.demo.configuration import VIEWER
+from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer
 from tests.peers.postgres import Postgres, running_postgres
 

@@ -1,33 +1,57 @@
 """One running region for all stories, and the doors through which the same story is told.
 
-A story asks by `door.studies(...)`; each further protocol joins as one more parameter of `door`.
+A story asks by `door.studies(...)`, over QIDO and over C-FIND; what only QIDO has (own archive, purposes, pages,
+headers) is told through the fixture `viewer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 
 import pytest
 import pytest_asyncio
 
-from gateway.demo.region import VIEWER, Region
-from gateway.demo.viewer import Answer, Viewer
+from gateway.demo.answer import Answer
+from gateway.demo.configuration import VIEWER
+from gateway.demo.region import Region
+from gateway.demo.viewer import Viewer
+from gateway.demo.workstation import Workstation
 
 
-class Door:
+class Door(Protocol):
     """One protocol's way into the gateway, for any caller of the region."""
 
-    def __init__(self, protocol: str, region: Region) -> None:
-        self._protocol = protocol
-        self._region = region
-        self._open: dict[str, Viewer] = {}
-        self._stack = AsyncExitStack()
-
-    async def studies(self, *, caller: str = VIEWER, purpose: str = "", trust: str = "", **keys: str) -> Answer:
+    async def studies(self, *, caller: str = VIEWER, **keys: str) -> Answer:
         """Search studies as this caller."""
-        assert self._protocol == "qido"
-        return await (await self.viewer(caller)).studies(purpose=purpose, trust=trust, **keys)
+
+    async def series(self, study_uid: str) -> Answer:
+        """List the series of a study as Northmoor's viewer."""
+
+    async def images(self, study_uid: str, series_uid: str) -> Answer:
+        """List the images of a series as Northmoor's viewer."""
+
+
+class QidoDoor:
+    """By QIDO-RS."""
+
+    def __init__(self, region: Region, stack: AsyncExitStack) -> None:
+        self._region = region
+        self._stack = stack
+        self._open: dict[str, Viewer] = {}
+
+    async def studies(self, *, caller: str = VIEWER, **keys: str) -> Answer:
+        """See `Door`."""
+        return await (await self.viewer(caller)).studies(**keys)
+
+    async def series(self, study_uid: str) -> Answer:
+        """See `Door`."""
+        return await (await self.viewer(VIEWER)).search(f"studies/{study_uid}/series")
+
+    async def images(self, study_uid: str, series_uid: str) -> Answer:
+        """See `Door`."""
+        return await (await self.viewer(VIEWER)).search(f"studies/{study_uid}/series/{series_uid}/instances")
 
     async def viewer(self, caller: str) -> Viewer:
         """The caller's viewer, connected."""
@@ -36,9 +60,33 @@ class Door:
             self._open[caller] = await self._stack.enter_async_context(viewer)
         return self._open[caller]
 
-    async def close(self) -> None:
-        """Hang up."""
-        await self._stack.aclose()
+
+class FindDoor:
+    """By C-FIND."""
+
+    def __init__(self, region: Region, stack: AsyncExitStack) -> None:
+        self._region = region
+        self._stack = stack
+        self._open: dict[str, Workstation] = {}
+
+    async def studies(self, *, caller: str = VIEWER, **keys: str) -> Answer:
+        """See `Door`."""
+        return await (await self.workstation(caller)).studies(**keys)
+
+    async def series(self, study_uid: str) -> Answer:
+        """See `Door`."""
+        return await (await self.workstation(VIEWER)).find("SERIES", StudyInstanceUID=study_uid)
+
+    async def images(self, study_uid: str, series_uid: str) -> Answer:
+        """See `Door`."""
+        above = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
+        return await (await self.workstation(VIEWER)).find("IMAGE", **above)
+
+    async def workstation(self, caller: str) -> Workstation:
+        """The caller's workstation."""
+        if caller not in self._open:
+            self._open[caller] = await self._stack.enter_async_context(self._region.workstation(caller))
+        return self._open[caller]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -48,13 +96,24 @@ async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Regi
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=["qido"])
+@pytest_asyncio.fixture(loop_scope="session", params=["qido", "c-find"])
 async def door(region: Region, request: pytest.FixtureRequest) -> AsyncIterator[Door]:
-    """A door into the region's gateway."""
-    opened = Door(request.param, region)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-        for archive in region.archives.values():
-            await archive.behave()
+    """A door into the region's gateway, by either protocol."""
+    async with _told_in(region) as stack:
+        yield QidoDoor(region, stack) if request.param == "qido" else FindDoor(region, stack)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def viewer(region: Region) -> AsyncIterator[Viewer]:
+    """Northmoor's viewer, for what only QIDO has."""
+    async with _told_in(region) as stack:
+        yield await QidoDoor(region, stack).viewer(VIEWER)
+
+
+@asynccontextmanager
+async def _told_in(region: Region) -> AsyncIterator[AsyncExitStack]:
+    """Hang up when a story is over, and make every archive honest again."""
+    async with AsyncExitStack() as stack:
+        yield stack
+    for archive in region.archives.values():
+        await archive.behave()

@@ -7,9 +7,11 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import cast
+from gateway.demo.answer import Outcome
 from gateway.demo.cast import CLARA, DAVID, EVE, KATE
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
+from gateway.demo.viewer import Viewer
 from tests.stories.conftest import Door
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -38,16 +40,16 @@ async def clara_in_care(region: Region) -> AsyncIterator[str]:
 
 
 async def test_a_relationship_opens_and_its_end_closes(door: Door, region: Region, clara_in_care: str) -> None:
-    assert (await door.studies(PatientID=CLARA.nhs_number)).status == 200
+    assert (await door.studies(PatientID=CLARA.nhs_number)).outcome is Outcome.ANSWERED
     await region.must("relationship", "end", clara_in_care)
-    assert (await door.studies(PatientID=CLARA.nhs_number)).status == 403
+    assert (await door.studies(PatientID=CLARA.nhs_number)).outcome is Outcome.DENIED
 
 
 async def test_an_opt_out_acts_when_implemented_and_an_opt_in_restores(door: Door, region: Region) -> None:
     before = await door.studies(PatientID=DAVID.nhs_number)
     assert before.studies
     await opt_out_case(region, "optout", DAVID.nhs_number, "acknowledge", "verify", "consider", "implement", "confirm")
-    assert (await door.studies(PatientID=DAVID.nhs_number)).rows == ()
+    assert not (await door.studies(PatientID=DAVID.nhs_number)).rows
     await opt_out_case(region, "optin", DAVID.nhs_number, "acknowledge", "verify", "consider", "implement", "confirm")
     assert (await door.studies(PatientID=DAVID.nhs_number)).studies == before.studies
 
@@ -56,7 +58,7 @@ async def test_a_verified_request_restricts_before_it_is_implemented(door: Door,
     case = await opt_out_case(region, "optout", EVE.nhs_number, "acknowledge")
     assert (await door.studies(PatientID=EVE.nhs_number)).rows  # acknowledged is not implemented
     await region.must("optout", "verify", case)
-    assert (await door.studies(PatientID=EVE.nhs_number)).rows == ()
+    assert not (await door.studies(PatientID=EVE.nhs_number)).rows
     await region.must("optout", "withdraw", case)
     assert (await door.studies(PatientID=EVE.nhs_number)).rows
 
@@ -82,15 +84,15 @@ async def test_a_new_agreement_narrows_what_is_shown(door: Door, region: Region)
     await region.must("agreement", "import", str(narrow))
     try:
         answer = await door.studies(PatientID=KATE.nhs_number)
-        assert answer.rows == ()
-        assert any("RZ3" in text and "shares only CT" in text for text in answer.warnings)
+        assert not answer.rows
+        assert any("RZ3" in text and "only CT" in text for text in answer.notices)
     finally:
         await region.must("agreement", "import", str(region.folder / "registers" / "agreement-RZ3.toml"))
     assert (await door.studies(PatientID=KATE.nhs_number)).rows
 
 
-async def test_a_past_decision_replays_from_its_record(door: Door, region: Region) -> None:
-    answer = await door.studies(PatientID=CLARA.nhs_number)
+async def test_a_past_decision_replays_from_its_record(viewer: Viewer, region: Region) -> None:
+    answer = await viewer.studies(PatientID=CLARA.nhs_number)
     request = answer.headers["Gateway-Correlation"]
     shown = json.loads(await region.must("audit", "show", "--request", request, "--json"))
     attempt = next(record["said"] for record in shown if record["said"]["event"] == "query-attempt")
