@@ -29,13 +29,6 @@ STUDIES = 100
 CALLERS = 8
 ADDED_MS, ADDED_MS_A_ROW = 5.0, 0.05
 _DIRECTLY = "dcmqrscp asked directly, TCP_NODELAY=1"
-# Study Date, Study Time, Accession Number, Modalities, Description; name, birth date, sex; UID, Study ID, counts.
-_KEYS = (
-    *(0x00080020, 0x00080030, 0x00080050, 0x00080061, 0x00081030),
-    *(0x00100010, 0x00100030, 0x00100040),
-    *(0x0020000D, 0x00200010, 0x00201206, 0x00201208),
-)
-_LEVEL, _PATIENT_ID = 0x00080052, 0x00100020
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +55,8 @@ def measure(effort: Effort, folder: Path, say: Say) -> Iterator[Figure]:
         return
     one, many = studies.of_one_patient(STUDIES), studies.of_many_patients(STUDIES)
     patients = sorted({study.patient for study in (*one, *many)})
-    single = Question(1, tuple(_identifier(study) for study in many))
-    hundred = Question(STUDIES, (_identifier(one[0]),))
+    single = Question(1, tuple(asking.identifier(study.patient) for study in many))
+    hundred = Question(STUDIES, (asking.identifier(one[0].patient),))
     with ExitStack() as stack:
         say("starting the archive and the gateway")
         archive = stack.enter_context(dcmtk.dcmqrscp(folder, (*one, *many)))
@@ -228,8 +221,3 @@ def _orthancs(
         running_orthanc = stack.enter_context(orthanc.running(folder / name, theirs))
         doors[name] = wire.Door(running_orthanc.dicom_port, orthanc.AE_TITLE)
     return doors
-
-
-def _identifier(study: studies.Study) -> str:
-    asked = {_LEVEL: "STUDY", _PATIENT_ID: study.patient.digits, **dict.fromkeys(_KEYS, "")}
-    return wire.identifier(sorted(asked.items())).hex()

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import pstats
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.figures import ROOT
 from bench.plan import Say
 from bench.rig import studies
+from bench.rig.dimse import asking, dcmtk
 from bench.rig.load import Load, generator
-from bench.rig.region import new_region
+from bench.rig.region import Associations, new_region
+from bench.rig.workers import working
 
 FUNCTIONS_SHOWN = 20
 _QUESTIONS = {1: 3_000, 100: 1_000}
@@ -39,6 +42,15 @@ _PLACES = (
     ("/asyncio/", "asyncio"),
     ("/structlog/", "log"),
     ("/logging/", "log"),
+    ("/dimse/elements.py:row", "peer's answer"),
+    ("/dimse/encoding/values", "peer's answer"),
+    ("/dimse/encoding/structure", "data sets, read the long way"),
+    ("/dimse/encoding/written", "C-FIND edge: data sets written"),
+    ("/dimse/elements", "C-FIND edge: data sets written"),
+    ("/dimse/upper_layer/", "association"),
+    ("/dimse/scu/", "C-FIND to the archive"),
+    ("/dimse/connector", "C-FIND to the archive"),
+    ("/dimse/", "C-FIND edge"),
     ("/dicomweb/connector", "peer's answer"),
     ("/dicomweb/dicomjson", "peer's answer"),
     ("/dicomweb/", "QIDO edge"),
@@ -62,6 +74,7 @@ _Stats = Mapping[_Function, tuple[int, int, float, float, Mapping[_Function, tup
 class Shares:
     """Own time of one answer, in milliseconds under the profiler."""
 
+    protocol: str
     rows: int
     by_place: tuple[tuple[str, float], ...]
     by_function: tuple[tuple[str, float], ...]
@@ -69,30 +82,55 @@ class Shares:
     def lines(self) -> Iterator[str]:
         """For people."""
         busy_ms = sum(ms for _, ms in self.by_place)
-        yield f"{self.rows} rows: {busy_ms:.2f} ms an answer under the profiler, without waiting"
+        yield f"{self.protocol}, {self.rows} rows: {busy_ms:.2f} ms an answer under the profiler, without waiting"
         yield from (f"  {ms / busy_ms:6.1%}  {place}" for place, ms in self.by_place)
         yield from (f"  {ms:8.4f} ms  {function}" for function, ms in self.by_function)
 
 
 def measure(folder: Path, say: Say) -> Iterator[Shares]:
-    """Profile answers of one row, then of a hundred; one caller."""
+    """Profile answers of one row, then of a hundred; one caller; by QIDO, and by C-FIND before dcmqrscp."""
     one, many = studies.of_one_patient(100), studies.of_many_patients(100)
-    paths = {1: tuple(studies.question(study.patient) for study in many), 100: (studies.question(one[0].patient),)}
     patients = sorted({study.patient for study in (*one, *many)})
+    asked = {1: [study.patient for study in many], 100: [one[0].patient]}
+
+    def by_qido(place: Path, rows: int, profile: Path) -> None:
+        region = new_region(place)
+        with (
+            generator() as load,
+            region.archive((one, many)) as archive,
+            region.gateway(archive, patients, profile=profile) as gateway,
+        ):
+            if rows:
+                paths = tuple(map(studies.question, asked[rows]))
+                load.run(Load(gateway.door, paths, 1, questions=_QUESTIONS[rows]))
+
+    def by_c_find(place: Path, rows: int, profile: Path) -> None:
+        start = partial(new_region(place).gateway, associations=Associations.PLAIN, shares_everything=True)
+        with (
+            working("bench.rig.dimse.asking") as worker,
+            dcmtk.dcmqrscp(place, (*one, *many)) as archive,
+            start(archive, patients, profile=profile) as gateway,
+        ):
+            assert gateway.dimse is not None
+            if rows:
+                identifiers = tuple(map(asking.identifier, asked[rows]))
+                asking.ask(worker, asking.Load(gateway.dimse, identifiers, rows, 1, questions=_QUESTIONS[rows]))
+
+    yield from _profiled("QIDO", by_qido, folder / "qido", say)
+    if dcmtk.is_installed():
+        yield from _profiled("C-FIND", by_c_find, folder / "c-find", say)
+
+
+def _profiled(protocol: str, run: Callable[[Path, int, Path], None], folder: Path, say: Say) -> Iterator[Shares]:
     idle: dict[str, float] = {}
     for rows in (0, 1, 100):
-        say(f"profiling answers of {rows} rows" if rows else "profiling start and stop")
+        say(f"{protocol}: profiling answers of {rows} rows" if rows else f"{protocol}: profiling start and stop")
         place = folder / str(rows)
-        place.mkdir()
-        region = new_region(place)
-        profile = place / "profile"
-        with region.archive((one, many)) as archive, generator() as load:
-            with region.gateway(archive, patients, profile=profile) as gateway:
-                if rows:
-                    load.run(Load(gateway.door, paths[rows], 1, questions=_QUESTIONS[rows]))
-            spent = _own_ms(profile)
+        place.mkdir(parents=True)
+        run(place, rows, place / "profile")
+        spent = _own_ms(place / "profile")
         if rows:
-            yield _shares(rows, {name: ms - idle.get(name, 0.0) for name, ms in spent.items()})
+            yield _shares(protocol, rows, {name: ms - idle.get(name, 0.0) for name, ms in spent.items()})
         else:
             idle = spent
 
@@ -110,13 +148,13 @@ def _own_ms(profile: Path) -> dict[str, float]:
     return dict(spent)
 
 
-def _shares(rows: int, spent_ms: Mapping[str, float]) -> Shares:
+def _shares(protocol: str, rows: int, spent_ms: Mapping[str, float]) -> Shares:
     places: Counter[str] = Counter()
     counted = {name: ms / _QUESTIONS[rows] for name, ms in spent_ms.items() if _place(name) not in _NOT_COUNTED}
     for name, ms in counted.items():
         places[_place(name) or "the rest of Python"] += ms  # type: ignore[assignment]  # a Counter counts floats too
     functions = sorted(counted.items(), key=lambda item: -item[1])[:FUNCTIONS_SHOWN]
-    return Shares(rows, tuple(places.most_common()), tuple((_short(name), ms) for name, ms in functions))
+    return Shares(protocol, rows, tuple(places.most_common()), tuple((_short(name), ms) for name, ms in functions))
 
 
 def _place(name: str) -> str | None:

@@ -15,9 +15,17 @@ from itertools import count
 from bench.figures import quantile
 from bench.rig.dimse import wire
 from bench.rig.workers import Told, Worker, work
+from policy.parties import NhsNumber
 
 HANG_TIMEOUT_S = 120.0
 _MESSAGE_ID_MAX = 0xFFFF
+# Study Date, Study Time, Accession Number, Modalities, Description; name, birth date, sex; UID, Study ID, counts.
+_KEYS = (
+    *(0x00080020, 0x00080030, 0x00080050, 0x00080061, 0x00081030),
+    *(0x00100010, 0x00100030, 0x00100040),
+    *(0x0020000D, 0x00200010, 0x00201206, 0x00201208),
+)
+_LEVEL, _PATIENT_ID = 0x00080052, 0x00100020
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,12 @@ class Outcome:
     answers: int
     errors: int
     first_error: str
+
+
+def identifier(patient: NhsNumber) -> str:
+    """The question for a patient's studies, in hexadecimal."""
+    asked = {_LEVEL: "STUDY", _PATIENT_ID: patient.digits, **dict.fromkeys(_KEYS, "")}
+    return wire.identifier(sorted(asked.items())).hex()
 
 
 def ask(worker: Worker, load: Load) -> Outcome:
