@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +60,11 @@ def orthanc_is_installed() -> bool:
 
 
 @contextmanager
-def running_orthanc(folder: Path) -> Iterator[Orthanc]:
-    """An empty archive for as long as the block lasts; skips the test where Orthanc is not installed."""
+def running_orthanc(folder: Path, modalities: Mapping[str, object] | None = None) -> Iterator[Orthanc]:
+    """An empty archive for as long as the block lasts; skips the test where Orthanc is not installed.
+
+    `modalities` are those that it can ask itself: by name, title, host and port.
+    """
     if not orthanc_is_installed():
         pytest.skip("orthanc and orthanc-dicomweb are not installed")
     port, dicom_port = _free_port(), _free_port()
@@ -80,6 +83,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "DicomCheckCalledAet": True,
         "DicomAlwaysAllowEcho": True,
         "DicomAlwaysAllowFind": True,
+        "DicomModalities": dict(modalities or {}),
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
