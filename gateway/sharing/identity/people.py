@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.model.errors import InvalidRequest, NotFound, RegisterUnavailable, ServiceFault, StoreUnavailable
-from gateway.model.imaging import Query
+from gateway.model.imaging import Query, SourceState
 from gateway.model.seams import CrossReference, PeerRequest, Store
 from gateway.model.settings import IdentitySettings, PatientIdShown
 from gateway.sharing.directory import Directory, TrustEntry
@@ -23,6 +23,7 @@ from gateway.sharing.identity.translation import (
     asked_local,
     by_number,
     identifiers_to_look_up,
+    is_asked_in_part,
     nhs,
     own_issuers,
     questions,
@@ -141,7 +142,14 @@ class People:
         `query` is the question at the level that was asked.
         """
         reading = read_answers(query, named.scope, answers, self._patient_id_issuer, self._accession_issuer)
-        asker = caller.principal.trust
+        parts = tuple(
+            replace(part, state=SourceState.TRUNCATED)
+            if part.state is SourceState.ANSWERED
+            and is_asked_in_part(named.scope, named.person, self._entry(part.trust))
+            else part
+            for part in reading.parts
+        )
+        reading, asker = replace(reading, parts=parts), caller.principal.trust
         candidates, evidence = await self._translated(asker, named, reading.candidates)
         return reading, judge(query, named.scope, candidates, asker=asker, evidence=evidence)
 

@@ -55,10 +55,11 @@ def asked_local(query: Query, entry: TrustEntry) -> Asked | None:
     key, issuer = query.key(PATIENT_ID), query.key(ISSUER_OF_PATIENT_ID)
     if key is None or len(key.values) != 1 or (issuer is not None and len(issuer.values) != 1):
         return None
-    whole = re.fullmatch(r"\*?([^*?]+)\*?", key.values[0].strip())
+    # Viewers write `*x*` for x; `x*` would be a search, and is refused as one.
+    whole = re.fullmatch(r"(\*?)([^*?]+)\1", key.values[0].strip())
     if whole is None:
         return None
-    value, named = whole.group(1).strip(), issuer.values[0].strip(" *") if issuer is not None else ""
+    value, named = whole.group(2).strip(), issuer.values[0].strip(" *") if issuer is not None else ""
     if named:
         own = next((one for one in own_issuers(entry) if one.upper() == named.upper()), None)
         return Asked(PatientId(own, value), None) if own is not None else None
@@ -80,14 +81,12 @@ def questions(query: Query, scope: Scope, person: CrossReference | None, entry: 
     """
     if scope.patient is None:
         return (query,)
-    numbers: list[str] = []
-    if entry.patient_id_asked is not PatientIdAsked.LOCAL:
-        former = person.former if person is not None else frozenset()
-        numbers += [scope.patient.digits, *sorted(number.digits for number in former - {scope.patient})]
-    if entry.patient_id_asked is not PatientIdAsked.NHS_NUMBER and person is not None:
-        issuers = own_issuers(entry)
-        numbers += sorted(each.patient_id.value for each in person.local if each.patient_id.issuer in issuers)
-    return tuple(_asking(query, value) for value in list(dict.fromkeys(numbers))[:NUMBERS_ASKED_MAX])
+    return tuple(_asking(query, value) for value in _numbers(scope.patient, person, entry)[:NUMBERS_ASKED_MAX])
+
+
+def is_asked_in_part(scope: Scope, person: CrossReference | None, entry: TrustEntry) -> bool:
+    """Whether the patient has more numbers at a trust than it is asked by."""
+    return scope.patient is not None and len(_numbers(scope.patient, person, entry)) > NUMBERS_ASKED_MAX
 
 
 def identifiers_to_look_up(identity: RowIdentity, entry: TrustEntry) -> frozenset[PatientId]:
@@ -128,6 +127,18 @@ def translated(identity: RowIdentity, entry: TrustEntry, known: Mapping[PatientI
 def _survivor(number: NhsNumber, known: Mapping[PatientId, CrossReference]) -> NhsNumber:
     person = known.get(nhs(number))
     return person.number if person is not None and person.number is not None else number
+
+
+def _numbers(patient: NhsNumber, person: CrossReference | None, entry: TrustEntry) -> list[str]:
+    """The numbers by which a trust's archive may know the patient, the likeliest first."""
+    numbers: list[str] = []
+    if entry.patient_id_asked is not PatientIdAsked.LOCAL:
+        former = person.former if person is not None else frozenset()
+        numbers += [patient.digits, *sorted(number.digits for number in former - {patient})]
+    if entry.patient_id_asked is not PatientIdAsked.NHS_NUMBER and person is not None:
+        issuers = own_issuers(entry)
+        numbers += sorted(each.patient_id.value for each in person.local if each.patient_id.issuer in issuers)
+    return list(dict.fromkeys(numbers))
 
 
 def _asking(query: Query, value: str) -> Query:
