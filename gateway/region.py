@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import structlog
+
 from gateway.config.configuration import Configuration
+from gateway.model.errors import ServiceFault
+from gateway.model.seams import Clock
 from gateway.sharing.directory import Directory, TrustEntry
 from policy.identity import CallerBinding
+from policy.trusts import Roll
+from storage.registers import trusts
+from storage.store import SqlStore
+
+log = structlog.get_logger(__name__)
+
+ROLL_CHECK_INTERVAL_S = 0.5
+"""How often the register version is looked at for a change of the roll: well below the second of DEC-12."""
 
 
-def directory_of(configuration: Configuration) -> Directory:
-    """The directory that the core looks things up in."""
-    return Directory(trust_entries(configuration), caller_bindings(configuration))
+class LiveRoll:
+    """The roll of trusts as of this moment, in a running node: `refresh` before the first question, then `watch`.
+
+    A database that is gone changes nothing here: then every question is refused anyway (SAF-01).
+    """
+
+    def __init__(self, store: SqlStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._version = -1
+        self._roll = Roll()
+
+    def __call__(self) -> Roll:
+        """Every trust's standing."""
+        return self._roll
+
+    async def refresh(self) -> None:
+        """Read the roll if any register changed; raises a `ServiceFault`."""
+        version = await self._store.register_version()
+        if version == self._version:
+            return
+        before, self._roll = self._roll, await self._store.read(trusts.roll)
+        self._version = version
+        if before.standings != self._roll.standings and before.standings:
+            log.info("standing of trusts changed", trusts=len(self._roll.standings))
+
+    async def watch(self) -> None:
+        """Refresh for ever, at intervals of the clock."""
+        while True:
+            await self._clock.sleep(ROLL_CHECK_INTERVAL_S)
+            try:
+                await self.refresh()
+            except ServiceFault as error:
+                log.debug("roll of trusts not read", reason=str(error))
+
+
+def directory_of(configuration: Configuration, roll: Callable[[], Roll] = Roll) -> Directory:
+    """The directory that the core looks things up in; what `roll` says of a trust goes before the configuration."""
+    return Directory(trust_entries(configuration), caller_bindings(configuration), roll)
 
 
 def trust_entries(configuration: Configuration) -> list[TrustEntry]:

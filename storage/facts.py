@@ -16,10 +16,19 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.model.faults import faultpoint
 from gateway.model.seams import FactsSnapshot
-from policy.facts import Agreement, Facts, ImplementedChoice, Register, SharingChoice, standing_opt_outs
+from policy.facts import (
+    Agreement,
+    CareRelationship,
+    Facts,
+    Grant,
+    ImplementedChoice,
+    Register,
+    SharingChoice,
+    standing_opt_outs,
+)
 from policy.parties import NhsNumber, PatientId, TrustId
 from storage.database import Read
-from storage.registers import agreements, labels, optouts, patients, relationships
+from storage.registers import agreements, labels, optouts, patients, relationships, trusts
 from storage.registers.state import ALL, STATE
 from storage.tables.columns import STILL_BELIEVED, TableRow
 from storage.tables.prepared import Prepared
@@ -73,7 +82,11 @@ def read_facts(read: Read, question: Question, faults: frozenset[Register]) -> F
     if Register.PATIENTS in faults:
         faults |= OF_A_PATIENT
     version, stale = _state(read, question)
-    reading = _Reading(read, question.recipient, question.at, known, faults | stale)
+    no_trusts: tuple[TrustId, ...] = ()
+    inherited = _guarded(
+        Register.RELATIONSHIPS, faults, lambda: trusts.predecessors(read, question.recipient, known), no_trusts
+    )
+    reading = _Reading(read, question.recipient, inherited, question.at, known, faults | stale)
     unpinned = Facts(
         register_version=version,
         patient=None,
@@ -114,12 +127,22 @@ class _Reading:
 
     read: Read
     recipient: TrustId
+    inherited: tuple[TrustId, ...]
+    """Retired codes whose access the recipient inherited (C3)."""
     at: datetime
     known: datetime
     faults: frozenset[Register]
 
     def agreements(self) -> tuple[Agreement, ...]:
-        parameters = {"recipient": self.recipient.code, "at": self.at, "known": self.known}
+        found = {clause.agreement_id: clause for clause in self._agreements_with(self.recipient)}
+        for code in self.inherited:
+            for clause in self._agreements_with(code):
+                recipients = clause.recipients and clause.recipients | {self.recipient}
+                found.setdefault(clause.agreement_id, replace(clause, recipients=recipients))
+        return tuple(found.values())
+
+    def _agreements_with(self, recipient: TrustId) -> tuple[Agreement, ...]:
+        parameters = {"recipient": recipient.code, "at": self.at, "known": self.known}
         return self._rows(Register.AGREEMENTS, _AGREEMENTS, parameters, agreements.agreement)
 
     def of_patient(self, number: NhsNumber | None, unpinned: Facts) -> Facts:
@@ -129,11 +152,25 @@ class _Reading:
         return replace(
             unpinned,
             patient=survivor,
-            relationships=self._of(joined, Register.RELATIONSHIPS, _RELATIONSHIPS, relationships.care_relationship),
+            relationships=self._relationships(joined),
             choices=self._choices(joined, sorted(person.related - person.joined)),
             labels=self._of(related, Register.LABELS, _LABELS, labels.label),
-            grants=self._of(joined, Register.GRANTS, _GRANTS, labels.grant),
+            grants=self._grants(joined),
         )
+
+    def _relationships(self, joined: Sequence[str]) -> tuple[CareRelationship, ...]:
+        kind = (Register.RELATIONSHIPS, _RELATIONSHIPS, relationships.care_relationship)
+        found = self._of(joined, *kind)
+        for code in self.inherited:
+            found += tuple(replace(each, trust=self.recipient) for each in self._of(joined, *kind, code))
+        return found
+
+    def _grants(self, joined: Sequence[str]) -> tuple[Grant, ...]:
+        kind = (Register.GRANTS, _GRANTS, labels.grant)
+        found = self._of(joined, *kind)
+        for code in self.inherited:
+            found += tuple(replace(each, trust=self.recipient) for each in self._of(joined, *kind, code))
+        return found
 
     def _choices(self, joined: Sequence[str], claimed: Sequence[str]) -> tuple[ImplementedChoice, ...]:
         """The person's own choices, or the opt-outs alone while a row that a merge only claims to be theirs has one.
@@ -156,8 +193,15 @@ class _Reading:
             return None if patient_id == NOBODY else number, person
         return patients.nhs_number(self.read, person.survivor_id, self.known) or number, person
 
-    def _of(self, patient_ids: Sequence[str], register: Register, statement: Prepared, fact: Fact[T]) -> tuple[T, ...]:
-        common = {"trust": self.recipient.code, "at": self.at, "known": self.known}
+    def _of(
+        self,
+        patient_ids: Sequence[str],
+        register: Register,
+        statement: Prepared,
+        fact: Fact[T],
+        trust: TrustId | None = None,
+    ) -> tuple[T, ...]:
+        common = {"trust": (trust or self.recipient).code, "at": self.at, "known": self.known}
         found: tuple[T, ...] = ()
         for patient_id in patient_ids:
             found += self._rows(register, statement, {"patient": patient_id, **common}, fact)
@@ -176,14 +220,19 @@ class _Reading:
         return self._guarded(register, rows, ())
 
     def _guarded(self, register: Register, body: Callable[[], T], instead: T) -> T:
-        if register in self.faults:
-            return instead
-        try:
-            faultpoint(f"facts.{register.value}.read")
-            return body()
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise  # the database is gone, not a register
-            raise RegisterFault(register) from error
-        except (SQLAlchemyError, ValueError, TypeError, LookupError, OSError) as error:
-            raise RegisterFault(register) from error
+        return _guarded(register, self.faults, body, instead)
+
+
+def _guarded(register: Register, faults: frozenset[Register], body: Callable[[], T], instead: T) -> T:
+    """What `body` reads of a register that is not known to be at fault; raises `RegisterFault` if it is."""
+    if register in faults:
+        return instead
+    try:
+        faultpoint(f"facts.{register.value}.read")
+        return body()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise  # the database is gone, not a register
+        raise RegisterFault(register) from error
+    except (SQLAlchemyError, ValueError, TypeError, LookupError, OSError) as error:
+        raise RegisterFault(register) from error

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import audit, backups, console, doctor, explain, impact
-from gateway.cli.registers import agreements, grants, labels, optouts, patients, quality, relationships
+from gateway.cli.registers import agreements, grants, labels, optouts, patients, quality, relationships, trusts
 from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config
 from gateway.model.errors import ConfigurationError
 from gateway.node import SystemClock, release
@@ -29,6 +29,7 @@ for name, commands in (
     ("label", labels.app),
     ("grant", grants.app),
     ("quality", quality.app),
+    ("trust", trusts.app),
     ("policy", impact.app),
     ("audit", audit.app),
 ):

@@ -39,6 +39,7 @@ from policy.identity import CallerBinding
 from policy.parties import NhsNumber, PrincipalKind, PurposeOfUse
 from policy.record import decision_to_json, replay
 from policy.settings import Proof
+from storage.registers import trusts
 
 _TOLD = {
     Telling.CALLER: "told to the caller",
@@ -114,8 +115,9 @@ async def _facts(opened: Session, access: Access, number: NhsNumber, *, is_now: 
     """The registers as they were known at the instant asked about; a future one is judged by what is known now."""
     known_at = access.at if not is_now and access.at < opened.now else None
     snapshot = await opened.store.facts(access.recipient, [number], at=access.at, known_at=known_at)
-    directory = directory_of(opened.configuration)
-    organisations = directory.organisations(entry.trust for entry in directory.trusts)
+    roll = await opened.store.read(trusts.roll)
+    directory = directory_of(opened.configuration, lambda: roll)
+    organisations = directory.organisations((entry.trust for entry in directory.trusts), number)
     return replace(snapshot.by_patient[number], organisations=organisations)
 
 

@@ -26,7 +26,7 @@ from gateway.sharing.impact import Change, Comparison, World, changes, kinds_of,
 from policy.facts import Agreement, Facts
 from policy.parties import NhsNumber, TrustId
 from storage.database import Read
-from storage.registers import agreements, patients
+from storage.registers import agreements, patients, trusts
 
 BATCH_PATIENTS = 100
 PATIENTS_LISTED_MAX = 10_000
@@ -106,8 +106,9 @@ async def show_impact(opened: Session, proposal: Proposal, named_by: str, *, as_
 
 
 async def _found(opened: Session, proposal: Proposal) -> list[Change]:
-    before, after = directory_of(proposal.before), directory_of(proposal.after)
-    recipients = sorted({entry.trust for side in (before, after) for entry in side.trusts if entry.is_enrolled})
+    roll = await opened.store.read(trusts.roll)
+    before, after = (directory_of(side, lambda: roll) for side in (proposal.before, proposal.after))
+    recipients = sorted(before.enrolled | after.enrolled)
     comparison = Comparison(
         custodians=proposal.custodians,
         kinds=kinds_of(proposal.clauses_before, proposal.clauses_after),
@@ -138,14 +139,14 @@ async def _worlds(
     snapshot = await opened.store.facts(recipient, batch, at=comparison.at)
     if snapshot.unpinned.faults:
         raise RegisterUnavailable(f"not readable: {', '.join(sorted(snapshot.unpinned.faults))}")
-    trusts = {recipient, *comparison.custodians}
-    before, after = (directory.organisations(trusts) for directory in directories)
+    concerned = {recipient, *comparison.custodians}
+    before, after = directories
     return [
         World(
             patient,
             recipient,
-            replace(facts, organisations=before),
-            replace(proposal.changed(facts, recipient), organisations=after),
+            replace(facts, organisations=before.organisations(concerned, patient)),
+            replace(proposal.changed(facts, recipient), organisations=after.organisations(concerned, patient)),
         )
         for patient, facts in snapshot.by_patient.items()
     ]

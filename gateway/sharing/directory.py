@@ -6,14 +6,19 @@ One frozen value, replaced as a whole when the configuration is reloaded (DEC-04
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 from gateway.model.errors import InvalidRequest, NotFound, NotIdentified
 from policy.facts import Organisation, OrganisationKind
 from policy.identity import CallerBinding, Evidence, NotProven, identify, purpose_of
-from policy.parties import Caller, InvalidIdentifier, TrustId
+from policy.parties import Caller, InvalidIdentifier, NhsNumber, TrustId
+from policy.trusts import Downtime, Roll, Standing
+
+LONDON = ZoneInfo("Europe/London")
 
 
 class PatientIdAsked(StrEnum):
@@ -48,11 +53,17 @@ class TrustEntry:
 
 
 class Directory:
-    """Look-ups over trusts and callers; constructed from configuration, never changed."""
+    """Look-ups over trusts and callers; constructed from configuration, never changed.
 
-    def __init__(self, trusts: Iterable[TrustEntry], callers: Sequence[CallerBinding]) -> None:
+    What the register says of a trust's standing goes before the configuration: `roll` gives it as of this moment.
+    """
+
+    def __init__(
+        self, trusts: Iterable[TrustEntry], callers: Sequence[CallerBinding], roll: Callable[[], Roll] = Roll
+    ) -> None:
         self._trusts = {entry.trust: entry for entry in trusts}
         self._callers = tuple(callers)
+        self._roll = roll
 
     @property
     def trusts(self) -> tuple[TrustEntry, ...]:
@@ -62,7 +73,28 @@ class Directory:
     @property
     def enrolled(self) -> frozenset[TrustId]:
         """The enrolled NHS hospital trusts: whoever may hold imaging that is shared here."""
-        return frozenset(trust for trust, entry in self._trusts.items() if entry.is_enrolled_trust)
+        return frozenset(trust for trust, entry in self._trusts.items() if self._may_hold(entry))
+
+    @property
+    def retired(self) -> frozenset[TrustId]:
+        """The codes of organisations that are no more."""
+        roll = self._roll()
+        return frozenset(trust for trust in self._trusts if roll.is_retired(trust))
+
+    def announced(self, trusts: Iterable[TrustId], at: datetime) -> dict[TrustId, str]:
+        """What those of these trusts announced that are down by plan, in words for every caller."""
+        found = {trust: self._roll().downtime(trust, at) for trust in trusts}
+        return {trust: _words(downtime) for trust, downtime in found.items() if downtime is not None}
+
+    def left_alone(self, at: datetime) -> frozenset[TrustId]:
+        """The trusts whose archives are not to be asked anything now: in downtime, suspended, or retired."""
+        roll = self._roll()
+        return frozenset(
+            trust
+            for trust in self._trusts
+            if roll.downtime(trust, at) is not None
+            or (trust in roll.standings and roll.standings[trust].standing is not Standing.ENROLLED)
+        )
 
     def trust(self, trust: TrustId) -> TrustEntry:
         """The entry of a trust; raises `NotFound` for a code that the region does not know."""
@@ -84,10 +116,22 @@ class Directory:
         entry = self._trusts.get(trust)
         return entry.desk_phone if entry is not None else ""
 
-    def organisations(self, trusts: Iterable[TrustId]) -> tuple[Organisation, ...]:
-        """The directory's facts about these codes, as policy reads them; unknown codes are left out."""
+    def organisations(self, trusts: Iterable[TrustId], patient: NhsNumber | None = None) -> tuple[Organisation, ...]:
+        """The directory's facts about these codes, as policy reads them; unknown codes are left out.
+
+        A trust that is still being tried takes part for its labelled test patients alone.
+        """
         known = (self._trusts.get(trust) for trust in sorted(set(trusts)))
-        return tuple(Organisation(entry.trust, entry.kind, entry.is_enrolled) for entry in known if entry is not None)
+        roll = self._roll()
+        return tuple(
+            Organisation(
+                entry.trust,
+                entry.kind,
+                roll.takes_part(entry.trust, starts_enrolled=entry.is_enrolled, patient=patient),
+            )
+            for entry in known
+            if entry is not None
+        )
 
     def identify(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
         """Who asks, and for what purpose: the one stated, if the caller may state it, else the caller's first.
@@ -102,7 +146,19 @@ class Directory:
         stated = purpose_of(binding, purpose)
         if isinstance(stated, NotProven):
             raise InvalidRequest(f"the stated purpose of use is refused: {stated.reason.value}")
-        return Caller(principal, stated, request_id, hops, evidence.stated_identity)
+        # A closed code has the access of its successor (C3); what is on record keeps the old one.
+        present = replace(principal, trust=self._roll().present(principal.trust))
+        return Caller(present, stated, request_id, hops, evidence.stated_identity)
+
+    def _may_hold(self, entry: TrustEntry) -> bool:
+        standing = self._roll().standings.get(entry.trust)
+        is_enrolled = entry.is_enrolled if standing is None else standing.standing is Standing.ENROLLED
+        return is_enrolled and entry.kind is OrganisationKind.NHS_HOSPITAL_TRUST
+
+
+def _words(downtime: Downtime) -> str:
+    until = downtime.ends.astimezone(LONDON).strftime("%Y-%m-%d %H:%M")
+    return f"planned downtime until {until}: {downtime.reason}"
 
 
 def parse_trust(text: str) -> TrustId:

@@ -105,6 +105,9 @@ class Passage:
         self._snapshot = snapshot
         self._decision = decision
         self._complete: dict[NhsNumber | None, Facts] = {}
+        # Whether a trust that is being tried takes part hangs on the patient's label, and on nothing else of them.
+        trusts = (access.recipient, *gate.custodians)
+        self._shared = gate.with_organisations(snapshot.unpinned, trusts, wish.patient)
         self.tally = _Tally()
 
     @property
@@ -114,7 +117,7 @@ class Passage:
 
     def coverage(self, custodian: TrustId) -> Coverage:
         """What this custodian ever shows this caller, whoever the patient (SAF-07)."""
-        return coverage(self._facts(None), self._access.recipient, self._access.purpose, custodian, self._access.at)
+        return coverage(self._shared, self._access.recipient, self._access.purpose, custodian, self._access.at)
 
     async def refresh(self, judgement: Judgement) -> None:
         """Read the registers again where they may say otherwise by now, for all rows; raises `RegisterUnavailable`."""
@@ -283,9 +286,9 @@ class Gate:
             self._observer.decided(reason.rule, reason.effect.value)
         return decision, is_for_all
 
-    def with_organisations(self, facts: Facts, trusts: Iterable[TrustId]) -> Facts:
-        """The facts with the directory's entries of these trusts."""
-        return replace(facts, organisations=self._directory.organisations(trusts))
+    def with_organisations(self, facts: Facts, trusts: Iterable[TrustId], patient: NhsNumber | None = None) -> Facts:
+        """The facts with the directory's entries of these trusts, for the facts' patient or for this one."""
+        return replace(facts, organisations=self._directory.organisations(trusts, patient or facts.patient))
 
     def fault(self, registers: frozenset[Register]) -> None:
         """Count and raise the fault of SAF-01."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from storage import checkpoints, reserve
 from storage.observations import locations, standings
-from storage.registers import agreements, labels, optouts, patients, quality, relationships, state
+from storage.registers import agreements, labels, optouts, patients, quality, relationships, state, trusts
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
 
@@ -27,5 +27,6 @@ MODULES = (
     reserve,
     standings,
     state,
+    trusts,
 )
 """Where the tables are."""
