@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from dimse.find_scp import FIND_CLASSES, FindService
 from dimse.identifier import EXTENDED
@@ -43,7 +46,11 @@ WIDE = Limits(
 
 
 async def besieged() -> None:
-    """Serve until standard input ends."""
+    """Serve until standard input ends; what is logged as a fault goes to standard error."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     uids = [f"1.2.{number}" for number in range(1, ROWS + 1)]
     studies = [Match(Level.STUDY, ANNE, uid, "", "", (RZ2,), row(uid, ANNE, date="20260101")) for uid in uids]
     attacker = CallerBinding("attacker", TrustId("RZ9"), loopback_only=True, ae_titles=(ATTACKER,))

@@ -27,7 +27,8 @@ class ScriptedPeer(RawPeer):
     async def rest(self) -> bytes:
         """Send no more, and hear what is still said until the other end hangs up as well."""
         with contextlib.suppress(OSError):
-            self._writer.write_eof()
+            if self._writer.can_write_eof():  # TLS cannot say so
+                self._writer.write_eof()
         return await self.until_end()
 
     async def until_end(self) -> bytes:
