@@ -149,7 +149,7 @@ ANNE_HEAD_CT: Final = StudyPlan(
 )
 ANNE_BODY_CT: Final = StudyPlan(
     "anne-body-ct", ANNE, (EASTVALE,), date(2024, 6, 28), time(14, 3, 0), "E24062810",
-    "CT abdomen with contrast", "ADEYEMI^Tunde^^Dr", (SeriesPlan("Portal venous", ("CT_small.dcm",)),),
+    "CT abdomen with contrast", "D'ARCY^Zoë^^Dr", (SeriesPlan("Portal venous", ("CT_small.dcm",)),),
 )
 ANNE_LIVER_MR: Final = StudyPlan(
     "anne-liver-mr", ANNE, (EASTVALE,), date(2024, 7, 9), time(11, 30, 0), "E24070902",

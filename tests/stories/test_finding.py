@@ -59,6 +59,15 @@ async def test_names_with_accents_arrive_as_they_are(door: Door) -> None:
     assert {text_of(row, "00100010") for row in answer.rows} == {EVE.dicom_name}
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "latin-1-undeclared"])
+async def test_accents_arrive_as_they_are_however_an_archive_asked_by_c_find_writes_them(
+    door: Door, region: Region, charset: str
+) -> None:
+    await region.archives[EASTVALE.ods_code].behave(charset=charset)
+    answer = await door.studies(PatientID=ANNE.nhs_number, StudyInstanceUID=study_instance_uid(cast.ANNE_BODY_CT))
+    assert [text_of(row, "00080090") for row in answer.rows] == [cast.ANNE_BODY_CT.referring_physician]
+
+
 async def test_two_local_numbers_of_one_patient_are_one_patient(door: Door) -> None:
     answer = await door.studies(PatientID=KATE.nhs_number)
     assert answer.studies == uids(cast.KATE_BRAIN_MR, cast.KATE_KNEE_MR)
