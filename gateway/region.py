@@ -9,7 +9,7 @@ import structlog
 from gateway.config.configuration import Configuration
 from gateway.model.errors import ServiceFault
 from gateway.model.seams import Clock
-from gateway.sharing.directory import Directory, TrustEntry
+from gateway.sharing.directory import Directory, PatientIdAsked, TrustEntry
 from policy.identity import CallerBinding
 from policy.trusts import Roll
 from storage.registers import trusts
@@ -65,6 +65,7 @@ def directory_of(configuration: Configuration, roll: Callable[[], Roll] = Roll) 
 def trust_entries(configuration: Configuration) -> list[TrustEntry]:
     """The region's organisations; a peer may say better what its archive means by a bare Patient ID."""
     issuers = {peer.trust: peer.patient_id_issuer for peer in configuration.peer if peer.patient_id_issuer}
+    asked = {peer.trust: peer.patient_id for peer in configuration.peer}
     return [
         TrustEntry(
             trust=trust.ods,
@@ -73,6 +74,9 @@ def trust_entries(configuration: Configuration) -> list[TrustEntry]:
             is_enrolled=trust.enrolled,
             desk_phone=trust.desk_phone,
             patient_id_issuer=issuers.get(trust.ods, trust.patient_id_issuer),
+            own_issuer=trust.patient_id_issuer,
+            patient_id_asked=asked.get(trust.ods, PatientIdAsked.NHS_NUMBER),
+            accession_issuer=trust.accession_issuer,
         )
         for trust in configuration.trust
     ]

@@ -19,7 +19,7 @@ from gateway.config.sections import (
     StorageSection,
 )
 from gateway.config.values import Section
-from gateway.model.settings import Limits, SharingSettings
+from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from policy.settings import Settings
 
 _POSTGRESQL = "postgresql+psycopg://"
@@ -34,6 +34,7 @@ class Configuration(Section):
     audit: AuditSection
     policy: Settings = Settings()
     sharing: SharingSettings = SharingSettings()
+    identity: IdentitySettings = IdentitySettings()
     limits: Limits = Limits()
     opt_out: OptOutSection = OptOutSection()
     dicomweb: DicomwebSection = DicomwebSection()

@@ -21,6 +21,7 @@ from gateway.config.values import (
     Trust,
 )
 from gateway.model.settings import Limits
+from gateway.sharing.directory import PatientIdAsked
 from policy.facts import OrganisationKind
 from policy.parties import PrincipalKind, PurposeOfUse
 
@@ -34,6 +35,7 @@ class TrustEntry(Section):
     enrolled: bool = False
     desk_phone: Annotated[str, Field(max_length=60, pattern=r"^[0-9+() ext.-]*$")] = ""
     patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
+    accession_issuer: Annotated[str, Field(max_length=64)] = ""
 
 
 class CallerEntry(Section):
@@ -78,6 +80,7 @@ class _Archive(Section):
     ca: ReadableFile | None = None
     character_set: Text = "ISO_IR 100"
     patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
+    patient_id: PatientIdAsked = PatientIdAsked.NHS_NUMBER
     quirks: tuple[Token, ...] = ()
     profile: ReadableFile | None = None
     limits: PeerLimits = PeerLimits()

@@ -49,6 +49,8 @@ SCHEDULED_STEP_ID = "00400009"
 REQUESTED_PROCEDURE_ID = "00401001"
 ACCESSION_ISSUER = "00080051"
 PATIENT_ID_QUALIFIERS = "00100024"
+LOCAL_NAMESPACE_ENTITY_ID = "00400031"
+UNIVERSAL_ENTITY_ID = "00400032"
 
 LEVEL_UID = MappingProxyType({Level.STUDY: STUDY_UID, Level.SERIES: SERIES_UID, Level.IMAGE: SOP_UID})
 """The unique key of each level."""
@@ -77,6 +79,9 @@ _STUDY_MATCHING = _PATIENT_MATCHING | frozenset(
         (STUDY_ID,),
         # Ours besides: what viewers ask (OHIF).
         (STUDY_DESCRIPTION,),
+        # And what tells two trusts' accession numbers apart.
+        (ACCESSION_ISSUER, LOCAL_NAMESPACE_ENTITY_ID),
+        (ACCESSION_ISSUER, UNIVERSAL_ENTITY_ID),
     }
 )
 _SERIES_MATCHING = frozenset(

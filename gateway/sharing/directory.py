@@ -43,6 +43,8 @@ class TrustEntry:
     patient_id_issuer: str = ""
     """What its archive means by a Patient ID without an issuer; `NHS` if it files under NHS numbers (C4)."""
     patient_id_asked: PatientIdAsked = PatientIdAsked.NHS_NUMBER
+    own_issuer: str = ""
+    """Who issues the trust's own numbers, where its archive means another by a bare Patient ID; empty: as there."""
     accession_issuer: str = ""
     """Who issues its accession numbers; empty: the trust, by its ODS code (C4)."""
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.model.attributes import ACCESSION_ISSUER
+from gateway.model.attributes import ACCESSION_ISSUER, LOCAL_NAMESPACE_ENTITY_ID, UNIVERSAL_ENTITY_ID
 from gateway.model.imaging import ACCESSION_NUMBER, Attributes, Element, JsonValue
-
-LOCAL_NAMESPACE, UNIVERSAL_ENTITY_ID = "00400031", "00400032"
-"""What an item of Issuer of Accession Number Sequence names its issuer by."""
 
 
 def issuer_element(issuer: str) -> Element:
     """The sequence that names this issuer."""
-    return {"vr": "SQ", "Value": [{LOCAL_NAMESPACE: {"vr": "UT", "Value": [issuer]}}]}
+    return {"vr": "SQ", "Value": [{LOCAL_NAMESPACE_ENTITY_ID: {"vr": "UT", "Value": [issuer]}}]}
 
 
 def qualified(row: Attributes, default: Element) -> Attributes:
@@ -38,7 +35,7 @@ def _issuers(row: Attributes) -> frozenset[str]:
         _text(item.get(tag))
         for item in (items if isinstance(items, list) else [])
         if isinstance(item, dict)
-        for tag in (LOCAL_NAMESPACE, UNIVERSAL_ENTITY_ID)
+        for tag in (LOCAL_NAMESPACE_ENTITY_ID, UNIVERSAL_ENTITY_ID)
     ]
     return frozenset(text for text in found if text)
 

@@ -38,13 +38,14 @@ def nhs(number: NhsNumber) -> PatientId:
 
 def own_issuer(entry: TrustEntry) -> str:
     """The issuer of a trust's own numbers: the configured one, else its ODS code (D2)."""
-    issuer = entry.patient_id_issuer
-    return entry.trust.code if not issuer or is_nhs_issuer(issuer) else issuer
+    configured = (entry.own_issuer, entry.patient_id_issuer)
+    return next((issuer for issuer in configured if issuer and not is_nhs_issuer(issuer)), entry.trust.code)
 
 
 def own_issuers(entry: TrustEntry) -> frozenset[str]:
     """Every issuer that means this trust's own numbers."""
-    return frozenset({own_issuer(entry), entry.trust.code})
+    configured = {entry.own_issuer, entry.patient_id_issuer, entry.trust.code} - {""}
+    return frozenset(issuer for issuer in configured if not is_nhs_issuer(issuer))
 
 
 def asked_local(query: Query, entry: TrustEntry) -> Asked | None:
