@@ -75,6 +75,12 @@ class Figures:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._budgets = Counter(
+            "gateway_budgets_passed",
+            "Times a caller asked more than its budget",
+            ["caller", "excess"],
+            registry=registry,
+        )
         self._reloads = Counter("gateway_reloads", "Reloads of the configuration", ["result"], registry=registry)
 
     def question_answered(self, outcome: str, duration_s: float) -> None:
@@ -143,6 +149,10 @@ class Figures:
     def request_answered(self, command: str, status: int, duration_s: float) -> None:
         """A request on an association had its last response."""
         self._requests.labels(command, f"{status:04X}").observe(duration_s)
+
+    def budget_passed(self, caller: str, excess: str) -> None:
+        """A caller passed a budget."""
+        self._budgets.labels(caller, excess).inc()
 
     def reloaded(self, result: str) -> None:
         """A reload was `taken` or `refused`."""

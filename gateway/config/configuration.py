@@ -20,6 +20,7 @@ from gateway.config.sections import (
 )
 from gateway.config.values import Section
 from gateway.model.settings import IdentitySettings, Limits, SharingSettings
+from gateway.sharing.conduct.ledger import Budgets
 from policy.settings import Settings
 
 _POSTGRESQL = "postgresql+psycopg://"
@@ -36,6 +37,7 @@ class Configuration(Section):
     sharing: SharingSettings = SharingSettings()
     identity: IdentitySettings = IdentitySettings()
     limits: Limits = Limits()
+    conduct: Budgets = Budgets()
     opt_out: OptOutSection = OptOutSection()
     dicomweb: DicomwebSection = DicomwebSection()
     dimse: DimseSection = DimseSection()

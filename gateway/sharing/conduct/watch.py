@@ -1,0 +1,101 @@
+"""Stand before the one door and see what each caller asks over time: what passes a budget is told, never refused.
+
+An alert goes into the audit and the log and is counted. It may be late or lost where the audit is down, for then every
+question is refused anyway; a question never waits for more than its record, and never fails because of it (SAF-39).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from gateway.model.asking import single_value
+from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.errors import Denied, QueryTooBroad, ServiceFault
+from gateway.model.imaging import PATIENT_ID, STUDY_UID, JsonValue, Matches, Query
+from gateway.model.seams import Clock, Store
+from gateway.sharing.conduct.ledger import Budgets, Ledger, Passed
+from policy.parties import Caller
+
+log = structlog.get_logger(__name__)
+
+STRANGER_RULE = "require-care-relationship"
+"""The rule by which a caller is told that it has no relationship with whom it names."""
+
+
+class Finds(Protocol):
+    """The one door for images."""
+
+    async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
+        """See `gateway.sharing.broker.Broker.find`."""
+
+
+class CountsConduct(Protocol):
+    """Who keeps the figures."""
+
+    def budget_passed(self, caller: str, excess: str) -> None:
+        """A caller passed a budget."""
+
+
+class Watch:
+    """The door with somebody beside it who counts."""
+
+    def __init__(
+        self, door: Finds, ledger: Ledger, budgets: Budgets, store: Store, clock: Clock, figures: CountsConduct
+    ) -> None:
+        self._door = door
+        self._ledger = ledger
+        self._budgets = budgets
+        self._store = store
+        self._clock = clock
+        self._figures = figures
+
+    async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
+        """Ask as `Broker.find` does, and raise as it does."""
+        name, patient = caller.principal.subject, single_value(query, PATIENT_ID)
+        key = query.key(STUDY_UID)
+        study_uids = key.values if key is not None else ()
+        ledger, budgets, now_s = self._ledger, self._budgets, self._clock.monotonic()
+        await self._tell(caller, ledger.asked(name, patient, study_uids, budgets, now_s))
+        try:
+            matches = await self._door.find(caller, query, snapshot)
+        except QueryTooBroad:
+            await self._tell(caller, ledger.asked_too_broadly(name, budgets, now_s))
+            raise
+        except Denied as error:
+            if patient and any(reason.rule == STRANGER_RULE for reason in error.decision.told):
+                await self._tell(caller, ledger.told_stranger(name, patient, budgets, now_s))
+            raise
+        if study_uids and not matches.rows:
+            await self._tell(caller, ledger.missed(name, budgets, now_s))
+        return matches
+
+    async def _tell(self, caller: Caller, passed: Sequence[Passed]) -> None:
+        who = caller.principal
+        for each in passed:
+            kind = "enumeration" if each.excess.is_enumeration else "rate-budget"
+            self._figures.budget_passed(each.caller, each.excess.value)
+            log.warning(
+                "caller beyond its budget",
+                alarm=each.excess.is_enumeration,
+                caller=each.caller,
+                trust=who.trust.code,
+                excess=each.excess.value,
+                budget=each.budget,
+            )
+            body: dict[str, JsonValue] = {
+                "alert": kind,
+                "caller": each.caller,
+                "trust": who.trust.code,
+                "purpose": caller.purpose.value,
+                "excess": each.excess.value,
+                "budget": each.budget,
+            }
+            try:
+                await self._store.append_audit(
+                    AuditEntry(AuditEvent.SECURITY_ALERT, self._clock.now(), caller.request_id, body)
+                )
+            except ServiceFault:
+                log.error("alert not recorded", alarm=True, caller=each.caller, excess=each.excess.value)
