@@ -26,7 +26,6 @@ LATEST = RESULTS / "latest.jsonl"
 PARTIAL = RESULTS / "partial.jsonl"
 """The last quick run, or run of a single benchmark; not in the repository."""
 
-ROUNDS_MIN = 5
 _PACKAGES = ("aiohttp", "orjson", "sqlalchemy", "psycopg", "cryptography", "pydicom", "pynetdicom")
 
 

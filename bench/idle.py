@@ -24,7 +24,7 @@ PROCESSOR_PERCENT_MAX = 2.0
 ECHO_RATIO_MAX = 3.0
 MB_MAX = {Associations.PLAIN: 20.0, Associations.TLS: 120.0}
 FILES = 1_100
-ECHOES = 500
+ECHOES_A_SECOND = 150
 _WORDS = {Associations.PLAIN: "plain", Associations.TLS: "TLS"}
 
 
@@ -75,10 +75,11 @@ def _echo(name: str, ours: Sequence[float], alone: Sequence[float]) -> Figure:
 def _echo_ms(door: Door, effort: Effort) -> list[float]:
     """The median of many C-ECHO, round by round."""
     line = _line(door)
+    echoes = max(10, int(effort.slice_s * ECHOES_A_SECOND))
     medians = []
     for _ in range(effort.rounds):
         times = []
-        for number in range(1, ECHOES + 1):
+        for number in range(1, echoes + 1):
             began = time.perf_counter()
             line.socket.sendall(wire.echo_request(number))
             if line.read_status() != wire.SUCCESS:

@@ -52,7 +52,7 @@ QUICK = Effort(
     idle_associations=300,
 )
 TINY = Effort(
-    rounds=5,
+    rounds=1,
     slice_s=0.02,
     large_archive_studies=0,
     queries_before=20,

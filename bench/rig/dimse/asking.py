@@ -77,6 +77,8 @@ class _Run:
         self.load = load
         self.identifiers = [bytes.fromhex(text) for text in load.identifiers]
         self.numbers = count()
+        self.unasked = load.callers
+        """A caller each has its question, however short the time."""
         self.left = load.questions or 1 << 60
         self.deadline = time.perf_counter() + load.duration_s if load.duration_s else float("inf")
         self.times: list[float] = []
@@ -87,12 +89,13 @@ class _Run:
         if self.is_over:
             return None
         self.left -= 1
+        self.unasked -= 1
         return wire.find_request(message_id, self.identifiers[next(self.numbers) % len(self.identifiers)])
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to be asked."""
-        return self.left <= 0 or bool(self.errors) or time.perf_counter() >= self.deadline
+        return self.left <= 0 or bool(self.errors) or (self.unasked <= 0 and time.perf_counter() >= self.deadline)
 
 
 class _Association(asyncio.Protocol):
@@ -104,6 +107,7 @@ class _Association(asyncio.Protocol):
         self._replies = wire.Replies()
         self._began = self._asked = time.perf_counter()
         self._message_id = 0
+        self._is_answered = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -129,7 +133,7 @@ class _Association(asyncio.Protocol):
         if kind == wire.ACCEPTED:
             self._ask()
         elif kind == wire.RELEASE_REPLY:
-            if not self.run.load.is_long_lived:
+            if self._is_answered and not self.run.load.is_long_lived:
                 self.run.times.append(time.perf_counter() - self._began)
             self._finish()
         else:
@@ -145,6 +149,7 @@ class _Association(asyncio.Protocol):
 
     def _answered(self, status: int) -> None:
         assert self._transport is not None
+        self._is_answered = True
         if status != wire.SUCCESS or self._replies.pending < self.run.load.rows:
             self._finish(f"status {status:04X} after {self._replies.pending} matches")
         elif self.run.load.is_long_lived:
