@@ -13,12 +13,14 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import structlog
 
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import STUDY_UID, Attributes, Key, Level, Query, Source, SourceState
-from gateway.model.seams import Clock, Observer, PeerConnector, PeerRequest
+from gateway.model.locations import PeerStanding
+from gateway.model.seams import Clock, Observer, PeerConnector, PeerRequest, StandingBook
 from gateway.model.settings import Limits
 from policy.parties import TrustId
 
@@ -60,6 +62,10 @@ class _Standing:
     """What it would do now with a question that it has nothing for."""
     empty_state: SourceState = SourceState.ANSWERED
     """What its latest answer without rows was: a gateway that misses one of its own trusts says so in these too."""
+    heard_at: float = -math.inf
+    """When its speaking to us last ended a pause."""
+    written: PeerStanding | None = None
+    """What was last written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +90,13 @@ class Peers:
         observer: Observer,
         *,
         on_empty: Callable[[TrustId, SourceState, float], None],
+        book: StandingBook | None = None,
     ) -> None:
         self._limits = limits
         self._clock = clock
         self._observer = observer
         self._on_empty = on_empty
+        self._book = book
         self.probed = asyncio.Event()
         """Set once every trust has been asked: before that nobody can say what a trust would do (SAF-06)."""
         self._clinging: set[asyncio.Task[TrustAnswer]] = set()
@@ -146,6 +154,30 @@ class Peers:
             known, standing = former._standings[trust], self._standings[trust]
             standing.failures, standing.paused_until = known.failures, known.paused_until
             standing.last_state, standing.empty_state = known.last_state, known.empty_state
+            standing.heard_at, standing.written = known.heard_at, known.written
+
+    def restore(self, standings: Iterable[PeerStanding]) -> None:
+        """Begin with what was written down of the trusts that are asked; no pause is longer than the longest."""
+        for kept in standings:
+            standing = self._standings.get(kept.trust)
+            if standing is not None:
+                standing.failures = kept.failures
+                standing.last_state, standing.empty_state = kept.last_state, kept.empty_state
+                if kept.paused_until is not None:
+                    left_s = (kept.paused_until - self._clock.now()).total_seconds()
+                    pause_s = min(max(0.0, left_s), self._limits.peer_backoff_max_s)
+                    standing.paused_until = self._clock.monotonic() + pause_s
+                standing.written = kept
+
+    def heard_from(self, trust: TrustId) -> None:
+        """A trust spoke to us, so it may be up again: it is asked at once, but one more failure pauses it as before.
+
+        Counts once in the longest pause: who asks often while its own archive is down must not end every pause.
+        """
+        standing, now = self._standings.get(trust), self._clock.monotonic()
+        if standing is not None and standing.paused_until > now >= standing.heard_at + self._limits.peer_backoff_max_s:
+            standing.heard_at, standing.paused_until = now, 0.0
+            self._write_down(standing)
 
     async def close(self) -> None:
         """Close every connector."""
@@ -199,6 +231,7 @@ class Peers:
             standing.empty_state = state
             self._on_empty(trust, state, duration_s)
         standing.last_state = standing.empty_state
+        self._write_down(standing)
         return TrustAnswer(trust, state, answer.rows, duration_s)
 
     def _let_go(self, tasks: Iterable[asyncio.Task[TrustAnswer]]) -> None:
@@ -249,10 +282,22 @@ class Peers:
                     self._limits.peer_backoff_first_s * 2.0 ** min(excess, 16), self._limits.peer_backoff_max_s
                 )
                 standing.paused_until = self._clock.monotonic() + pause_s
+        self._write_down(standing)
         self._observer.peer_answered(trust, state.value, duration_s)
         self._on_empty(trust, state, duration_s)
         log.warning("peer failed", trust=trust.code, state=state.value, detail=str(error))
         return TrustAnswer(trust, state, duration_s=duration_s)
+
+    def _write_down(self, standing: _Standing) -> None:
+        """Let the standing outlive the process, if it is another one than before."""
+        pause_s = standing.paused_until - self._clock.monotonic()
+        paused_until = self._clock.now() + timedelta(seconds=pause_s) if pause_s > 0 else None
+        present = PeerStanding(
+            standing.connector.trust, standing.failures, paused_until, standing.last_state, standing.empty_state
+        )
+        if self._book is not None and present != standing.written:
+            standing.written = present
+            self._book.write_down(present)
 
     def _expected_state(self, trust: TrustId) -> SourceState:
         standing = self._standings[trust]

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import STUDY_UID, SourceState
-from gateway.model.seams import PeerRequest
+from gateway.model.locations import PeerStanding
+from gateway.model.seams import PeerRequest, StandingBook
 from gateway.model.settings import Limits
 from gateway.sharing.peers import Peers, TrustAnswer
 from policy.parties import TrustId
@@ -27,7 +29,13 @@ STUDY = row("1.2.3")
 class Asked:
     """Some archives, asked by the peers under test."""
 
-    def __init__(self, clock: FakeClock, limits: Limits = LIMITS, trusts: Sequence[TrustId] = (RZ2, RZ3, RZ4)) -> None:
+    def __init__(
+        self,
+        clock: FakeClock,
+        limits: Limits = LIMITS,
+        trusts: Sequence[TrustId] = (RZ2, RZ3, RZ4),
+        book: StandingBook | None = None,
+    ) -> None:
         self.clock = clock
         self.sights = Sights()
         self.empty: list[tuple[TrustId, SourceState, float]] = []
@@ -38,6 +46,7 @@ class Asked:
             clock,
             self.sights,
             on_empty=lambda trust, state, duration_s: self.empty.append((trust, state, duration_s)),
+            book=book,
         )
 
     def __getitem__(self, trust: TrustId) -> Archive:
@@ -424,3 +433,89 @@ async def test_how_long_absence_took_is_told_and_presence_is_not(asked: Asked) -
 def expected(asked: Asked) -> list[str]:
     """The states of an empty answer as it would be now."""
     return [answer.state.value for answer in asked.peers.expected(asked.archives)]
+
+
+# --- beyond the process ---
+
+
+class Book:
+    """A `StandingBook` of lists."""
+
+    def __init__(self) -> None:
+        self.written: list[PeerStanding] = []
+
+    def write_down(self, standing: PeerStanding) -> None:
+        """See `StandingBook`."""
+        self.written.append(standing)
+
+
+@pytest.fixture
+def book() -> Book:
+    """An empty book."""
+    return Book()
+
+
+def reopened(clock: FakeClock, book: Book, archive: Archive) -> Peers:
+    """Peers of another process that has read the book."""
+    peers = Peers([archive], LIMITS, clock, Sights(), on_empty=lambda *_: None)
+    peers.restore(book.written[-1:])
+    return peers
+
+
+async def test_a_restart_does_not_forget_whom_it_is_better_to_leave_alone(clock: FakeClock, book: Book) -> None:
+    asked = Asked(clock, trusts=(RZ2,), book=book)
+    await asked.fail(RZ2, LIMITS.peer_failures_before_backoff + 5)
+    again = reopened(clock, book, asked[RZ2])
+    assert [answer.state.value for answer in again.expected([RZ2])] == ["backing-off"]
+    await clock.advance(LIMITS.peer_backoff_max_s)
+    assert [answer.state.value for answer in again.expected([RZ2])] == ["unreachable"]
+    asked[RZ2].down()
+    request = PeerRequest(asking_for_study("1.2.3"), "request-1", 1, 100)
+    await clock.run(again.ask(request, [RZ2]))
+    assert [answer.state.value for answer in again.expected([RZ2])] == ["backing-off"]
+
+
+async def test_a_clock_that_was_set_back_makes_no_pause_longer_than_the_longest(clock: FakeClock) -> None:
+    peers = Peers([Archive(RZ2, clock)], LIMITS, clock, Sights(), on_empty=lambda *_: None)
+    far = clock.now() + timedelta(days=365)
+    peers.restore([PeerStanding(RZ2, 9, far, SourceState.TIMED_OUT, SourceState.ANSWERED)])
+    await clock.advance(LIMITS.peer_backoff_max_s)
+    assert [answer.state.value for answer in peers.expected([RZ2])] == ["timed-out"]
+
+
+async def test_a_standing_is_written_down_when_it_changes_and_only_then(clock: FakeClock, book: Book) -> None:
+    asked = Asked(clock, trusts=(RZ2,), book=book)
+    for _ in range(5):
+        await asked.ask()
+    assert [standing.last_state.value for standing in book.written] == ["answered"]
+    await asked.fail(RZ2, 1)
+    await asked.ask()
+    await asked.ask()
+    assert [standing.last_state.value for standing in book.written] == ["answered", "unreachable", "answered"]
+
+
+async def test_a_trust_that_speaks_to_us_is_asked_again(asked: Asked) -> None:
+    await asked.fail(RZ2, LIMITS.peer_failures_before_backoff)
+    assert states(await asked.ask(RZ2)) == ["backing-off"]
+    asked.peers.heard_from(RZ2)
+    assert states(await asked.ask(RZ2)) == ["answered"]
+
+
+async def test_speaking_often_does_not_end_every_pause(asked: Asked, clock: FakeClock) -> None:
+    asked[RZ2].down()
+    for _ in range(LIMITS.peer_failures_before_backoff):
+        await asked.ask(RZ2)
+    tried = []
+    for _ in range(3):
+        asked.peers.heard_from(RZ2)
+        tried.append(states(await asked.ask(RZ2)))
+    assert tried == [["unreachable"], ["backing-off"], ["backing-off"]]
+    await clock.advance(LIMITS.peer_backoff_max_s)
+    await asked.ask(RZ2)
+    asked.peers.heard_from(RZ2)
+    assert states(await asked.ask(RZ2)) == ["unreachable"]
+
+
+async def test_somebody_who_cannot_be_asked_may_speak_to_us(asked: Asked) -> None:
+    asked.peers.heard_from(TrustId("RZ9"))
+    assert states(await asked.ask()) == ["answered"] * 3
