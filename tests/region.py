@@ -30,7 +30,7 @@ from gateway.model.imaging import (
     Matches,
     Query,
 )
-from gateway.model.seams import CrossReference, FactsSnapshot, QualityItem, Store
+from gateway.model.seams import CrossReference, FactsSnapshot, LocationIndex, QualityItem, Store
 from gateway.model.settings import Limits, SharingSettings
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
@@ -232,6 +232,8 @@ class Region:
         self.sights = Sights()
         self.callers: list[CallerBinding] = []
         self.delays = AbsenceDelays(random.Random(seed).choice)
+        self.locations: LocationIndex | None = None
+        """The location index, for tests that want one."""
         self._sql = behind
         self._trusts: dict[str, TrustBuilder] = {}
         self._numbers = itertools.count(1)
@@ -424,7 +426,15 @@ class Region:
                 custodians=directory.enrolled | peers.trusts,
             )
             broker = Broker(
-                gate, peers, directory, self.delays, self.limits, self.sharing, self.clock, new_token=self.new_id
+                gate,
+                peers,
+                directory,
+                self.delays,
+                self.limits,
+                self.sharing,
+                self.clock,
+                new_token=self.new_id,
+                locations=self.locations,
             )
             self._built = gate, peers, broker
         return self._built

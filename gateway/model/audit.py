@@ -27,6 +27,7 @@ class AuditEvent(StrEnum):
     QUERY_ATTEMPT = "query-attempt"
     QUERY_OUTCOME = "query-outcome"
     QUERY_REFUSED = "query-refused"
+    LOCATION_SAMPLE = "location-sample"
     REGISTER_CHANGE = "register-change"
     AUDIT_READ = "audit-read"
     EXPLAIN = "explain"
@@ -40,7 +41,12 @@ class AuditEvent(StrEnum):
     def dicom_event(self) -> str:
         """The DCM event code of PS3.15 A.5 (domain.md D7)."""
         match self:
-            case AuditEvent.QUERY_ATTEMPT | AuditEvent.QUERY_OUTCOME | AuditEvent.QUERY_REFUSED:
+            case (
+                AuditEvent.QUERY_ATTEMPT
+                | AuditEvent.QUERY_OUTCOME
+                | AuditEvent.QUERY_REFUSED
+                | AuditEvent.LOCATION_SAMPLE
+            ):
                 return "110112"
             case AuditEvent.REGISTER_CHANGE:
                 return "110110"

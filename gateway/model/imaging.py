@@ -114,6 +114,15 @@ class SourceState(StrEnum):
         return self not in (SourceState.ANSWERED, SourceState.NOT_SHARED)
 
 
+class NotAskedReason(StrEnum):
+    """Why a trust was not asked. Says nothing of what exists there, nor of any register."""
+
+    RECENTLY_CHECKED = "recently-checked"
+    """Asked for this patient a short while ago, and its feed has told of no news since (SAF-05)."""
+    NO_ARCHIVE = "no-archive"
+    """It has no archive that this gateway could ask."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A trust in an answer: its state, and the desk to ring when something of it may be missing (SAF-09)."""
@@ -126,6 +135,7 @@ class Source:
     """The only modalities that this trust ever shows the caller, whoever the patient; None: any (SAF-07)."""
     has_identity_conflict: bool = False
     """Something there could not be shown because identity details differ (SAF-08)."""
+    not_asked_because: NotAskedReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

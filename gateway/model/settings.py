@@ -154,3 +154,11 @@ class SharingSettings:
     absence_grid_ms: int = 50
     """Answers without rows leave on this grid: so coarse that what differs behind them fits into one step (SAF-06)."""
     qido_empty: QidoEmpty = QidoEmpty.OK
+    location_feeds: frozenset[str] = frozenset()
+    """ODS codes of trusts that tell us of every new study: only they are ever left unasked (SAF-05)."""
+    location_feed_silent_minutes: float = 10.0
+    """A feed that was not heard for so long, not even by a heartbeat, is not live."""
+    index_negative_max_age_minutes: float = 15.0
+    """A trust is left unasked on a negative no older than this (SAF-05)."""
+    location_max_age_days: int = 1_100
+    """What the location index has not heard again for so long is deleted."""

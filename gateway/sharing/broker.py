@@ -6,27 +6,43 @@ paged and recorded; only then is it answered. A trust that fails is named in the
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
-from gateway.model.errors import InvalidRequest, OverCapacity, PeerError, QueryTooBroad
-from gateway.model.imaging import JsonValue, Level, Match, Matches, Query, Source, SourceState
-from gateway.model.seams import Clock, PeerRequest
+from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.errors import InvalidRequest, OverCapacity, PeerError, QueryTooBroad, ServiceFault
+from gateway.model.imaging import (
+    PATIENT_ID,
+    JsonValue,
+    Key,
+    Level,
+    Match,
+    Matches,
+    NotAskedReason,
+    Query,
+    Source,
+    SourceState,
+)
+from gateway.model.locations import Sighting
+from gateway.model.seams import Clock, LocationIndex, PeerRequest
 from gateway.model.settings import Limits, SharingSettings
+from gateway.sharing import locate
 from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
 from gateway.sharing.identity.conflicts import Judgement, judge, quality_items
+from gateway.sharing.locate import LeftOut
 from gateway.sharing.merge import Part, as_shown, lacking_keys, merge, read_answers
 from gateway.sharing.peers import Peers, TrustAnswer
 from gateway.sharing.scope import Scope, for_peers, pinned_scope
-from gateway.sharing.snapshots import Snapshot, Snapshots
+from gateway.sharing.snapshots import Heard, Snapshot, Snapshots
 from policy.agreements import Coverage
-from policy.parties import Caller, TrustId
+from policy.parties import Caller, NhsNumber, TrustId
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +51,8 @@ HOPS_MAX = 1
 """Gateways that a question may have passed before this one (DEC-01)."""
 DESKS_NAMED_MAX = 10
 """Desks named in one refusal."""
+SAMPLES_MAX = 100
+"""Patients asked for in one sampling of locations."""
 QUALITY_ITEMS_MAX = 50
 """Data-quality items recorded for one question; an archive that sends more has shown enough."""
 
@@ -63,6 +81,7 @@ class Broker:
         clock: Clock,
         *,
         new_token: Callable[[], str],
+        locations: LocationIndex | None = None,
     ) -> None:
         self._gate = gate
         self._peers = peers
@@ -71,6 +90,7 @@ class Broker:
         self._limits = limits
         self._settings = settings
         self._clock = clock
+        self._locations = locations
         self._snapshots = Snapshots(limits, new_token)
         self._under_way: Counter[TrustId] = Counter()
 
@@ -85,6 +105,7 @@ class Broker:
         except QueryTooBroad:
             await self._gate.too_broad(caller, _question(query))
             raise
+        self._peers.heard_from(caller.principal.trust)
         if caller.hops > HOPS_MAX:
             raise InvalidRequest("this question has passed another gateway already")
         if query.only_trust is not None:
@@ -101,6 +122,32 @@ class Broker:
             await self._let_absence_wait(absence)
             return matches
 
+    async def sample(self, patients: Sequence[NhsNumber], trusts: Collection[TrustId], request_id: str) -> None:
+        """Ask these trusts for these patients, one after the other, for the location index alone (SAF-05).
+
+        At most `SAMPLES_MAX` patients; nobody is shown anything. Of who opted out nobody is asked, and the index is
+        left as if somebody had been (SAF-06). Raises a `ServiceFault` when the registers or the audit fail.
+        """
+        at, asked = self._clock.now(), self._peers.trusts & frozenset(trusts)
+        numbers = patients[:SAMPLES_MAX]
+        if self._locations is None or not asked or not numbers:
+            return
+        opted_out = await self._gate.opted_out(numbers)
+        codes: list[JsonValue] = [trust.code for trust in sorted(asked)]
+        digits: list[JsonValue] = [number.digits for number in numbers if number not in opted_out]
+        entry = AuditEntry(AuditEvent.LOCATION_SAMPLE, at, request_id, {"patients": digits, "trusts": codes})
+        await self._gate.store.append_audit(entry)
+        for number in numbers:
+            query = Query(Level.STUDY, (Key((PATIENT_ID,), "LO", (number.digits,)),))
+            scope, asked_at = pinned_scope(query), self._clock.now()
+            if number in opted_out:
+                self._note(locate.sampled(number, None, self._expected(asked), asked_at))
+                continue
+            request = PeerRequest(for_peers(query, scope), request_id, 1, self._limits.peer_matches_max)
+            reading = read_answers(query, scope, await self._peers.ask(request, asked), self._default_issuer)
+            judgement = judge(query, scope, reading.candidates)
+            self._note(locate.sampled(number, judgement, reading.parts, asked_at))
+
     async def _answer(
         self, passage: Passage, caller: Caller, query: Query, scope: Scope, token: str, absence: _Absence
     ) -> Matches:
@@ -112,45 +159,87 @@ class Broker:
         asked = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing) & self._peers.trusts
         fingerprint = _fingerprint(caller, query)
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
-        if kept is not None:
-            judgement, parts, has_lacking_rows = kept.judgement, kept.parts, kept.has_lacking_rows
-        elif passage.is_hidden:
-            judgement, parts, has_lacking_rows = NO_ANSWERS, self._expected(asked), False
-            await self._let_asking_take_its_time(parts)
-        else:
-            asked_at = self._clock.monotonic()
-            request = PeerRequest(
-                for_peers(studies, scope), caller.request_id, caller.hops + 1, self._limits.peer_matches_max
-            )
-            answers = await self._peers.ask(request, asked)
-            reading = read_answers(studies, scope, answers, self._default_issuer)
-            for answer, part in zip(answers, reading.parts, strict=True):
-                if part.state is not answer.state:
-                    log.warning("rows not used", trust=part.trust.code, state=part.state.value, rows=part.rows)
-            judgement, parts = judge(studies, scope, reading.candidates, asker=caller.principal.trust), reading.parts
-            has_lacking_rows = reading.has_lacking_rows
-            if not any(part.rows for part in parts):
-                self._delays.question_was_empty(_profile(parts), self._clock.monotonic() - asked_at)
-        await passage.refresh(judgement)
-        visible = await passage.visible(judgement.accepted)
-        conflicting = await self._told_conflicts(passage, judgement, scope)
+        heard = kept.heard if kept is not None else await self._hear(passage, caller, studies, scope, asked)
+        await passage.refresh(heard.judgement)
+        visible = await passage.visible(heard.judgement.accepted)
+        conflicting = await self._told_conflicts(passage, heard.judgement, scope)
         # Of the rows that are shown alone: a key that a hidden row lacks would tell that there is one.
-        lacking = lacking_keys(query, scope, visible) if has_lacking_rows else ()
+        lacking = lacking_keys(query, scope, visible) if heard.has_lacking_rows else ()
         rows = merge(query.level, visible)
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
-            expires_at = began + self._limits.snapshot_max_s
-            token = self._snapshots.keep(Snapshot(fingerprint, judgement, parts, has_lacking_rows, expires_at), began)
+            token = self._snapshots.keep(Snapshot(fingerprint, heard, began + self._limits.snapshot_max_s), began)
         not_asked = self._not_asked(coverage)
-        shown = (*as_shown(parts, self._expected(asked), scope, visible), *not_asked)
+        answered = as_shown(heard.parts, self._expected(asked), scope, visible)
+        showing = {row.trust for row in visible} | conflicting
+        shown = (*locate.as_told(answered, heard.left_out, showing), *not_asked)
         sources = self._sources(coverage, shown, conflicting)
         passage.tally.returned = len(page)
         if query.level is not Level.PATIENT:
             _record_only(page, passage)
-        passage.tally.sources = _source_record((*parts, *not_asked), judgement)
+        passage.tally.sources = _source_record((*heard.parts, *not_asked), heard.judgement)
         absence.is_empty = not rows
         self._raise_if_none_answered(shown, sources)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
+
+    async def _hear(
+        self, passage: Passage, caller: Caller, studies: Query, scope: Scope, asked: frozenset[TrustId]
+    ) -> Heard:
+        """Ask the trusts that have to be asked; for whom a register withholds, let it look and last as if they were."""
+        # Found before anything that hangs on a register, so that it is the same for whoever is withheld.
+        left_out = await self._left_out(caller, scope, asked)
+        question = for_peers(studies, scope)
+        began, began_at = self._clock.monotonic(), self._clock.now()
+        if passage.is_hidden:
+            expected = self._expected(asked)
+            await self._let_asking_take_its_time(expected)
+            self._note(locate.feigned(question, scope, expected, left_out, began_at))
+            return Heard(NO_ANSWERS, expected, False, left_out)
+        request = PeerRequest(question, caller.request_id, caller.hops + 1, self._limits.peer_matches_max)
+        answers = await self._ask(request, asked - left_out.unasked, self._expected(left_out.unasked))
+        reading = read_answers(studies, scope, answers, self._default_issuer)
+        for answer, part in zip(answers, reading.parts, strict=True):
+            if part.state is not answer.state:
+                log.warning("rows not used", trust=part.trust.code, state=part.state.value, rows=part.rows)
+        judgement = judge(studies, scope, reading.candidates, asker=caller.principal.trust)
+        if not left_out.unasked and not any(part.rows for part in reading.parts):
+            self._delays.question_was_empty(_profile(reading.parts), self._clock.monotonic() - began)
+        self._note(locate.learnt(question, scope, judgement, reading.parts, left_out, began_at))
+        parts = sorted((*reading.parts, *map(locate.unasked_part, left_out.unasked)), key=lambda part: part.trust)
+        return Heard(judgement, tuple(parts), reading.has_lacking_rows, left_out)
+
+    async def _left_out(self, caller: Caller, scope: Scope, asked: frozenset[TrustId]) -> LeftOut:
+        """Who need not be asked (SAF-05); nobody, whenever that cannot be known."""
+        patient = scope.patient
+        if self._locations is None or patient is None or not self._settings.location_feeds:
+            return locate.NOBODY
+        if not locate.may_leave_out(scope, caller.purpose):
+            return locate.NOBODY
+        try:
+            knowledge = await self._locations.known(patient)
+        except ServiceFault:
+            log.warning("location index not read")
+            return locate.NOBODY
+        expected = {answer.trust: answer.state for answer in self._peers.expected(asked)}
+        return locate.left_out(knowledge, expected, self._settings, self._clock.now())
+
+    async def _ask(
+        self, request: PeerRequest, asked: frozenset[TrustId], unasked: Sequence[Part]
+    ) -> Sequence[TrustAnswer]:
+        """Ask, for as long as it would take if the others were asked too: what is spared is theirs, not the caller's.
+
+        Otherwise a patient of whom there is nothing would be told by the haste of the answer from one who is withheld.
+        """
+        if not unasked:
+            return await self._peers.ask(request, asked)
+        async with asyncio.TaskGroup() as tasks:
+            answers = tasks.create_task(self._peers.ask(request, asked))
+            tasks.create_task(self._let_asking_take_its_time(unasked))
+        return answers.result()
+
+    def _note(self, sightings: Sequence[Sighting]) -> None:
+        if self._locations is not None and sightings:
+            self._locations.note(sightings)
 
     def _candidates_for(self, caller: Caller, query: Query) -> list[TrustId]:
         """The trusts this question is for: the one named, else every trust of the region but the caller's own (DEC-01).
@@ -162,11 +251,11 @@ class Broker:
         return sorted((self._directory.enrolled | self._peers.trusts) - {caller.principal.trust})
 
     def _not_asked(self, coverage: dict[TrustId, Coverage]) -> tuple[Part, ...]:
-        """The trusts that would share and have no archive that could be asked (SAF-05)."""
+        """The trusts that would share and have no archive that could be asked."""
         missing = (
             trust for trust, extent in coverage.items() if not extent.is_nothing and trust not in self._peers.trusts
         )
-        return tuple(Part(trust, SourceState.NOT_ASKED) for trust in missing)
+        return tuple(Part(trust, SourceState.NOT_ASKED, reason=NotAskedReason.NO_ARCHIVE) for trust in missing)
 
     def _expected(self, trusts: Iterable[TrustId]) -> tuple[Part, ...]:
         return tuple(Part(answer.trust, answer.state) for answer in self._peers.expected(trusts))
@@ -196,13 +285,14 @@ class Broker:
     def _sources(
         self, coverage: dict[TrustId, Coverage], parts: Sequence[Part], conflicting: frozenset[TrustId]
     ) -> tuple[Source, ...]:
-        states = {part.trust: part.state for part in parts}
+        told = {part.trust: part for part in parts}
         sources = []
         for trust, extent in sorted(coverage.items()):
             entry = self._directory.trust(trust)
             shared = None if extent.modalities is None else tuple(sorted(extent.modalities))
-            state = states.get(trust, SourceState.NOT_SHARED)
-            sources.append(Source(trust, entry.name, state, entry.desk_phone, shared, trust in conflicting))
+            part = told.get(trust, Part(trust, SourceState.NOT_SHARED))
+            is_conflicting = trust in conflicting
+            sources.append(Source(trust, entry.name, part.state, entry.desk_phone, shared, is_conflicting, part.reason))
         return tuple(sources)
 
     def _raise_if_none_answered(self, parts: Sequence[Part], sources: tuple[Source, ...]) -> None:
@@ -288,6 +378,7 @@ def _source_record(parts: Sequence[Part], judgement: Judgement) -> list[JsonValu
             "rows": part.rows,
             "conflicts": conflicts[part.trust],
             "duration_ms": round(part.duration_s * 1000, 1),
+            **({"reason": part.reason.value} if part.reason is not None else {}),
         }
         for part in parts
     ]

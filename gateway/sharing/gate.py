@@ -37,7 +37,7 @@ from policy import record
 from policy.access import Access, Action, Decision, Effect, Obligation, Resource
 from policy.agreements import Coverage, coverage
 from policy.engine import decide_for_studies, shows_fault
-from policy.facts import Facts, Register
+from policy.facts import Facts, Register, standing_opt_outs
 from policy.identity import Evidence
 from policy.parties import Caller, NhsNumber, PrincipalKind, TrustId
 from policy.settings import Settings
@@ -311,6 +311,15 @@ class Gate:
         await self._append(AuditEvent.SECURITY_ALERT, wish.caller.request_id, body)
         alerted.add(custodian)
         log.warning("emergency access used", decision=decision.decision_id, custodian=custodian)
+
+    async def opted_out(self, patients: Sequence[NhsNumber]) -> frozenset[NhsNumber]:
+        """Those of whom an opt-out stands, now or soon, which is the same whoever asks; raises a `ServiceFault`."""
+        at = self.clock.now()
+        snapshot = await self.store.facts(self.custodians[0], patients, at=at)
+        if snapshot.unpinned.faults:
+            self.fault(snapshot.unpinned.faults)
+        known = snapshot.by_patient.items()
+        return frozenset(number for number, facts in known if standing_opt_outs(facts.choices, at))
 
     async def report(self, items: Collection[QualityItem]) -> None:
         """Tell custodians what they must put right; an answer never fails because that could not be recorded."""

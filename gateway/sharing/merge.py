@@ -32,6 +32,7 @@ from gateway.model.imaging import (
     JsonValue,
     Level,
     Match,
+    NotAskedReason,
     Query,
     SourceState,
 )
@@ -115,6 +116,8 @@ class Part:
     duration_s: float = 0.0
     is_all_to_the_point: bool = False
     """Whether it sent rows, and every one of them answers the question."""
+    reason: NotAskedReason | None = None
+    """Why it was not asked, where that may be told."""
 
 
 @dataclass(frozen=True, slots=True)

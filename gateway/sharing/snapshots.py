@@ -12,23 +12,35 @@ from dataclasses import dataclass
 
 from gateway.model.settings import Limits
 from gateway.sharing.identity.conflicts import Judgement
+from gateway.sharing.locate import LeftOut
 from gateway.sharing.merge import Part
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What the peers answered, as judged, for one caller and one question (`fingerprint`)."""
+class Heard:
+    """What the peers answered to one question, as judged, before any rule has looked at it."""
 
-    fingerprint: str
     judgement: Judgement
     parts: tuple[Part, ...]
     has_lacking_rows: bool
+    """Whether some row did not carry a key of the question."""
+    left_out: LeftOut
+    """The trusts that need not have been asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was heard for one caller and one question (`fingerprint`)."""
+
+    fingerprint: str
+    heard: Heard
     expires_at: float
 
     @property
     def rows(self) -> int:
         """How many rows it keeps, those in conflict too: every page tells of them again."""
-        return len(self.judgement.accepted) + sum(len(conflict.rows) for conflict in self.judgement.conflicts)
+        judgement = self.heard.judgement
+        return len(judgement.accepted) + sum(len(conflict.rows) for conflict in judgement.conflicts)
 
 
 class Snapshots:
