@@ -29,7 +29,7 @@ from gateway.metrics import Figures
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import AuditUnavailable, ConfigurationError, ServiceFault
 from gateway.model.imaging import JsonValue
-from gateway.node import SystemClock, database_settings, new_id, new_uid, open_store, release
+from gateway.node import SystemClock, database_settings, new_id, new_uid, open_notebook, open_store, release
 from policy.engine import RULE_SET
 from storage import migrate
 from storage.checkpoints import Checkpointer
@@ -83,16 +83,20 @@ class Gateway:
             reserve = self._open_reserve(stack)
             checkpointer = guards.checkpointer(self._configuration, store, key)
             self._health = Health(store, self._figures, self._clock, new_id)
-            self._means = Means(WatchedStore(store, self._health), self._figures, self._clock, new_delays())
+            notebook = open_notebook(self._configuration, store, self._clock)
+            watched = WatchedStore(store, self._health)
+            self._means = Means(watched, self._figures, self._clock, new_delays(), notebook)
             behind = Behind(self._door, self._health, self._figures, self._clock)
             self._doors = Doors(self._configuration, behind)
             core = build_core(self._configuration, self._means)
+            core.peers.restore(await notebook.standings())
             self._show_certificates()
             await self._record(store, AuditEvent.SERVICE_START)
             await checkpointer.finish()
             stack.push_async_callback(self._last_checkpoint, checkpointer)
             stack.push_async_callback(self._record, store, AuditEvent.SERVICE_STOP)
             background = await stack.enter_async_context(Background())
+            background.start(notebook.run())
             await self._health.probe()
             self._install(core, background)
             stack.push_async_callback(self._take_away)

@@ -31,6 +31,7 @@ from gateway.sharing.gate import Gate
 from gateway.sharing.peers import Peers
 from policy.identity import Evidence
 from policy.parties import Caller
+from storage.observations.notebook import Notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Means:
     figures: Figures
     clock: Clock
     delays: AbsenceDelays
+    notebook: Notebook
 
 
 def new_delays() -> AbsenceDelays:
@@ -63,7 +65,7 @@ def build_core(configuration: Configuration, means: Means) -> Core:
     limits, clock = configuration.limits, means.clock
     directory = directory_of(configuration)
     connectors = [_connector(peer, configuration) for peer in configuration.peer]
-    peers = Peers(connectors, limits, clock, means.figures, on_empty=means.delays.peer_was_empty)
+    peers = Peers(connectors, limits, clock, means.figures, on_empty=means.delays.peer_was_empty, book=means.notebook)
     gate = Gate(
         means.store,
         directory,
@@ -74,7 +76,15 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         custodians=directory.enrolled | peers.trusts,
     )
     broker = Broker(
-        gate, peers, directory, means.delays, limits, configuration.sharing, clock, new_token=secrets.token_urlsafe
+        gate,
+        peers,
+        directory,
+        means.delays,
+        limits,
+        configuration.sharing,
+        clock,
+        new_token=secrets.token_urlsafe,
+        locations=means.notebook,
     )
     return Core(directory, peers, gate, broker)
 

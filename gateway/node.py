@@ -14,6 +14,8 @@ from uuid import uuid4
 from gateway.config.configuration import Configuration
 from gateway.model.seams import Clock
 from storage.engines import DatabaseSettings
+from storage.observations.notebook import Notebook
+from storage.observations.pseudonyms import pseudonyms
 from storage.store import SqlStore, StoreSettings
 
 
@@ -69,3 +71,9 @@ def open_store(configuration: Configuration, clock: Clock, *, node: str) -> SqlS
         opt_out_register_age_max_minutes=configuration.policy.opt_out_register_age_max_minutes,
     )
     return SqlStore(database_settings(configuration), node=node, clock=clock, settings=settings)
+
+
+def open_notebook(configuration: Configuration, store: SqlStore, clock: Clock) -> Notebook:
+    """The location index and the standings of peers; makes their key at the first start (`ConfigurationError`)."""
+    stand_ins = pseudonyms(configuration.storage.location_key)
+    return Notebook(store, clock, stand_ins, max_age_days=configuration.sharing.location_max_age_days)

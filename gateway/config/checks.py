@@ -154,6 +154,27 @@ def _second_place(configuration: Configuration) -> Iterator[str]:
             yield f"audit.{name}: lies in gateway.data_folder; what guards the data must lie elsewhere"
 
 
+def _locations(configuration: Configuration) -> Iterator[str]:
+    sharing = configuration.sharing
+    for name, most in (
+        ("index_negative_max_age_minutes", 60),
+        ("location_feed_silent_minutes", 60),
+        ("location_max_age_days", 36_500),
+    ):
+        if not 0 < getattr(sharing, name) <= most:
+            yield f"sharing.{name}: must be greater than 0, and {most} at most"
+    asked = {peer.trust.code for peer in configuration.peer}
+    for code in sorted(sharing.location_feeds):
+        if code not in asked:
+            yield f"sharing.location_feeds: {code} has no [[peer]]"
+
+
+def _location_key(configuration: Configuration) -> Iterator[str]:
+    is_inside = configuration.storage.location_key.is_relative_to(configuration.gateway.data_folder)
+    if is_inside and configuration.gateway.mode is not Mode.DEMO:
+        yield "storage.location_key: lies in gateway.data_folder; a key lies apart from what it hides"
+
+
 def _callers(configuration: Configuration) -> Iterator[tuple[str, CallerEntry]]:
     for number, caller in enumerate(configuration.caller, start=1):
         yield f"caller {number} ({caller.name})", caller
@@ -185,5 +206,7 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"listen"}), transport.listeners),
     (frozenset({"storage"}), _store),
     (frozenset({"audit", "gateway"}), _second_place),
+    (frozenset({"sharing", "peer"}), _locations),
+    (frozenset({"storage", "gateway"}), _location_key),
     (frozenset({"dicomweb"}), transport.public_url),
 )

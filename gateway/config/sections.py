@@ -111,6 +111,7 @@ class StorageSection(Section):
     url: Annotated[str, Field(pattern=r"^$|^sqlite:///.+|^postgresql\+psycopg://.*")] = ""
     password_file: SecretFile | None = None
     readers: Annotated[int, Field(ge=1, le=16)] = 3
+    location_key: AnyPath = Field(default=Path("var/keys/location-index.key"), validate_default=True)
 
 
 class AuditSection(Section):

@@ -240,6 +240,10 @@ PLAIN_DIMSE = '[listen.dimse]\nae_title = "GATEWAY"\nplain_on_loopback = true\n'
         ("[limits]\nregister_read_timeout_s = 21", "limits.register_read_timeout_s: must be 20 at most"),
         ("[limits]\npeer_failures_before_backoff = 6", "limits.peer_failures_before_backoff: must be 5 at most"),
         ("[sharing]\nabsence_grid_ms = 0", "sharing.absence_grid_ms: must lie between"),
+        ("[sharing]\nindex_negative_max_age_minutes = 61", "sharing.index_negative_max_age_minutes: must be greater"),
+        ("[sharing]\nlocation_feed_silent_minutes = 0", "sharing.location_feed_silent_minutes: must be greater"),
+        ("[sharing]\nlocation_max_age_days = 0", "sharing.location_max_age_days: must be greater"),
+        ('[sharing]\nlocation_feeds = ["RZ9"]', "sharing.location_feeds: RZ9 has no [[peer]]"),
         ('[policy]\nmode = "demo"', "policy.mode: is set as gateway.mode"),
         ("[policy]\nproof_https = []", "policy: proof_https: a certificate is always demanded"),
         ("[policy]\ndisclaimer = false", "policy.disclaimer: no such setting"),
@@ -331,6 +335,13 @@ def test_in_production_the_guards_of_the_audit_lie_elsewhere(write: Write) -> No
     assert problems_of(write(text)) == (
         "audit.anchor_path: lies in gateway.data_folder; what guards the data must lie elsewhere",
     )
+    load(write(text.replace("production", "demo")))
+
+
+def test_in_production_the_key_of_the_location_index_lies_apart(write: Write) -> None:
+    text = PLAIN.replace("demo", "production") + '[storage]\nlocation_key = "var/data/location.key"\n'
+    (problem,) = problems_of(write(text))
+    assert problem.startswith("storage.location_key: lies in gateway.data_folder")
     load(write(text.replace("production", "demo")))
 
 
