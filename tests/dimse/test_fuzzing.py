@@ -122,8 +122,8 @@ def read_pdu(body: bytes, _source: random.Random, kind: int) -> None:
 
 
 def read_command(body: bytes, _source: random.Random, _kind: int) -> None:
-    command = decode_command(body)
-    assert decode_command(encode_command(command)) == command
+    written = encode_command(decode_command(body))
+    assert encode_command(decode_command(written)) == written
 
 
 def read_rows(body: bytes, source: random.Random, number: int) -> None:
