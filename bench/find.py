@@ -160,7 +160,8 @@ def _rounds(
     is_long_lived: bool = True,
 ) -> dict[str, list[Outcome]]:
     loads = {
-        name: question.load(door, callers, effort.slice_s, is_long_lived=is_long_lived) for name, door in doors.items()
+        name: question.load(door, callers, effort.slice_s / 2, is_long_lived=is_long_lived)
+        for name, door in doors.items()
     }
     return in_turns({name: partial(asking.ask, worker, load) for name, load in loads.items()}, effort.rounds)
 

@@ -29,6 +29,8 @@ class Effort:
     few_instances: int
     """The same for contenders that are slower by tens."""
     idle_associations: int
+    located_patients: int
+    """In the location index."""
 
 
 WHOLE = Effort(
@@ -38,8 +40,9 @@ WHOLE = Effort(
     queries_before=1_000,
     queries_after=10_000,
     instances=500,
-    few_instances=100,
+    few_instances=60,
     idle_associations=300,
+    located_patients=5_000_000,
 )
 QUICK = Effort(
     rounds=5,
@@ -50,6 +53,7 @@ QUICK = Effort(
     instances=200,
     few_instances=40,
     idle_associations=300,
+    located_patients=200_000,
 )
 TINY = Effort(
     rounds=1,
@@ -60,6 +64,7 @@ TINY = Effort(
     instances=8,
     few_instances=4,
     idle_associations=10,
+    located_patients=1_200,
 )
 """Only to show that a benchmark runs; its figures mean nothing."""
 
