@@ -11,15 +11,33 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from gateway.model.audit import AuditEntry, AuditEvent
-from policy.parties import NhsNumber
+from gateway.model.locations import SeenBy, Sighting
+from policy.parties import NhsNumber, TrustId
 from storage.database import Tx
 from storage.engines import DatabaseSettings
+from storage.observations.notebook import Notebook
+from storage.observations.pseudonyms import KEY_BYTES, Pseudonyms
 from storage.registers import patients
 from storage.registers.state import Author
 from storage.store import SqlStore
+
+STAND_INS = Pseudonyms(b"k" * KEY_BYTES)
+BY_THE_OTHER = 7
+"""The minutes of an hour in which the second process sees imaging: those that this divides."""
+
+
+def observations(minute: int, divisor: int) -> list[Sighting]:
+    """What one process sees in a minute, of a few patients at two trusts, in an order of its own."""
+    at = datetime(2026, 11, 21, 12, tzinfo=UTC) + timedelta(minutes=minute)
+    seen = [
+        Sighting(NhsNumber(f"99900000{number:02}"), TrustId(code), at, SeenBy.ANSWER, minute % divisor == 0, True)
+        for number in range(5)
+        for code in ("RJ1", "RYJ")
+    ]
+    return seen[minute % 10 :] + seen[: minute % 10]
 
 
 class _SystemClock:
@@ -95,6 +113,15 @@ async def _obey(store: SqlStore, order: list[str]) -> object:
             for _ in range(int(count)):
                 await store.append_audit(AuditEntry(AuditEvent.QUERY_ATTEMPT, store.clock.now(), "r", {}))
             return "appended"
+        case ["observe", count]:
+            notebook = Notebook(store, store.clock, STAND_INS, max_age_days=100)
+            for minute in range(int(count)):
+                notebook.note(observations(minute, BY_THE_OTHER))
+                await notebook.write()
+            return "observed"
+        case ["standings"]:
+            found = await Notebook(store, store.clock, STAND_INS, max_age_days=100).standings()
+            return [f"{each.trust.code} {each.last_state.value} {each.failures}" for each in found]
         case ["version"]:
             return await store.register_version()
         case ["hold-chain"]:
