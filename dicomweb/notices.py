@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.model.attributes import keyword_of
 from gateway.model.imaging import Matches, Source, SourceState
-from gateway.model.wording import ascii_text, words_for
+from gateway.model.wording import ascii_text, words_of
 
 SENTENCE = "Not all imaging is shared here. An empty or short list does not mean none exists."
 """SAF-03: stands in every answer, whatever it holds."""
@@ -76,7 +76,7 @@ def _warnings(matches: Matches, unsupported: Sequence[str], is_fuzzy: bool) -> I
 
 
 def _missing(missing: Sequence[Source]) -> Iterator[str]:
-    texts = [f"{_name(source)} {words_for(source.state)}: {_ring(source)}" for source in missing]
+    texts = [f"{_name(source)} {words_of(source)}: {_ring(source)}" for source in missing]
     return _in_groups(texts, "Imaging may be missing: ")
 
 

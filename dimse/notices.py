@@ -28,7 +28,7 @@ from gateway.model.imaging import (
     Source,
     SourceState,
 )
-from gateway.model.wording import Listing, desk, fitted, listed, with_phone, words_for
+from gateway.model.wording import Listing, desk, fitted, listed, with_phone, words_of
 
 UNAVAILABLE = "SOURCE UNAVAILABLE"
 CONFLICT = "IDENTITY DETAILS DIFFER"
@@ -94,7 +94,7 @@ def _notices(matches: Matches) -> Iterator[_Notice]:
     sources = matches.sources
     for source in sources:
         if source.state.is_missing:
-            yield _of_trust(UNAVAILABLE, source, words_for(source.state))
+            yield _of_trust(UNAVAILABLE, source, words_of(source))
     for source in sources:
         if source.has_identity_conflict:
             yield _of_trust(CONFLICT, source, "an item could not be shared")

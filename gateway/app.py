@@ -22,7 +22,7 @@ from gateway.background import Background
 from gateway.config.checks import load
 from gateway.config.configuration import Configuration
 from gateway.config.sections import ListenSection, LogForm
-from gateway.core import Core, Door, Means, build_core, new_delays
+from gateway.core import Core, Door, Means, build_core, new_delays, new_ledger
 from gateway.doors import CUT_OFF_S, Behind, Doors
 from gateway.health import ALARM_INTERVAL_S, Health, WatchedStore
 from gateway.metrics import Figures
@@ -30,6 +30,7 @@ from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import AuditUnavailable, ConfigurationError, ServiceFault
 from gateway.model.imaging import JsonValue
 from gateway.node import SystemClock, database_settings, new_id, new_uid, open_notebook, open_store, release
+from gateway.region import LiveRoll
 from policy.engine import RULE_SET
 from storage import migrate
 from storage.checkpoints import Checkpointer
@@ -85,7 +86,9 @@ class Gateway:
             self._health = Health(store, self._figures, self._clock, new_id)
             notebook = open_notebook(self._configuration, store, self._clock)
             watched = WatchedStore(store, self._health)
-            self._means = Means(watched, self._figures, self._clock, new_delays(), notebook)
+            roll = LiveRoll(store, self._clock)
+            await roll.refresh()
+            self._means = Means(watched, self._figures, self._clock, new_delays(), notebook, new_ledger(), roll)
             behind = Behind(self._door, self._health, self._figures, self._clock)
             self._doors = Doors(self._configuration, behind)
             core = build_core(self._configuration, self._means)
@@ -103,6 +106,7 @@ class Gateway:
             await background.until(core.peers.probed)
             await self._doors.open(stack)
             background.start(self._health.watch())
+            background.start(roll.watch())
             background.start(self._watch_certificates())
             background.start(self._guard_audit(checkpointer, reserve, store))
             background.start(self._reload_on_hangup(background))
@@ -223,6 +227,7 @@ class Gateway:
                 "trust": new.trust,
                 "caller": new.caller,
                 "peer": new.peer,
+                "conduct": new.conduct,
             }
         )
         core = await asyncio.to_thread(build_core, taken, self._means)

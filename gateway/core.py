@@ -7,6 +7,7 @@ this moment, so that a reload needs no edge to know of it.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -26,11 +27,14 @@ from gateway.node import new_id
 from gateway.region import directory_of
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
+from gateway.sharing.conduct.ledger import Ledger
+from gateway.sharing.conduct.watch import Watch
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate
 from gateway.sharing.peers import Peers
 from policy.identity import Evidence
 from policy.parties import Caller
+from policy.trusts import Roll
 from storage.observations.notebook import Notebook
 
 
@@ -42,6 +46,7 @@ class Core:
     peers: Peers
     gate: Gate
     broker: Broker
+    watch: Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,9 @@ class Means:
     clock: Clock
     delays: AbsenceDelays
     notebook: Notebook
+    ledger: Ledger
+    roll: Callable[[], Roll] = Roll
+    """What the register says of every trust, as of the moment of calling."""
 
 
 def new_delays() -> AbsenceDelays:
@@ -60,12 +68,25 @@ def new_delays() -> AbsenceDelays:
     return AbsenceDelays(secrets.SystemRandom().choice)
 
 
+def new_ledger() -> Ledger:
+    """The memory of what each caller asked of late; salted, so that it means nothing elsewhere (SAF-39)."""
+    return Ledger(secrets.token_bytes(16))
+
+
 def build_core(configuration: Configuration, means: Means) -> Core:
     """Build the core; raises `ConfigurationError` for certificates that do not load."""
     limits, clock = configuration.limits, means.clock
-    directory = directory_of(configuration)
+    directory = directory_of(configuration, means.roll)
     connectors = [_connector(peer, configuration) for peer in configuration.peer]
-    peers = Peers(connectors, limits, clock, means.figures, on_empty=means.delays.peer_was_empty, book=means.notebook)
+    peers = Peers(
+        connectors,
+        limits,
+        clock,
+        means.figures,
+        on_empty=means.delays.peer_was_empty,
+        book=means.notebook,
+        left_alone=lambda: directory.left_alone(clock.now()),
+    )
     gate = Gate(
         means.store,
         directory,
@@ -73,7 +94,8 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         clock,
         means.figures,
         new_id=new_id,
-        custodians=directory.enrolled | peers.trusts,
+        # Whoever may be enrolled while this core lives: the register decides at each question.
+        custodians=frozenset(entry.trust for entry in directory.trusts) | peers.trusts,
     )
     broker = Broker(
         gate,
@@ -86,7 +108,8 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         new_token=secrets.token_urlsafe,
         locations=means.notebook,
     )
-    return Core(directory, peers, gate, broker)
+    watch = Watch(broker, means.ledger, configuration.conduct, means.store, clock, means.figures)
+    return Core(directory, peers, gate, broker, watch)
 
 
 class Door:
@@ -104,7 +127,7 @@ class Door:
 
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """See `Broker.find`."""
-        return await self._open().broker.find(caller, query, snapshot)
+        return await self._open().watch.find(caller, query, snapshot)
 
     async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
         """See `Gate.identified`."""

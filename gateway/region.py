@@ -43,8 +43,8 @@ class LiveRoll:
         if version == self._version:
             return
         before, self._roll = self._roll, await self._store.read(trusts.roll)
-        self._version = version
-        if before.standings != self._roll.standings and before.standings:
+        is_first, self._version = self._version < 0, version
+        if before != self._roll and not is_first:
             log.info("standing of trusts changed", trusts=len(self._roll.standings))
 
     async def watch(self) -> None:

@@ -42,6 +42,7 @@ from policy.identity import CallerBinding
 from policy.optout import CaseEvent, CaseTerms, Role
 from policy.parties import Caller, NhsNumber, PatientId, Principal, PrincipalKind, PurposeOfUse, TrustId
 from policy.settings import Mode, Settings
+from policy.trusts import Roll
 from storage import audit_log
 from storage.registers import agreements, labels, optouts, patients, relationships
 from storage.registers.agreements import Clause
@@ -232,6 +233,8 @@ class Region:
         self.sights = Sights()
         self.callers: list[CallerBinding] = []
         self.delays = AbsenceDelays(random.Random(seed).choice)
+        self.roll = Roll()
+        """What the register says of the trusts' standing."""
         self.locations: LocationIndex | None = None
         """The location index, for tests that want one."""
         self._sql = behind
@@ -413,7 +416,7 @@ class Region:
 
     def _build(self) -> tuple[Gate, Peers, Broker]:
         if self._built is None:
-            directory = Directory([each.entry for each in self._trusts.values()], self.callers)
+            directory = Directory([each.entry for each in self._trusts.values()], self.callers, lambda: self.roll)
             archives = [each.archive for each in self._trusts.values() if each.archive is not None]
             peers = Peers(archives, self.limits, self.clock, self.sights, on_empty=self.delays.peer_was_empty)
             gate = Gate(
@@ -423,7 +426,7 @@ class Region:
                 self.clock,
                 self.sights,
                 new_id=self.new_id,
-                custodians=directory.enrolled | peers.trusts,
+                custodians={entry.trust for entry in directory.trusts} | peers.trusts,
             )
             broker = Broker(
                 gate,

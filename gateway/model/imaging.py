@@ -121,6 +121,8 @@ class NotAskedReason(StrEnum):
     """Asked for this patient a short while ago, and its feed has told of no news since (SAF-05)."""
     NO_ARCHIVE = "no-archive"
     """It has no archive that this gateway could ask."""
+    PLANNED_DOWNTIME = "planned-downtime"
+    """It announced that its archive would not answer now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ class Source:
     has_identity_conflict: bool = False
     """Something there could not be shown because identity details differ (SAF-08)."""
     not_asked_because: NotAskedReason | None = None
+    note: str = ""
+    """Words behind its state, the same for every caller and patient: until when it is down, and why."""
 
 
 @dataclass(frozen=True, slots=True)

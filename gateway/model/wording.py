@@ -59,6 +59,12 @@ def words_for(state: SourceState) -> str:
     assert_never(state)
 
 
+def words_of(source: Source) -> str:
+    """What a trust did, with what it announced, to follow its name."""
+    words = words_for(source.state)
+    return f"{words}, {ascii_text(source.note)}" if source.note else words
+
+
 def fitted(text: str, chars_max: int = LO_CHARS_MAX) -> str:
     """Text as LO holds it: no backslash, one space between words, cut between words where it is too long."""
     plain = " ".join(ascii_text(text).replace("\\", "/").split())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -156,7 +156,9 @@ class Broker:
         # them becomes the patient's row.
         studies = replace(query, level=Level.STUDY) if query.level is Level.PATIENT else query
         coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
-        asked = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing) & self._peers.trusts
+        sharing = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing)
+        down = self._directory.announced(sharing, self._clock.now())
+        asked = (sharing & self._peers.trusts) - down.keys()
         fingerprint = _fingerprint(caller, query)
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
         heard = kept.heard if kept is not None else await self._hear(passage, caller, studies, scope, asked)
@@ -169,11 +171,11 @@ class Broker:
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
             token = self._snapshots.keep(Snapshot(fingerprint, heard, began + self._limits.snapshot_max_s), began)
-        not_asked = self._not_asked(coverage)
+        not_asked = self._not_asked(sharing - asked, down)
         answered = as_shown(heard.parts, self._expected(asked), scope, visible)
         showing = {row.trust for row in visible} | conflicting
         shown = (*locate.as_told(answered, heard.left_out, showing), *not_asked)
-        sources = self._sources(coverage, shown, conflicting)
+        sources = self._sources(coverage, shown, conflicting, down)
         passage.tally.returned = len(page)
         if query.level is not Level.PATIENT:
             _record_only(page, passage)
@@ -248,14 +250,14 @@ class Broker:
         """
         if query.only_trust is not None:
             return [query.only_trust]
-        return sorted((self._directory.enrolled | self._peers.trusts) - {caller.principal.trust})
+        known = (self._directory.enrolled | self._peers.trusts) - self._directory.retired
+        return sorted(known - {caller.principal.trust})
 
-    def _not_asked(self, coverage: dict[TrustId, Coverage]) -> tuple[Part, ...]:
-        """The trusts that would share and have no archive that could be asked."""
-        missing = (
-            trust for trust, extent in coverage.items() if not extent.is_nothing and trust not in self._peers.trusts
-        )
-        return tuple(Part(trust, SourceState.NOT_ASKED, reason=NotAskedReason.NO_ARCHIVE) for trust in missing)
+    def _not_asked(self, trusts: frozenset[TrustId], down: Mapping[TrustId, str]) -> tuple[Part, ...]:
+        """The trusts that would share and cannot be asked: down by plan, or no archive."""
+        reasons = dict.fromkeys(sorted(trusts), NotAskedReason.NO_ARCHIVE)
+        reasons |= dict.fromkeys(trusts & down.keys(), NotAskedReason.PLANNED_DOWNTIME)
+        return tuple(Part(trust, SourceState.NOT_ASKED, reason=reason) for trust, reason in reasons.items())
 
     def _expected(self, trusts: Iterable[TrustId]) -> tuple[Part, ...]:
         return tuple(Part(answer.trust, answer.state) for answer in self._peers.expected(trusts))
@@ -283,7 +285,11 @@ class Broker:
         return page, max(0, len(whole) - query.offset - len(page)), truncated_at
 
     def _sources(
-        self, coverage: dict[TrustId, Coverage], parts: Sequence[Part], conflicting: frozenset[TrustId]
+        self,
+        coverage: dict[TrustId, Coverage],
+        parts: Sequence[Part],
+        conflicting: frozenset[TrustId],
+        down: Mapping[TrustId, str],
     ) -> tuple[Source, ...]:
         told = {part.trust: part for part in parts}
         sources = []
@@ -291,8 +297,8 @@ class Broker:
             entry = self._directory.trust(trust)
             shared = None if extent.modalities is None else tuple(sorted(extent.modalities))
             part = told.get(trust, Part(trust, SourceState.NOT_SHARED))
-            is_conflicting = trust in conflicting
-            sources.append(Source(trust, entry.name, part.state, entry.desk_phone, shared, is_conflicting, part.reason))
+            told_of = (shared, trust in conflicting, part.reason, down.get(trust, ""))
+            sources.append(Source(trust, entry.name, part.state, entry.desk_phone, *told_of))
         return tuple(sources)
 
     def _raise_if_none_answered(self, parts: Sequence[Part], sources: tuple[Source, ...]) -> None:

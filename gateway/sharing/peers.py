@@ -91,12 +91,14 @@ class Peers:
         *,
         on_empty: Callable[[TrustId, SourceState, float], None],
         book: StandingBook | None = None,
+        left_alone: Callable[[], frozenset[TrustId]] = frozenset,
     ) -> None:
         self._limits = limits
         self._clock = clock
         self._observer = observer
         self._on_empty = on_empty
         self._book = book
+        self._left_alone = left_alone
         self.probed = asyncio.Event()
         """Set once every trust has been asked: before that nobody can say what a trust would do (SAF-06)."""
         self._clinging: set[asyncio.Task[TrustAnswer]] = set()
@@ -198,7 +200,7 @@ class Peers:
         """Ask every peer, in back-off or not, for a study that does not exist."""
         query = Query(Level.STUDY, (Key((STUDY_UID,), "UI", (new_uid(),)),), limit=1)
         request = PeerRequest(query, f"probe-{new_uid()[-12:]}", 0, 1)
-        for answer in await self.ask(request, self.trusts, is_probe=True):
+        for answer in await self.ask(request, self.trusts - self._left_alone(), is_probe=True):
             if answer.state.is_missing:
                 log.warning("peer probe failed", trust=answer.trust.code, state=answer.state.value)
         self.probed.set()
