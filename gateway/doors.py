@@ -33,7 +33,7 @@ from gateway.core import Door
 from gateway.health import Health
 from gateway.listener import ConnectionLimits, Listener
 from gateway.metrics import CONTENT_TYPE, Figures
-from gateway.model.imaging import Matches, Query
+from gateway.model.imaging import JsonValue, Matches, Query
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
 from gateway.node import new_id, release
@@ -244,9 +244,24 @@ class Doors:
             health=self._behind.health,
             figures=self._behind.figures.exposition,
             figures_type=CONTENT_TYPE,
+            status=self._status,
             metrics_from=lambda: self._configuration.listen.people.metrics_from,
         )
         return pages.people(site, self._people_request)
+
+    def _status(self) -> dict[str, JsonValue]:
+        """This node as people ask after it: nothing of a patient, and nothing that moves with what registers hold."""
+        behind = self._behind
+        reasons: list[JsonValue] = [*behind.health.reasons]
+        return {
+            "node": self._configuration.gateway.node,
+            "version": release(),
+            "ready": not reasons,
+            "reasons": reasons,
+            "doors": {**self.addresses},
+            "under_way": self.under_way.count,
+            **behind.figures.summary(behind.clock.now()),
+        }
 
     @contextlib.contextmanager
     def _machine_request(self, request: web.Request) -> Iterator[None]:

@@ -6,12 +6,15 @@ a figure. The names, and what to do when one rises, are in docs/operating.md; a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_latest
 
+from gateway.model.imaging import JsonValue
 from gateway.tls import Validity
 from policy.facts import Register
 from policy.parties import TrustId
@@ -21,10 +24,22 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _FINE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
 
 
-class Figures:
-    """Every counter and gauge of one gateway, in its own registry."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A trust's latest part in an answer, or in a probe."""
 
-    def __init__(self) -> None:
+    state: str
+    duration_s: float
+    at_s: float
+
+
+class Figures:
+    """Every counter and gauge of one gateway, in its own registry. `monotonic` says how long ago something was."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._latest: dict[str, _Part] = {}
+        self._validities: tuple[Validity, ...] = ()
         self.registry = CollectorRegistry()
         registry = self.registry
         self._questions = Histogram(
@@ -91,6 +106,7 @@ class Figures:
         """A peer's part ended in a `SourceState`."""
         self._peers.labels(trust.code, state).observe(duration_s)
         self._peer_state.labels(trust.code).set(state in ("answered", "truncated"))
+        self._latest[trust.code] = _Part(state, duration_s, self._monotonic())
 
     def decided(self, rule: str, effect: str) -> None:
         """A rule found something in a decision."""
@@ -118,7 +134,8 @@ class Figures:
     def certificates(self, all_of_them: Iterable[Validity], now: datetime) -> None:
         """Show how long every certificate in use still lives; those no longer in use vanish."""
         self._certificates.clear()
-        for validity in sorted(all_of_them, key=lambda validity: validity.valid_until, reverse=True):
+        self._validities = tuple(sorted(all_of_them, key=lambda validity: validity.valid_until))
+        for validity in reversed(self._validities):
             # The first to end of a chain is set last, and stays.
             self._certificates.labels(validity.name, validity.path.name).set(validity.days_left(now))
 
@@ -157,6 +174,29 @@ class Figures:
     def reloaded(self, result: str) -> None:
         """A reload was `taken` or `refused`."""
         self._reloads.labels(result).inc()
+
+    def summary(self, now: datetime) -> dict[str, JsonValue]:
+        """The few figures that people ask for: connections, each trust's latest part, certificates by their end."""
+        since = self._monotonic()
+        parts: dict[str, JsonValue] = {
+            trust: {
+                "state": part.state,
+                "seconds": round(part.duration_s, 3),
+                "seconds_ago": round(since - part.at_s, 1),
+            }
+            for trust, part in sorted(self._latest.items())
+        }
+        samples = [sample for metric in self._connections.collect() for sample in metric.samples]
+        certificates: list[JsonValue] = [
+            {"setting": each.name, "file": each.path.name, "days_left": round(each.days_left(now), 1)}
+            for each in self._validities
+        ]
+        return {
+            "connections": {sample.labels["listener"]: int(sample.value) for sample in samples},
+            "associations": int(self.registry.get_sample_value("gateway_associations") or 0),
+            "trusts": parts,
+            "certificates": certificates,
+        }
 
     def exposition(self) -> bytes:
         """Write all figures in Prometheus's text format."""

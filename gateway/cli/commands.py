@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, backups, console, doctor, explain, impact, locations
+from gateway.cli import audit, backups, console, doctor, explain, impact, locations, status
 from gateway.cli.registers import agreements, grants, labels, optouts, patients, quality, relationships, trusts
 from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config
 from gateway.model.errors import ConfigurationError
@@ -35,7 +35,7 @@ for name, commands in (
     ("location", locations.app),
 ):
     app.add_typer(commands, name=name)
-for command in (doctor.doctor, explain.explain, backups.backup, backups.restore):
+for command in (doctor.doctor, status.status, explain.explain, backups.backup, backups.restore):
     app.command()(command)
 
 

@@ -7,7 +7,7 @@ to all others the page does not exist. Nothing here needs a session, and nothing
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -15,6 +15,8 @@ from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+
+from gateway.model.imaging import JsonValue
 
 NOTICE = "Not all imaging is shared here. An empty or short list does not mean none exists."  # SAF-03, word for word
 HEADERS = {
@@ -45,6 +47,8 @@ class Site:
     health: SaysHealth
     figures: Callable[[], bytes]
     figures_type: str
+    status: Callable[[], Mapping[str, JsonValue]]
+    """What `gateway status` shows of a running node."""
     metrics_from: Callable[[], Sequence[IPv4Network | IPv6Network]]
 
 
@@ -72,6 +76,11 @@ def people(site: Site, under_way: Callable[[web.Request], AbstractContextManager
             raise web.HTTPNotFound
         return web.Response(body=site.figures(), headers={"Content-Type": site.figures_type})
 
+    async def status(request: web.Request) -> web.Response:
+        if not _is_from(request.remote, site.metrics_from()):
+            raise web.HTTPNotFound
+        return web.json_response(site.status())
+
     async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(HEADERS)
 
@@ -82,6 +91,7 @@ def people(site: Site, under_way: Callable[[web.Request], AbstractContextManager
             web.get("/live", live),
             web.get("/ready", ready),
             web.get("/metrics", metrics),
+            web.get("/status", status),
         ]
     )
     application.on_response_prepare.append(set_headers)
