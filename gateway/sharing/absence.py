@@ -122,4 +122,4 @@ def _is_beyond(samples: Collection[float], duration_s: float) -> bool:
 def next_on_grid(elapsed_s: float, grid_ms: int) -> float:
     """Seconds still to wait until the next multiple of the grid after `elapsed_s`."""
     grid_s = grid_ms / 1000
-    return math.ceil(elapsed_s / grid_s) * grid_s - elapsed_s if grid_ms > 0 else 0.0
+    return max(0.0, math.ceil(elapsed_s / grid_s) * grid_s - elapsed_s) if grid_ms > 0 else 0.0
