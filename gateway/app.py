@@ -245,6 +245,14 @@ class Gateway:
         while True:
             await self._clock.sleep(CERTIFICATE_CHECK_INTERVAL_S)
             self._show_certificates()
+            self._renew_certificates()
+
+    def _renew_certificates(self) -> None:
+        """Follow revocation lists through their end; files that do not load just now leave everything as it is."""
+        try:
+            self._doors.renew_certificates()
+        except ConfigurationError as error:
+            log.error("certificates not renewed", alarm=True, problems=list(error.problems))
 
     def _show_certificates(self) -> None:
         now = self._clock.now()

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiohttp import web
 
@@ -131,18 +132,20 @@ class Doors:
         """Take a new configuration that the core follows already: certificates, and who may keep an association."""
         self._configuration = configuration
         self._profiles = _caller_profiles(configuration)
-        listen = configuration.listen
+        self.renew_certificates()
+        if self._associations is not None:
+            await self._associations.rejudge()
+
+    def renew_certificates(self) -> None:
+        """Show the certificates as the files have them now, for new connections; cut off whoever is revoked."""
+        listen = self._configuration.listen
         for listener, where in (
             (self._machines, listen.machines),
             (self._people, listen.people),
             (self._dimse, listen.dimse),
         ):
-            files = server_files(where) if where is not None else None
-            if listener is not None and files is not None:
-                revoked = tls.revoked_serials(files.crl) if files.crl is not None else frozenset()
-                listener.secure_with(tls.server_context(files), revoked)
-        if self._associations is not None:
-            await self._associations.rejudge()
+            if listener is not None and where is not None and server_files(where) is not None:
+                listener.secure_with(*self._secured(where))
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more questions; return when those under way are answered, or the time is up."""
@@ -167,13 +170,15 @@ class Doors:
         await runner.setup()
         server = runner.server
         assert server is not None
+        secure, revoked = self._secured(where)
         listener = Listener(
             name,
             ConnectionLimits(limits.connections_max, limits.connections_per_address_max, limits.request_head_timeout_s),
             self._behind.figures,
             self._behind.clock,
             new_protocol=server,
-            secure=_secure(where),
+            secure=secure,
+            revoked=revoked,
         )
         listener.open(where.host, where.port)
         stack.callback(listener.close)
@@ -199,6 +204,7 @@ class Doors:
 
     def _dimse_listener(self, stack: AsyncExitStack, where: DimseListener, associations: DimseDoor) -> Listener:
         limits = self._configuration.limits
+        secure, revoked = self._secured(where)
         listener = Listener(
             "dimse",
             ConnectionLimits(
@@ -207,7 +213,8 @@ class Doors:
             self._behind.figures,
             self._behind.clock,
             new_protocol=accepting(associations, _association_limits(limits)),
-            secure=_secure(where),
+            secure=secure,
+            revoked=revoked,
             keeps_own_time=True,
         )
         listener.open(where.host, where.port)
@@ -248,6 +255,15 @@ class Doors:
             metrics_from=lambda: self._configuration.listen.people.metrics_from,
         )
         return pages.people(site, self._people_request)
+
+    def _secured(self, where: AnyListener) -> tuple[ssl.SSLContext | None, frozenset[int]]:
+        """A door's context, and who is revoked; a revocation list that has ended counts for its grace (SAF-39)."""
+        files = server_files(where)
+        if files is None or files.crl is None:
+            return (tls.server_context(files) if files is not None else None), frozenset()
+        grace = timedelta(hours=self._configuration.limits.crl_stale_grace_hours)
+        is_in_grace = tls.is_in_grace(files.crl, self._behind.clock.now(), grace)
+        return tls.server_context(files, checks_crl=not is_in_grace), tls.revoked_serials(files.crl)
 
     def _status(self) -> dict[str, JsonValue]:
         """This node as people ask after it: nothing of a patient, and nothing that moves with what registers hold."""
@@ -302,11 +318,6 @@ def _association_limits(limits: Limits) -> AssociationLimits:
         send_timeout_s=limits.dimse_send_timeout_s,
         message_bytes_per_s_min=limits.association_bytes_per_s_min,
     )
-
-
-def _secure(where: AnyListener) -> ssl.SSLContext | None:
-    files = server_files(where)
-    return tls.server_context(files) if files is not None else None
 
 
 def _url(where: MachinesListener | PeopleListener, port: int) -> str:

@@ -157,6 +157,7 @@ class Listener:
         *,
         new_protocol: Callable[[], asyncio.BaseProtocol],
         secure: ssl.SSLContext | None,
+        revoked: Collection[int] = (),
         keeps_own_time: bool = False,
     ) -> None:
         self.name = name
@@ -165,6 +166,7 @@ class Listener:
         self._clock = clock
         self._new_protocol = new_protocol
         self._secure = secure
+        self._revoked = frozenset(revoked)
         self._keeps_own_time = keeps_own_time
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -198,9 +200,9 @@ class Listener:
 
     def secure_with(self, context: ssl.SSLContext | None, revoked: Collection[int] = ()) -> None:
         """Use another context for new connections; open ones stay, but those whose certificate is revoked now."""
-        self._secure = context
+        self._secure, self._revoked = context, frozenset(revoked)
         for connection in list(self._connections.values()):
-            if connection.transport is not None and _serial(connection.transport) in revoked:
+            if connection.transport is not None and _serial(connection.transport) in self._revoked:
                 log.warning("connection closed", listener=self.name, reason="certificate revoked")
                 connection.abort()
 
@@ -296,6 +298,12 @@ class Listener:
             self._note(f"tls: {_tls_failure(error)}", connection.address)
             return
         connection.transport = transport
+        if self._revoked and _serial(transport) in self._revoked:
+            # By a list in its grace; one that has not ended is judged in the handshake.
+            self._figures.connection_refused(self.name, "tls")
+            self._note("tls: certificate revoked", connection.address)
+            transport.abort()
+            return
         if self._keeps_own_time:
             connection.cancel_head_timer()
         ends_at = _certificate_end(transport)

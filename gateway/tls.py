@@ -28,6 +28,9 @@ TLS_1_2_SUITES = (
 WARNING_DAYS = (30, 14, 3)
 """Days before its end at which a certificate is warned of."""
 
+GRACE_BEGINS_BEFORE = timedelta(hours=2)
+"""Certificates are looked at every hour: so early before its end that none is refused in between."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerFiles:
@@ -87,14 +90,17 @@ def shown_certificate(encoded: bytes) -> ShownCertificate | None:
     return ShownCertificate(subject, issuer, Validity("", Path(), one.not_valid_before_utc, one.not_valid_after_utc))
 
 
-def server_context(files: ServerFiles) -> ssl.SSLContext:
-    """A context for a listener; a client certificate is required if `client_ca` is given. `ConfigurationError`."""
+def server_context(files: ServerFiles, *, checks_crl: bool = True) -> ssl.SSLContext:
+    """A context for a listener; a client certificate is required if `client_ca` is given. `ConfigurationError`.
+
+    Without `checks_crl` whoever takes connections must hold them to `revoked_serials`.
+    """
     context = _context(ssl.PROTOCOL_TLS_SERVER)
     _load_own(context, files.certificate, files.private_key)
     if files.client_ca is not None:
         _load_authority(context, files.client_ca, "client_ca")
         context.verify_mode = ssl.CERT_REQUIRED
-        if files.crl is not None:
+        if files.crl is not None and checks_crl:
             _load_crl(context, files.crl)
     return context
 
@@ -124,6 +130,15 @@ def crl_validity(name: str, path: Path) -> Validity:
     crl = _read_crl(path)
     ends = crl.next_update_utc or datetime.max.replace(tzinfo=crl.last_update_utc.tzinfo)
     return Validity(name, path, crl.last_update_utc, ends)
+
+
+def is_in_grace(crl: Path, now: datetime, grace: timedelta) -> bool:
+    """Whether a revocation list has ended, or is about to, and still counts for a while as it last was (SAF-39).
+
+    OpenSSL lets nobody in by a list that has ended, not even who is not on it. Raises `ConfigurationError`.
+    """
+    ends = crl_validity("crl", crl).valid_until
+    return ends - GRACE_BEGINS_BEFORE <= now < ends + grace
 
 
 def revoked_serials(path: Path) -> frozenset[int]:
