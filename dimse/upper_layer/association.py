@@ -10,39 +10,32 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
 from dimse.upper_layer import pdu
-from dimse.upper_layer.commands import Command, encode_command
+from dimse.upper_layer.commands import Command
 from dimse.upper_layer.messages import Assembler, Message, MessageLimits, SinkFor
 from dimse.upper_layer.negotiation import Terms, agreed
-from dimse.upper_layer.pdata import fragment_bytes_max, in_one_piece, in_p_data
+from dimse.upper_layer.outgoing import Data as Data
+from dimse.upper_layer.outgoing import Outgoing as Outgoing
+from dimse.upper_layer.outgoing import writes
+from dimse.upper_layer.pdata import fragment_bytes_max
 from dimse.upper_layer.pdu import AbortReason, PduError
 from dimse.upper_layer.wire import Ended, Wire, WireLimits
 
 log = structlog.get_logger(__name__)
 
 RECEIVE_BUFFER_BYTES = 512 * 1024
-WRITE_BYTES = 1024 * 1024
-"""About what is handed to the network at once; a longer message waits for the peer in between."""
-SHORT_BYTES_MAX = 8 * 1024
-"""A data set of no more is copied behind its command: cheaper than two more buffers."""
-BUFFERS_A_WRITE = 512
-"""Half of what Linux takes in one `writev`."""
 MESSAGES_WAITING_MAX, BYTES_WAITING_MAX = 512, 4 * 1024 * 1024
 """Received and not yet fetched; beyond either the peer is not read until half of it is fetched."""
 REQUESTS_AT_ONCE_MAX = 2
 """One at work, one waiting."""
 PEER_PDU_BYTES_MIN = 64
 MESSAGE_IDS = 65_536
-
-Data = bytes | bytearray | memoryview
-Outgoing = tuple[Command, Data | Sequence[Data] | None]
-"""A command, and its data set in one piece or in several."""
 
 
 class AssociationFailure(Exception):
@@ -178,7 +171,7 @@ class Association:
     async def send_batch(self, context_id: int, messages: Iterable[Outgoing]) -> None:
         """Send several messages in as few writes as possible. As `send`."""
         async with self._sending:
-            for buffers in _writes(context_id, messages, self._fragment_bytes):
+            for buffers in writes(context_id, messages, self._fragment_bytes):
                 while self.wire.is_write_paused and self._end is None:
                     await self._writable()
                 if self._end is not None or not self.wire.is_established:
@@ -366,36 +359,3 @@ def requesting(
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
-
-
-def _writes(context_id: int, messages: Iterable[Outgoing], fragment_bytes: int) -> Iterator[list[bytes | memoryview]]:
-    """The messages' P-DATA in portions for one write each."""
-    portion: list[bytes | memoryview] = []
-    size = 0
-    short_max = min(SHORT_BYTES_MAX, fragment_bytes)
-    last: Command | None = None
-    encoded = b""
-    for command, data in messages:
-        if command is not last:
-            # The rows of an answer share one command.
-            last, encoded = command, encode_command(command)
-        if len(encoded) <= fragment_bytes and (data is None or (isinstance(data, bytes) and len(data) <= short_max)):
-            buffers: Iterable[bytes | memoryview] = (in_one_piece(context_id, encoded, data),)
-        else:
-            buffers = in_p_data(context_id, encoded, _views(data), fragment_bytes)
-        for buffer in buffers:
-            portion.append(buffer)
-            size += len(buffer)
-            if size >= WRITE_BYTES or len(portion) >= BUFFERS_A_WRITE:
-                yield portion
-                portion, size = [], 0
-    if portion:
-        yield portion
-
-
-def _views(data: Data | Sequence[Data] | None) -> list[memoryview]:
-    if data is None:
-        return []
-    if isinstance(data, bytes | bytearray | memoryview):
-        return [memoryview(data)]
-    return [memoryview(piece) for piece in data]

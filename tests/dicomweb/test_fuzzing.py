@@ -14,12 +14,12 @@ import pytest
 
 from dicomweb.accept import accepts_gzip, json_type
 from dicomweb.dicomjson import Reading, read_rows
-from dicomweb.notices import ascii_text
 from dicomweb.parameters import parse_question
 from gateway.model.attributes import MATCHING
 from gateway.model.errors import InvalidRequest, PeerProtocolError
 from gateway.model.imaging import Level
 from gateway.model.settings import Limits
+from gateway.model.wording import ascii_text
 from policy.parties import TrustId
 
 ROUNDS, ROUNDS_IN_SOAK = 20_000, 2_000_000

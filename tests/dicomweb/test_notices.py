@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomweb.notices import FUZZY_NOT_SUPPORTED, SENTENCE, SINGLE_WARNINGS_MAX, ascii_text, headers, sources_field
+from dicomweb.notices import FUZZY_NOT_SUPPORTED, SENTENCE, SINGLE_WARNINGS_MAX, headers, sources_field
 from gateway.model.imaging import Matches, Source, SourceState
+from gateway.model.wording import ascii_text
 from policy.parties import TrustId
 from tests.dicomweb.small_region import source, study
 

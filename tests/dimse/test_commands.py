@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import UID
-from pynetdicom.dimse_messages import (  # type: ignore[attr-defined]  # pynetdicom makes these names at run time
+from pynetdicom.dimse_messages import (
     C_ECHO_RQ,
     C_FIND_RSP,
     C_MOVE_RQ,
