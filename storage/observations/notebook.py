@@ -1,7 +1,7 @@
 """What was observed, on its way into the database: kept for a moment, joined, and written down together.
 
 Nobody waits for it and nothing fails of it (`gateway.model.seams.LocationIndex` and `StandingBook`): observations of
-one patient at one trust become one row, all of a second one transaction. Bounded; beyond the bound what is new is
+one patient at one trust become one row, those of a second a few transactions. Bounded; beyond the bound what is new is
 forgotten, which costs a question at most. What a trust says by itself is another matter: `heard` returns when it is
 durable, because a study of which nobody was told again must not be missed.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -30,6 +31,8 @@ PENDING_MAX = 10_000
 """Rows that wait to be written; more than a minute of the busiest region."""
 WRITE_INTERVAL_S = 1.0
 SWEEP_INTERVAL_S = 3_600.0
+WRITTEN_AT_ONCE_MAX = 200
+"""Rows in one transaction. Each is a page of a large table: an audit record that came meanwhile shall not wait long."""
 SWEPT_AT_ONCE_MAX = 5_000
 """Rows looked at in one transaction: a few milliseconds, so that no audit record waits long behind it."""
 
@@ -92,24 +95,18 @@ class Notebook:
             raise
 
     async def write(self) -> None:
-        """Write what waits, in one transaction; what could not be written waits on."""
-        entries, self._entries = self._entries, {}
-        changed, self._standings = self._standings, {}
-        if not entries and not changed:
-            return
-
-        def body(tx: Tx) -> None:
-            locations.record(tx, list(entries.values()))
-            standings.write(tx, list(changed.values()))
-
+        """Write what waits, a few rows in each transaction; what could not be written waits on."""
+        entries, changed = list(self._entries.values()), list(self._standings.values())
+        self._entries, self._standings = {}, {}
         try:
-            await self._store.write(body)
+            while entries or changed:
+                some = entries[:WRITTEN_AT_ONCE_MAX]
+                await self._store.write(partial(_write, entries=some, changed=changed))
+                entries, changed = entries[WRITTEN_AT_ONCE_MAX:], []
         except ServiceFault:
             log.warning("observations not written", waiting=len(entries))
-            newer, self._entries = self._entries, entries
-            for entry in newer.values():
-                self._keep(entry)
-            self._standings = {**changed, **self._standings}
+        finally:
+            self._put_back(entries, changed)
 
     async def sweep(self) -> int:
         """Delete every row that says nothing newer than the age that is kept, chunk by chunk; how many those were."""
@@ -127,6 +124,12 @@ class Notebook:
             log.warning("old locations not deleted", deleted=deleted)
         return deleted
 
+    def _put_back(self, entries: Sequence[Entry], changed: Sequence[PeerStanding]) -> None:
+        newer, self._entries = self._entries, {}
+        for entry in (*entries, *newer.values()):
+            self._keep(entry)
+        self._standings = {**{each.trust: each for each in changed}, **self._standings}
+
     def _keep(self, entry: Entry) -> None:
         key = (entry.pseudonym, entry.trust)
         waiting = self._entries.get(key)
@@ -136,3 +139,8 @@ class Notebook:
             self._entries[key] = entry
         else:
             self.forgotten += 1
+
+
+def _write(tx: Tx, entries: Sequence[Entry], changed: Sequence[PeerStanding]) -> None:
+    locations.record(tx, entries)
+    standings.write(tx, changed)

@@ -29,6 +29,8 @@ from tests.storage.people import ANNE, BEN, CLERK, EAST, NORTH, SOUTH, patient
 
 STAND_INS = Pseudonyms(b"k" * KEY_BYTES)
 MINUTE = timedelta(minutes=1)
+DOWN = PeerStanding(SOUTH, 5, NOON + MINUTE, SourceState.UNREACHABLE, SourceState.ANSWERED)
+UP = PeerStanding(NORTH, 0, None, SourceState.ANSWERED, SourceState.TRUNCATED)
 
 
 @pytest.fixture
@@ -219,6 +221,16 @@ async def test_no_more_waits_than_there_is_room_for(notebook: Notebook) -> None:
     assert notebook.forgotten == 3
 
 
+async def test_all_that_waits_is_written_in_however_many_transactions(
+    notebook: Notebook, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.observations.notebook.WRITTEN_AT_ONCE_MAX", 3)
+    notebook.write_down(DOWN)
+    await told(notebook, *[sighting(NhsNumber(f"99900000{number:02}")) for number in range(10)])
+    assert sum(count.patients for count in await store.read(locations.counts)) == 10
+    assert await notebook.standings() == [DOWN]
+
+
 async def test_what_could_not_be_written_is_written_later(notebook: Notebook, store: SqlStore) -> None:
     rename = "ALTER TABLE patient_location RENAME TO lost"
     await store.write(lambda tx: tx.connection.execute(text(rename)))
@@ -247,9 +259,6 @@ async def test_a_running_notebook_writes_by_itself_and_once_more_at_its_end(
 
 
 # --- standings ---
-
-DOWN = PeerStanding(SOUTH, 5, NOON + MINUTE, SourceState.UNREACHABLE, SourceState.ANSWERED)
-UP = PeerStanding(NORTH, 0, None, SourceState.ANSWERED, SourceState.TRUNCATED)
 
 
 async def test_standings_outlive_the_process_each_nodes_its_own(
