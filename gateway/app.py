@@ -88,7 +88,7 @@ class Gateway:
             watched = WatchedStore(store, self._health)
             roll = LiveRoll(store, self._clock)
             await roll.refresh()
-            self._means = Means(watched, self._figures, self._clock, new_delays(), notebook, new_ledger(), roll)
+            self._means = Means(watched, store, self._figures, self._clock, new_delays(), notebook, new_ledger(), roll)
             behind = Behind(self._door, self._health, self._figures, self._clock)
             self._doors = Doors(self._configuration, behind)
             core = build_core(self._configuration, self._means)
@@ -182,12 +182,12 @@ class Gateway:
         try:
             await self._clock.sleep(2 * self._configuration.limits.find_timeout_s)
         finally:
-            await core.peers.close()
+            await core.close()
 
     async def _take_away(self) -> None:
         core, self._door.core = self._door.core, None
         if core is not None:
-            await core.peers.close()
+            await core.close()
 
     def _say_ready(self) -> None:
         addresses = self._doors.addresses
@@ -227,6 +227,7 @@ class Gateway:
                 "trust": new.trust,
                 "caller": new.caller,
                 "peer": new.peer,
+                "lookup": new.lookup,
                 "conduct": new.conduct,
             }
         )

@@ -22,7 +22,7 @@ from gateway.config.transport import AnyPeer, client_files
 from gateway.metrics import Figures
 from gateway.model.errors import ServiceFault
 from gateway.model.imaging import Matches, Query
-from gateway.model.seams import Clock, PeerConnector, Store
+from gateway.model.seams import Clock, PeerConnector, Store, SupersessionBook
 from gateway.node import new_id
 from gateway.region import directory_of
 from gateway.sharing.absence import AbsenceDelays
@@ -31,7 +31,9 @@ from gateway.sharing.conduct.ledger import Ledger
 from gateway.sharing.conduct.watch import Watch
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate
+from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.peers import Peers
+from gateway.tracing import tracing_of
 from policy.identity import Evidence
 from policy.parties import Caller
 from policy.trusts import Roll
@@ -47,6 +49,12 @@ class Core:
     gate: Gate
     broker: Broker
     watch: Watch
+    tracing: Tracing
+
+    async def close(self) -> None:
+        """Close all connections, once no question is under way any more."""
+        await self.peers.close()
+        await self.tracing.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,7 @@ class Means:
     """What every core of this process shares, whatever its configuration."""
 
     store: Store
+    book: SupersessionBook
     figures: Figures
     clock: Clock
     delays: AbsenceDelays
@@ -97,6 +106,7 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         # Whoever may be enrolled while this core lives: the register decides at each question.
         custodians=frozenset(entry.trust for entry in directory.trusts) | peers.trusts,
     )
+    tracing = tracing_of(configuration, means.book, clock)
     broker = Broker(
         gate,
         peers,
@@ -107,9 +117,11 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         clock,
         new_token=secrets.token_urlsafe,
         locations=means.notebook,
+        identity=configuration.identity,
+        tracing=tracing,
     )
     watch = Watch(broker, means.ledger, configuration.conduct, means.store, clock, means.figures)
-    return Core(directory, peers, gate, broker, watch)
+    return Core(directory, peers, gate, broker, watch, tracing)
 
 
 class Door:

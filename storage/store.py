@@ -22,9 +22,9 @@ from policy.parties import NhsNumber, PatientId, TrustId
 from storage.database import Database, NewId, Read, Tx
 from storage.engines import DatabaseSettings
 from storage.facts import Question, RegisterFault, nothing_readable, read_facts
-from storage.registers import quality
+from storage.registers import merges, quality
 from storage.registers.cross_references import read_cross_references
-from storage.registers.state import version
+from storage.registers.state import Author, version
 
 T = TypeVar("T")
 
@@ -113,6 +113,11 @@ class SqlStore:
                 return await self.database.read(body)
         except TimeoutError as error:
             raise StoreUnavailable("the patients could not be read in time") from error
+
+    async def supersede(self, former: NhsNumber, survivor: NhsNumber, *, source: str, request_id: str) -> None:
+        """See `gateway.model.seams.SupersessionBook`."""
+        author = Author(source, request_id, "the one number superseded the other")
+        await self.database.write(lambda tx: merges.supersede(tx, former, survivor, author))
 
     async def probe(self) -> frozenset[Register]:
         """The registers that could not be believed at this moment; all of them if nothing can be read."""

@@ -88,6 +88,17 @@ class Archive:
         self._answering = fail
         return self
 
+    def failing_for(self, value: str) -> Archive:
+        """Break the connection at every question by this patient number, and answer all others truly."""
+
+        async def answer(request: PeerRequest) -> PeerAnswer:
+            if any(value in key.values for key in request.query.keys):
+                raise PeerUnavailable(self._trust, "no connection")
+            return await self._search(request)
+
+        self._answering = answer
+        return self
+
     def stalled(self) -> Archive:
         """Never answer."""
 

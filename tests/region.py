@@ -30,12 +30,13 @@ from gateway.model.imaging import (
     Matches,
     Query,
 )
-from gateway.model.seams import CrossReference, FactsSnapshot, LocationIndex, QualityItem, Store
-from gateway.model.settings import Limits, SharingSettings
+from gateway.model.seams import CrossReference, FactsSnapshot, LocationIndex, PatientLookup, QualityItem, Store
+from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
-from gateway.sharing.directory import Directory, TrustEntry
+from gateway.sharing.directory import Directory, PatientIdAsked, TrustEntry
 from gateway.sharing.gate import Gate
+from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.peers import Peers
 from policy.facts import OrganisationKind, RelationshipKind, SharingChoice
 from policy.identity import CallerBinding
@@ -44,8 +45,9 @@ from policy.parties import Caller, NhsNumber, PatientId, Principal, PrincipalKin
 from policy.settings import Mode, Settings
 from policy.trusts import Roll
 from storage import audit_log
-from storage.registers import agreements, labels, optouts, patients, relationships
+from storage.registers import agreements, labels, merges, optouts, patients, relationships
 from storage.registers.agreements import Clause
+from storage.registers.merges import MergeBasis
 from storage.registers.quality import open_items
 from storage.registers.state import Author
 from storage.store import SqlStore
@@ -55,6 +57,7 @@ from tests.sharing.rows import row
 
 BEFORE = NOON - timedelta(days=30)
 CLERK = Author("clerk", "request-of-the-clerk", "as the test says")
+OFFICER = Author("officer", "request-of-the-officer", "as the test says")
 EVERYTHING = Clause()
 
 T = TypeVar("T")
@@ -206,9 +209,14 @@ class TrustBuilder:
         self.entry = replace(self.entry, kind=kind, is_enrolled=is_enrolled)
         return self
 
-    def filing_under(self, issuer: str) -> TrustBuilder:
-        """Mean this by a Patient ID without an issuer."""
-        self.entry = replace(self.entry, patient_id_issuer=issuer)
+    def issuing(self, issuer: str) -> TrustBuilder:
+        """Issue accession numbers under this name."""
+        self.entry = replace(self.entry, accession_issuer=issuer)
+        return self
+
+    def filing_under(self, issuer: str, *, asked_by: PatientIdAsked = PatientIdAsked.NHS_NUMBER) -> TrustBuilder:
+        """Mean this by a Patient ID without an issuer, and be asked by those of a patient's numbers."""
+        self.entry = replace(self.entry, patient_id_issuer=issuer, patient_id_asked=asked_by)
         return self
 
 
@@ -223,6 +231,7 @@ class Region:
         limits: Limits | None = None,
         sharing: SharingSettings | None = None,
         policy: Settings | None = None,
+        identity: IdentitySettings | None = None,
         seed: int = 1,
     ) -> None:
         self.clock = clock
@@ -230,6 +239,8 @@ class Region:
         self.limits = limits or Limits()
         self.sharing = sharing or SharingSettings(absence_timing=False)
         self.policy = policy or Settings(mode=Mode.DEMO)
+        self.identity = identity or IdentitySettings()
+        self.tracing: Tracing | None = None
         self.sights = Sights()
         self.callers: list[CallerBinding] = []
         self.delays = AbsenceDelays(random.Random(seed).choice)
@@ -258,6 +269,11 @@ class Region:
             )
             self._trusts[code] = TrustBuilder(entry, Archive(trust, self.clock), (EVERYTHING,))
         return self._trusts[code]
+
+    def looking_up(self, *lookups: PatientLookup) -> Region:
+        """Ask these services of patients before every question."""
+        self.tracing = Tracing(lookups, self.sql, self.identity, self.clock)
+        return self
 
     @property
     def broker(self) -> Broker:
@@ -345,6 +361,42 @@ class Region:
     async def end(self, relationship_id: str) -> None:
         """End a relationship now."""
         await self.sql.write(lambda tx: relationships.end(tx, relationship_id, self.clock.now(), CLERK))
+
+    async def number(self, patient: NhsNumber, *, status: str) -> None:
+        """Make a patient's NHS number known with how far it is verified."""
+        await self.sql.write(lambda tx: patients.ensure(tx, patients.nhs(patient), CLERK, source="test", status=status))
+
+    async def link(self, patient: NhsNumber, issuer: str, value: str, *, source: str = "cli") -> PatientId:
+        """Record a hospital's number of a patient, on the word of `source`."""
+        row, local = await self._row_of(patient), PatientId(issuer, value)
+        await self.sql.write(lambda tx: patients.add_identifier(tx, row, local, CLERK, source=source))
+        return local
+
+    async def unlink(self, local: PatientId) -> None:
+        """Stop believing in a hospital's number."""
+        await self.sql.write(lambda tx: patients.remove_identifier(tx, local, OFFICER))
+
+    async def register_local(self, issuer: str, value: str) -> None:
+        """Make a patient known by a hospital's number alone."""
+        await self.sql.write(lambda tx: patients.ensure(tx, PatientId(issuer, value), CLERK, source="test"))
+
+    async def supersede(self, patient: NhsNumber, *, by: NhsNumber) -> str:
+        """Let PDS say that one number supersedes another; the merge."""
+        leaving, staying = await self._row_of(patient), await self._row_of(by)
+        return await self.sql.write(lambda tx: merges.merge(tx, leaving, staying, MergeBasis.PDS_SUPERSESSION, CLERK))
+
+    async def claim_one(self, patient: NhsNumber, *, survivor: NhsNumber) -> str:
+        """Let one person say that two numbers are one person's; the merge, which awaits a second person."""
+        leaving, staying = await self._row_of(patient), await self._row_of(survivor)
+        return await self.sql.write(lambda tx: merges.merge(tx, leaving, staying, MergeBasis.TWO_PEOPLE, CLERK))
+
+    async def confirm(self, merge: str) -> None:
+        """Let a second person confirm a merge."""
+        await self.sql.write(lambda tx: merges.confirm_merge(tx, merge, OFFICER))
+
+    async def part(self, merge: str) -> None:
+        """Part two patients again."""
+        await self.sql.write(lambda tx: merges.undo_merge(tx, merge, OFFICER))
 
     async def opt_out(self, patient: NhsNumber, *, only_verified: bool = False) -> str:
         """Implement a patient's opt-out now, or only come as far as the provisional restriction; the case."""
@@ -438,6 +490,8 @@ class Region:
                 self.clock,
                 new_token=self.new_id,
                 locations=self.locations,
+                identity=self.identity,
+                tracing=self.tracing,
             )
             self._built = gate, peers, broker
         return self._built

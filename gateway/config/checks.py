@@ -209,4 +209,5 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"sharing", "peer"}), _locations),
     (frozenset({"storage", "gateway"}), _location_key),
     (frozenset({"dicomweb"}), transport.public_url),
+    (frozenset({"identity"}), transport.lookups),
 )

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 from urllib.parse import quote
 
+from pydantic import Field
+
 from gateway.config.entries import CallerEntry, PeerEntry, TrustEntry
+from gateway.config.lookups import LookupEntry
 from gateway.config.sections import (
     AuditSection,
     DicomwebSection,
@@ -44,6 +48,7 @@ class Configuration(Section):
     trust: tuple[TrustEntry, ...] = ()
     caller: tuple[CallerEntry, ...] = ()
     peer: tuple[PeerEntry, ...] = ()
+    lookup: Annotated[tuple[LookupEntry, ...], Field(max_length=8)] = ()
 
     @property
     def policy_settings(self) -> Settings:

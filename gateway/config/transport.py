@@ -20,6 +20,7 @@ from dimse.scu.questions import Quirk as DimseQuirk
 from gateway import tls
 from gateway.config.configuration import Configuration
 from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
+from gateway.config.lookups import LookupKind
 from gateway.config.sections import AnyListener, DimseListener, PeopleListener
 from gateway.model.errors import ConfigurationError
 
@@ -95,6 +96,27 @@ def peer_connections(configuration: Configuration) -> Iterator[str]:
                 yield from _dimse_connection(place, peer)
             case _:
                 assert_never(peer)
+
+
+def lookups(configuration: Configuration) -> Iterator[str]:
+    """Lookups over connections that are not allowed, and settings of theirs that mean nothing."""
+    for number, lookup in enumerate(configuration.lookup, start=1):
+        place = f"lookup {number} ({lookup.kind})"
+        url = urlsplit(lookup.url)
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            yield f"{place}.url: plain HTTP to another machine is never allowed; use https (SAF-70)"
+        elif url.scheme == "http" and not lookup.plain_http_on_loopback:
+            yield f"{place}.url: plain HTTP needs plain_http_on_loopback = true in this [[lookup]]"
+        elif url.scheme == "https" and lookup.files is None:
+            yield f"{place}: client_certificate, client_private_key and ca must be set for https"
+        elif lookup.files is not None:
+            files = lookup.files
+            yield from _loads(place, lambda files=files: tls.client_context(files))  # type: ignore[misc]  # this one's
+        if lookup.kind is not LookupKind.PIXM and lookup.systems:
+            yield f"{place}.systems: only a pixm lookup knows hospitals' numbers"
+    for name in ("lookup_timeout_s", "lookup_pause_s", "lookup_max_age_minutes", "lookups_kept_max"):
+        if getattr(configuration.identity, name) <= 0:
+            yield f"identity.{name}: must be greater than 0"
 
 
 def peer_habits(configuration: Configuration) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from gateway.model.audit import AuditEntry, AuditRecord
@@ -123,6 +124,53 @@ class QualityItem:
     study_uid: str
     patient: NhsNumber | None
     detail: Mapping[str, JsonValue]
+
+
+class TraceState(StrEnum):
+    """What a service of demographics or cross-references made of an identifier."""
+
+    FOUND = "found"
+    SUPERSEDED = "superseded"
+    """The NHS number has given way to another, as PDS alone may say (SAF-33)."""
+    UNKNOWN = "unknown"
+    """It has nobody of this identifier."""
+    INVALIDATED = "invalidated"
+    """The NHS number was taken back, and none stands in its place (C2)."""
+    FAILED = "failed"
+    """It could not be asked, or its answer could not be believed: as if it had not been asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a service says of the person behind an identifier. Demographics are kept no longer than the cache lives."""
+
+    state: TraceState
+    number: NhsNumber | None = None
+    """The person's NHS number, the surviving one."""
+    surnames: frozenset[str] = frozenset()
+    """As written: the present one, and those that the person had before."""
+    local: tuple[PatientId, ...] = ()
+
+
+class PatientLookup(Protocol):
+    """A service that knows more of patients than the registers here: PDS, a PIX. Never raises: see `TraceState`."""
+
+    @property
+    def name(self) -> str:
+        """Stands as the source of what it says."""
+
+    async def trace(self, identifier: PatientId, request_id: str) -> Trace:
+        """Ask for the person behind an NHS number (issuer `NHS`) or a hospital's number."""
+
+    async def close(self) -> None:
+        """Give up pooled connections; idempotent."""
+
+
+class SupersessionBook(Protocol):
+    """Where it is recorded that one NHS number superseded another."""
+
+    async def supersede(self, former: NhsNumber, survivor: NhsNumber, *, source: str, request_id: str) -> None:
+        """Join the two, unless they are joined already or staff has parted them; raises a `ServiceFault`."""
 
 
 class Store(Protocol):

@@ -141,6 +141,14 @@ class IdentitySettings:
     accepts_unrecorded_status: bool = True
     """Whether a number whose status nobody recorded is taken on the word of the trust that asks by it."""
     patient_id_shown: PatientIdShown = PatientIdShown.OWN_NUMBER
+    lookup_timeout_s: float = 2.0
+    """A lookup's whole time; after it the question goes on as the registers say."""
+    lookup_pause_s: float = 30.0
+    """A lookup that failed is not asked for so long."""
+    lookup_max_age_minutes: float = 60.0
+    """What a lookup said is believed for so long."""
+    lookups_kept_max: int = 10_000
+    """Answers kept at a time; the oldest go first."""
 
     def accepts(self, status: str) -> bool:
         """Whether a number of this status needs no further evidence."""

@@ -30,12 +30,14 @@ from gateway.model.imaging import (
 )
 from gateway.model.locations import Sighting
 from gateway.model.seams import Clock, LocationIndex, PeerRequest
-from gateway.model.settings import Limits, SharingSettings
+from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from gateway.sharing import locate
 from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
 from gateway.sharing.identity.conflicts import Judgement, judge, quality_items
+from gateway.sharing.identity.people import Named, People
+from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.locate import LeftOut
 from gateway.sharing.merge import Part, as_shown, lacking_keys, merge, read_answers
 from gateway.sharing.peers import Peers, TrustAnswer
@@ -82,8 +84,11 @@ class Broker:
         *,
         new_token: Callable[[], str],
         locations: LocationIndex | None = None,
+        identity: IdentitySettings | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._gate = gate
+        self._people = People(gate.store, directory, identity or IdentitySettings(), tracing)
         self._peers = peers
         self._directory = directory
         self._delays = delays
@@ -100,8 +105,9 @@ class Broker:
         Raises `InvalidRequest`, `NotFound`, `Denied`, a `ServiceFault`, or a `PeerError` when every trust that was
         asked failed. `snapshot` continues the page order of an earlier answer while it lives (DEC-35).
         """
+        absence = _Absence(self._clock.monotonic())
         try:
-            scope = pinned_scope(query)
+            named = await self._people.named(caller, query)
         except QueryTooBroad:
             await self._gate.too_broad(caller, _question(query))
             raise
@@ -111,11 +117,10 @@ class Broker:
         if query.only_trust is not None:
             self._directory.trust(query.only_trust)
         async with self._place(caller.principal.trust):
-            absence = _Absence(self._clock.monotonic())
-            wish = Wish(caller, scope.patient, query.only_trust, _question(query))
+            wish = Wish(caller, named.scope.patient, query.only_trust, _question(query))
             try:
                 async with self._gate.guard(wish) as passage:
-                    matches = await self._answer(passage, caller, query, scope, snapshot, absence)
+                    matches = await self._answer(passage, caller, named, snapshot, absence)
             except PeerError:
                 await self._let_absence_wait(absence)
                 raise
@@ -148,26 +153,27 @@ class Broker:
             judgement = judge(query, scope, reading.candidates)
             self._note(locate.sampled(number, judgement, reading.parts, asked_at))
 
-    async def _answer(
-        self, passage: Passage, caller: Caller, query: Query, scope: Scope, token: str, absence: _Absence
-    ) -> Matches:
-        began = self._clock.monotonic()
+    async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: _Absence) -> Matches:
+        self._people.check(caller, named)
+        query, scope, began = named.query, named.scope, self._clock.monotonic()
         # Whether a patient is known is decided study by study: archives are asked for studies, and what may be seen of
         # them becomes the patient's row.
         studies = replace(query, level=Level.STUDY) if query.level is Level.PATIENT else query
         coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
         sharing = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing)
         down = self._directory.announced(sharing, self._clock.now())
-        asked = (sharing & self._peers.trusts) - down.keys()
+        askable = (sharing & self._peers.trusts) - down.keys()
+        asked = self._people.askable(named, askable, is_hidden=passage.is_hidden)
         fingerprint = _fingerprint(caller, query)
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
-        heard = kept.heard if kept is not None else await self._hear(passage, caller, studies, scope, asked)
+        heard = kept.heard if kept is not None else await self._hear(passage, caller, named, studies, asked)
         await passage.refresh(heard.judgement)
-        visible = await passage.visible(heard.judgement.accepted)
+        permitted = await passage.visible(heard.judgement.accepted)
+        visible, own_numbers = await self._people.as_now(caller, named, permitted)
         conflicting = await self._told_conflicts(passage, heard.judgement, scope)
         # Of the rows that are shown alone: a key that a hidden row lacks would tell that there is one.
         lacking = lacking_keys(query, scope, visible) if heard.has_lacking_rows else ()
-        rows = merge(query.level, visible)
+        rows = merge(query.level, visible, own_numbers)
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
             token = self._snapshots.keep(Snapshot(fingerprint, heard, began + self._limits.snapshot_max_s), began)
@@ -185,10 +191,11 @@ class Broker:
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
     async def _hear(
-        self, passage: Passage, caller: Caller, studies: Query, scope: Scope, asked: frozenset[TrustId]
+        self, passage: Passage, caller: Caller, named: Named, studies: Query, asked: frozenset[TrustId]
     ) -> Heard:
         """Ask the trusts that have to be asked; for whom a register withholds, let it look and last as if they were."""
         # Found before anything that hangs on a register, so that it is the same for whoever is withheld.
+        scope = named.scope
         left_out = await self._left_out(caller, scope, asked)
         question = for_peers(studies, scope)
         began, began_at = self._clock.monotonic(), self._clock.now()
@@ -198,12 +205,12 @@ class Broker:
             self._note(locate.feigned(question, scope, expected, left_out, began_at))
             return Heard(NO_ANSWERS, expected, False, left_out)
         request = PeerRequest(question, caller.request_id, caller.hops + 1, self._limits.peer_matches_max)
-        answers = await self._ask(request, asked - left_out.unasked, self._expected(left_out.unasked))
-        reading = read_answers(studies, scope, answers, self._default_issuer)
+        requests = self._people.requests(named, request, asked - left_out.unasked)
+        answers = await self._ask(requests, self._expected(left_out.unasked))
+        reading, judgement = await self._people.judged(caller, named, studies, answers)
         for answer, part in zip(answers, reading.parts, strict=True):
             if part.state is not answer.state:
                 log.warning("rows not used", trust=part.trust.code, state=part.state.value, rows=part.rows)
-        judgement = judge(studies, scope, reading.candidates, asker=caller.principal.trust)
         if not left_out.unasked and not any(part.rows for part in reading.parts):
             self._delays.question_was_empty(_profile(reading.parts), self._clock.monotonic() - began)
         self._note(locate.learnt(question, scope, judgement, reading.parts, left_out, began_at))
@@ -226,16 +233,16 @@ class Broker:
         return locate.left_out(knowledge, expected, self._settings, self._clock.now())
 
     async def _ask(
-        self, request: PeerRequest, asked: frozenset[TrustId], unasked: Sequence[Part]
+        self, requests: Mapping[TrustId, Sequence[PeerRequest]], unasked: Sequence[Part]
     ) -> Sequence[TrustAnswer]:
         """Ask, for as long as it would take if the others were asked too: what is spared is theirs, not the caller's.
 
         Otherwise a patient of whom there is nothing would be told by the haste of the answer from one who is withheld.
         """
         if not unasked:
-            return await self._peers.ask(request, asked)
+            return await self._peers.ask_each(requests)
         async with asyncio.TaskGroup() as tasks:
-            answers = tasks.create_task(self._peers.ask(request, asked))
+            answers = tasks.create_task(self._peers.ask_each(requests))
             tasks.create_task(self._let_asking_take_its_time(unasked))
         return answers.result()
 
@@ -254,8 +261,9 @@ class Broker:
         return sorted(known - {caller.principal.trust})
 
     def _not_asked(self, trusts: frozenset[TrustId], down: Mapping[TrustId, str]) -> tuple[Part, ...]:
-        """The trusts that would share and cannot be asked: down by plan, or no archive."""
-        reasons = dict.fromkeys(sorted(trusts), NotAskedReason.NO_ARCHIVE)
+        """The trusts that would share and cannot be asked: down by plan, no archive, or no number of this patient."""
+        no_number, no_archive = NotAskedReason.NO_LINKED_NUMBER, NotAskedReason.NO_ARCHIVE
+        reasons = {trust: no_number if trust in self._peers.trusts else no_archive for trust in sorted(trusts)}
         reasons |= dict.fromkeys(trusts & down.keys(), NotAskedReason.PLANNED_DOWNTIME)
         return tuple(Part(trust, SourceState.NOT_ASKED, reason=reason) for trust, reason in reasons.items())
 
@@ -267,7 +275,7 @@ class Broker:
 
     async def _told_conflicts(self, passage: Passage, judgement: Judgement, scope: Scope) -> frozenset[TrustId]:
         """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""
-        items = [item for conflict in judgement.conflicts for item in quality_items(conflict)]
+        items = [item for each in (*judgement.conflicts, *judgement.doubts) for item in quality_items(each)]
         if len(items) > QUALITY_ITEMS_MAX:
             log.warning("conflicts left unreported", items=len(items) - QUALITY_ITEMS_MAX)
         await self._gate.report(items[:QUALITY_ITEMS_MAX])

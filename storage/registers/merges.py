@@ -14,7 +14,9 @@ from enum import StrEnum
 from sqlalchemy import bindparam, insert, select, update
 
 from gateway.model.errors import InvalidRequest
+from policy.parties import NhsNumber
 from storage.database import Read, Tx
+from storage.registers import patients
 from storage.registers.patients import REGISTER, patient_merge, person
 from storage.registers.state import Author, bump_register_version, record_change
 from storage.tables.columns import Instant, TableRow
@@ -62,6 +64,42 @@ def merge(tx: Tx, patient_id: str, survivor_id: str, basis: MergeBasis, author: 
     _add_merge(tx, merge_id, 1, (patient_id, survivor_id), basis, basis is MergeBasis.PDS_SUPERSESSION, author.subject)
     record_change(tx, author, REGISTER, "merge", merge_id, {"basis": basis.value})
     return merge_id
+
+
+def supersede(tx: Tx, former: NhsNumber, survivor: NhsNumber, author: Author) -> bool:
+    """Join two NHS numbers because PDS says that one superseded the other; whether anything was joined.
+
+    Nothing is, where they are joined already, where one of them is joined to somebody else, or where staff has parted
+    these two before: then PDS and the register disagree, and a person has to look.
+    """
+    leaving, staying = (patients.find(tx, patients.nhs(number)) for number in (former, survivor))
+    if leaving is not None and staying is not None and (leaving == staying or _were_parted(tx, leaving, staying)):
+        return False
+    bump_register_version(tx)
+    leaving, staying = (
+        patients.ensure(tx, patients.nhs(number), author, source=author.subject) for number in (former, survivor)
+    )
+    if staying in person(tx, leaving).joined:
+        return False
+    for row in _current_merges(tx):
+        if (row.patient_id, row.survivor_id) == (leaving, staying):
+            undo_merge(tx, row.merge_id, author)  # one person's claim so far: PDS says it better
+    try:
+        merge(tx, leaving, staying, MergeBasis.PDS_SUPERSESSION, author)
+    except InvalidRequest:
+        return False
+    return True
+
+
+def _were_parted(read: Read, patient_id: str, survivor_id: str) -> bool:
+    """Whether staff undid a PDS supersession of these two."""
+    statement = select(patient_merge.c.merge_id).where(
+        patient_merge.c.patient_id == patient_id,
+        patient_merge.c.survivor_id == survivor_id,
+        patient_merge.c.basis == MergeBasis.PDS_SUPERSESSION.value,
+        patient_merge.c.superseded_at.is_not(None),
+    )
+    return read.connection.execute(statement).first() is not None
 
 
 def confirm_merge(tx: Tx, merge_id: str, author: Author) -> None:

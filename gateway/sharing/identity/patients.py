@@ -139,6 +139,11 @@ def compare(one: Demographics, other: Demographics, surnames: frozenset[str] = f
     return Likeness.CONFLICT if name_conflicts else Likeness.DOUBTFUL
 
 
+def folded_surname(surname: str) -> str:
+    """A surname as `Demographics` has it, so that the two compare."""
+    return _name_parts(f"{surname}^X")[0]
+
+
 def is_doubtful(one: Demographics, other: Demographics, surnames: frozenset[str] = frozenset()) -> bool:
     """Whether somebody should look: the two are tolerated, and say something different (IDN-02, IDN-03).
 

@@ -19,6 +19,7 @@ from gateway.sharing.directory import Directory, TrustEntry
 from gateway.sharing.identity.conflicts import Evidence, Judgement, judge
 from gateway.sharing.identity.patients import stated
 from gateway.sharing.identity.shown import own_number
+from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.identity.translation import (
     asked_local,
     by_number,
@@ -54,10 +55,13 @@ class Named:
 class People:
     """Looks people up, question by question."""
 
-    def __init__(self, store: Store, directory: Directory, settings: IdentitySettings) -> None:
+    def __init__(
+        self, store: Store, directory: Directory, settings: IdentitySettings, tracing: Tracing | None = None
+    ) -> None:
         self._store = store
         self._directory = directory
         self._settings = settings
+        self._tracing = tracing
 
     async def named(self, caller: Caller, query: Query) -> Named:
         """Pin the question's patient, study or accession number, by the surviving NHS number where it has one.
@@ -68,18 +72,21 @@ class People:
         entry = self._entry(caller.principal.trust)
         asked = asked_local(query, entry)
         if asked is None:
-            return await self._pinned(query, None)
+            return await self._pinned(caller, query, None)
         if asked.number is None:
-            number = await self._number_of(asked.local)
-            return await self._pinned(by_number(query, number), asked.local)
-        return await self._pinned(query, None, asked.local)
+            number = await self._number_of(caller, asked.local)
+            return await self._pinned(caller, by_number(query, number), asked.local)
+        return await self._pinned(caller, query, None, asked.local)
 
-    async def _pinned(self, query: Query, asked: PatientId | None, rival: PatientId | None = None) -> Named:
+    async def _pinned(
+        self, caller: Caller, query: Query, asked: PatientId | None, rival: PatientId | None = None
+    ) -> Named:
         """Look the patient up; `rival` is what the number would be if it were one of the hospital's own."""
         scope = pinned_scope(query)
         if scope.patient is None:
             return Named(query, scope)
         number = nhs(scope.patient)
+        await self._trace(caller, number)
         try:
             known = await self._read([number, *([] if rival is None else [rival])])
         except RegisterUnavailable as error:
@@ -93,7 +100,8 @@ class People:
             return Named(query, scope, person, asked or number)
         return Named(query, replace(scope, patient=person.number), person, asked or number)
 
-    async def _number_of(self, local: PatientId) -> NhsNumber:
+    async def _number_of(self, caller: Caller, local: PatientId) -> NhsNumber:
+        await self._trace(caller, local)
         person = (await self._read([local])).get(local)
         if person is None or person.number is None:
             raise InvalidRequest(
@@ -195,7 +203,14 @@ class People:
             for person in known.values()
             if person.number is not None and self._is_unverified(asker, person)
         }
-        return rows, Evidence(frozenset(unverified))
+        return rows, Evidence(frozenset(unverified), self._surnames(known))
+
+    def _surnames(self, known: Mapping[PatientId, CrossReference]) -> dict[NhsNumber, frozenset[str]]:
+        """The surnames that lookups lately said of these people."""
+        if self._tracing is None:
+            return {}
+        numbers = {person.number for person in known.values() if person.number is not None}
+        return {number: self._tracing.known(nhs(number)).surnames for number in numbers}
 
     def _shows_own_numbers(self, named: Named) -> bool:
         asked_by_nhs_number = named.asked is not None and named.asked.issuer == NHS_NUMBER_ISSUER
@@ -214,10 +229,42 @@ class People:
         return {**found, **(await self._read(missing))} if missing else found
 
     async def _read(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
+        """What the registers know, and what lookups added to it lately."""
+        known = await self._recorded(identifiers)
+        if self._tracing is None:
+            return known
+        people = {each: self._with_traced(each, person) for each, person in known.items()}
+        # Numbers that only a lookup knows lead to whom the register makes of the NHS number that it gave.
+        numbers = {
+            each: number
+            for each in identifiers
+            if each not in known
+            and (number := self._tracing.known(each).number) is not None
+            and (each.issuer != NHS_NUMBER_ISSUER or each == nhs(number))
+        }
+        if numbers:
+            recorded = await self._recorded([nhs(number) for number in numbers.values()])
+            for each, number in numbers.items():
+                people[each] = self._with_traced(each, recorded.get(nhs(number), CrossReference(number)))
+        return people
+
+    def _with_traced(self, identifier: PatientId, person: CrossReference) -> CrossReference:
+        """The person with what lookups lately said of the identifier, and of every NHS number of the person."""
+        assert self._tracing is not None
+        numbers = () if person.number is None else (person.number, *sorted(person.former))
+        for each in (identifier, *map(nhs, numbers)):
+            person = self._tracing.known(each).added_to(person)
+        return person
+
+    async def _recorded(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
         try:
             return await self._store.cross_references(identifiers)
         except StoreUnavailable as error:
             raise RegisterUnavailable("sharing not checked") from error
+
+    async def _trace(self, caller: Caller, identifier: PatientId) -> None:
+        if self._tracing is not None:
+            await self._tracing.trace(identifier, caller.request_id)
 
     def _entry(self, trust: TrustId) -> TrustEntry:
         """The trust's entry; of an organisation that the region does not know, one that says nothing."""
@@ -234,7 +281,12 @@ class People:
 
     def _is_unverified(self, trust: TrustId, person: CrossReference) -> bool:
         """Whether the number's status is not enough, and the asking trust's own feed does not vouch for it either."""
-        if self._settings.accepts(person.status):
+        is_invalidated = (
+            self._tracing is not None
+            and person.number is not None
+            and self._tracing.known(nhs(person.number)).is_invalidated
+        )
+        if self._settings.accepts(person.status) and not is_invalidated:
             return False
         return not any(linked.source == trust.code for linked in person.local)
 

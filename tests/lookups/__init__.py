@@ -1,0 +1,1 @@
+"""Services of demographics and cross-references, stubbed from their public interfaces."""
