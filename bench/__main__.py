@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import audit, decisions, find, idle, memory, profile, qido, store
+from bench import audit, decisions, find, idle, locations, memory, profile, qido, store
 from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 
@@ -29,6 +29,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "store": store.measure,
     "idle": idle.measure,
     "find": find.measure,
+    "locations": locations.measure,
 }
 _EFFORTS = {"whole": WHOLE, "quick": QUICK, "tiny": TINY}
 

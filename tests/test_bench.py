@@ -123,6 +123,13 @@ def test_c_find_is_answered_beside_the_archive_itself_and_orthanc(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_the_location_index_is_measured_at_its_size_and_beside_a_small_one(tmp_path: Path) -> None:
+    lookup, news, *size = _figures_of("locations", tmp_path / "lines")
+    assert lookup["goal"] == "ratio <= 2" and news["peer"]
+    assert [figure["unit"] for figure in size] == ["MB", "B"]
+
+
+@pytest.mark.slow
 def test_memory_is_read_before_and_after_questions(tmp_path: Path) -> None:
     (figure,) = _figures_of("memory", tmp_path / "lines")
     assert figure["goal"] == "ratio <= 1.05"
