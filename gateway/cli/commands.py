@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, backups, console, doctor, explain, impact, locations, status
+from gateway.cli import audit, backups, console, explain, impact, locations
+from gateway.cli.operating import doctor, status
 from gateway.cli.registers import agreements, grants, labels, optouts, patients, quality, relationships, trusts
 from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config
 from gateway.model.errors import ConfigurationError
