@@ -121,7 +121,6 @@ async def associated(visit: Visit) -> Association | None:
         return await _without_negotiation(visit, error)
     duration_s = time.monotonic() - began
     report.add(Layer.ASSOCIATION, "request", Verdict.GOOD, "accepted", duration_s=duration_s)
-    report.has_not(Quirk.NO_RELATIONAL_NEGOTIATION)
     return association
 
 
@@ -143,6 +142,10 @@ def agreed_terms(association: Association, report: Report) -> list[Model]:
             report.settings["model"] = Model.STUDY_ROOT.value
             found = ", ".join(model.value for model in models)
             report.add(Layer.ASSOCIATION, "information models", Verdict.GOOD, found)
+    extended = (terms.extended.get(uid, b"")[:1] for uid in FIND_CLASSES.values())
+    if _RELATIONAL not in extended:
+        # Of one that agrees to relational queries only its answers could tell whether it keeps to them.
+        report.has_not(Quirk.NO_RELATIONAL_NEGOTIATION)
     for model in models:
         context = context_of(association, FIND_CLASSES[model])
         assert context is not None

@@ -188,3 +188,9 @@ async def test_padded_patient_ids_become_a_quirk(tmp_path: Path) -> None:
 async def test_no_word_of_a_report_names_the_test_patient(tmp_path: Path) -> None:
     report = await doctor(tmp_path, Archive(rows=[NAMED]), test_patient=ANNE)
     assert ANNE not in repr(report) and "BRIAIN" not in repr(report)
+
+
+async def test_who_agrees_to_relational_queries_is_not_taken_to_keep_to_them(tmp_path: Path) -> None:
+    hierarchical, relational = Archive(), Archive(is_relational=True)
+    assert "no-relational-negotiation" in (await doctor(tmp_path, hierarchical)).quirks_refuted
+    assert "no-relational-negotiation" not in (await doctor(tmp_path, relational)).quirks_refuted
