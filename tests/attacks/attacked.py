@@ -22,6 +22,7 @@ from gateway.demo.certificates import KeyPair
 from gateway.demo.configuration import VIEWER
 from gateway.demo.region import Region, free_port
 from tests.attacks.hostile import Speaks, answer
+from tests.dimse.scripted import ScriptedPeer
 from tests.gateway.certificates import NOW, Authority, Files
 
 HOSTILE = "RZ9"
@@ -123,6 +124,24 @@ class AttackedRegion(Region):
             context.set_ciphers("ALL:@SECLEVEL=0")
             context.minimum_version = context.maximum_version = version
         return context
+
+    @asynccontextmanager
+    async def dimse_peer(
+        self, certificate: str | None = VIEWER, address: str = "127.0.0.1", version: ssl.TLSVersion | None = None
+    ) -> AsyncIterator[ScriptedPeer]:
+        """A TLS connection to the DIMSE door; what is said on it is the test's."""
+        async with asyncio.timeout(HANG_GUARD_S):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1",
+                self.dimse_port,
+                ssl=self.tls(certificate, version),
+                server_hostname="localhost",
+                local_addr=(address, 0),
+            )
+        try:
+            yield ScriptedPeer(reader, writer)
+        finally:
+            writer.transport.abort()
 
     @asynccontextmanager
     async def connection(

@@ -128,13 +128,13 @@ async def a_command_of_nothing_without_an_end(attacker: Attacker) -> None:
     await cut_off(attacker.peer, endless(p_data(*[(ECHO_CONTEXT, IS_COMMAND, b"")] * 1_000)), LIMIT)
 
 
-async def an_identifierwithout_an_end(attacker: Attacker) -> None:
+async def an_identifier_without_an_end(attacker: Attacker) -> None:
     await attacker.associate()
     await attacker.peer.send(p_data((FIND_CONTEXT, IS_COMMAND | IS_LAST, FIND)))
     await cut_off(attacker.peer, endless(p_data((FIND_CONTEXT, 0, NOISE))), LIMIT)
 
 
-async def an_identifierof_single_bytes_without_an_end(attacker: Attacker) -> None:
+async def an_identifier_of_single_bytes_without_an_end(attacker: Attacker) -> None:
     await attacker.associate()
     await attacker.peer.send(p_data((FIND_CONTEXT, IS_COMMAND | IS_LAST, FIND)))
     await cut_off(attacker.peer, endless(p_data(*[(FIND_CONTEXT, 0, b".")] * 1_000)), LIMIT)
@@ -216,26 +216,26 @@ async def refused(attacker: Attacker, identifier: bytes, syntax: str = EXPLICIT)
     assert await attacker.peer.hear_kind() == PduType.RELEASE_RP
 
 
-async def an_identifierthat_inflates_a_thousandfold(attacker: Attacker) -> None:
+async def an_identifier_that_inflates_a_thousandfold(attacker: Attacker) -> None:
     stream = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     await refused(attacker, stream.compress(bytes(200_000_000)) + stream.flush(), DEFLATED)
 
 
-async def an_identifierof_sequences_in_sequences(attacker: Attacker) -> None:
+async def an_identifier_of_sequences_in_sequences(attacker: Attacker) -> None:
     inside = struct.pack("<HH2sHI", 0x0040, 0x0275, b"SQ", 0, 0xFFFFFFFF) + b"\xfe\xff\0\xe0\xff\xff\xff\xff"
     await refused(attacker, inside * 12_000)
 
 
-async def an_identifierof_many_elements(attacker: Attacker) -> None:
+async def an_identifier_of_many_elements(attacker: Attacker) -> None:
     await refused(attacker, b"".join(element(0x00100000 + number, b"LO", b"") for number in range(0x7000)))
 
 
-async def an_identifierof_many_values(attacker: Attacker) -> None:
+async def an_identifier_of_many_values(attacker: Attacker) -> None:
     values = b"\\".join(b"1.2.%d" % number for number in range(9_000))[:65_534]
     await refused(attacker, element(0x00080052, b"CS", b"STUDY ") + element(0x0020000D, b"UI", values))
 
 
-async def an_identifierof_wildcards(attacker: Attacker) -> None:
+async def an_identifier_of_wildcards(attacker: Attacker) -> None:
     """Whatever is matched against it must not try every way."""
     pattern = b"*a" * 30 + b"*b"
     await refused(
@@ -297,19 +297,19 @@ ATTACKS: tuple[Attack, ...] = (
     a_release_of_four_gigabytes,
     a_command_without_an_end,
     a_command_of_nothing_without_an_end,
-    an_identifierwithout_an_end,
-    an_identifierof_single_bytes_without_an_end,
+    an_identifier_without_an_end,
+    an_identifier_of_single_bytes_without_an_end,
     an_image_of_single_bytes_without_an_end,
     requests_without_an_end,
     association_requests_without_an_end,
     cancels_without_an_end,
     responses_that_nobody_waits_for,
     answers_that_are_never_read,
-    an_identifierthat_inflates_a_thousandfold,
-    an_identifierof_sequences_in_sequences,
-    an_identifierof_many_elements,
-    an_identifierof_many_values,
-    an_identifierof_wildcards,
+    an_identifier_that_inflates_a_thousandfold,
+    an_identifier_of_sequences_in_sequences,
+    an_identifier_of_many_elements,
+    an_identifier_of_many_values,
+    an_identifier_of_wildcards,
     a_request_of_many_items,
     a_request_of_a_hundred_and_thirty_contexts,
     a_request_with_a_context_twice,
