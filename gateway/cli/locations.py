@@ -15,7 +15,6 @@ from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, PatientFile,
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest
 from gateway.node import open_notebook
-from gateway.sharing.locate import is_live
 from policy.parties import NhsNumber
 from storage.observations import locations, standings
 
@@ -82,7 +81,7 @@ async def _show_trust(opened: Session, code: str, *, as_json: bool) -> None:
         "last_seen": count.present_at if count is not None else None,
         "last_none": count.absent_at if count is not None else None,
         "feed_heard": heard_at,
-        "feed_live": is_live(heard_at, trust, opened.configuration.sharing, opened.now),
+        "feed_live": opened.configuration.sharing.is_feed_live(trust.code, heard_at, opened.now),
         "peer_state": peer.last_state.value if peer is not None else None,
         "peer_failures": peer.failures if peer is not None else None,
         "peer_paused_until": peer.paused_until if peer is not None else None,

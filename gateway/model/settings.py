@@ -7,6 +7,7 @@ and is tested at the limit and one past it. What policy itself needs is `policy.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -172,3 +173,11 @@ class SharingSettings:
     """A trust is left unasked on a negative no older than this (SAF-05)."""
     location_max_age_days: int = 1_100
     """What the location index has not heard again for so long is deleted."""
+
+    def is_feed_live(self, code: str, heard_at: datetime | None, now: datetime) -> bool:
+        """Whether the feed of the trust of this ODS code is relied on: it is configured, and was lately heard.
+
+        A clock that was set back makes no feed live for longer.
+        """
+        silent_max = timedelta(minutes=self.location_feed_silent_minutes)
+        return code in self.location_feeds and heard_at is not None and now - silent_max <= heard_at <= now

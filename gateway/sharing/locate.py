@@ -57,7 +57,7 @@ def left_out(
     checked = frozenset(
         trust
         for trust in answering
-        if is_live(knowledge.feeds.get(trust), trust, settings, now)
+        if settings.is_feed_live(trust.code, knowledge.feeds.get(trust), now)
         and _is_between(_location(knowledge, trust).checked_at, fresh, now)
     )
     if checked == answering:
@@ -65,12 +65,6 @@ def left_out(
     margin = timedelta(minutes=settings.index_negative_max_age_minutes)
     unasked = (trust for trust in checked if _is_negative(_location(knowledge, trust), fresh, now, margin))
     return LeftOut(frozenset(unasked), checked)
-
-
-def is_live(heard_at: datetime | None, trust: TrustId, settings: SharingSettings, now: datetime) -> bool:
-    """Whether a trust's feed may be relied on: it is configured, and it was heard a short while ago."""
-    silent_max = timedelta(minutes=settings.location_feed_silent_minutes)
-    return trust.code in settings.location_feeds and _is_between(heard_at, now - silent_max, now)
 
 
 def as_told(parts: Iterable[Part], without: LeftOut, showing: Collection[TrustId]) -> tuple[Part, ...]:
