@@ -61,8 +61,9 @@ class Knowledge:
     locations: Mapping[TrustId, Location] = field(default_factory=dict)
     feeds: Mapping[TrustId, datetime] = field(default_factory=dict)
     """When each trust's feed was last heard, by a notification or a heartbeat."""
-    joined_at: datetime | None = None
-    """When the patient was last merged with another, or parted from one: what is older may be of half a person."""
+    identity_changed_at: datetime | None = None
+    """When the patient was last merged, parted, or given or denied a hospital's number: what is older was asked for by
+    other numbers than now, or of half a person."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,11 @@ def _location(knowledge: Knowledge, trust: TrustId) -> Location:
 def _fresh_after(knowledge: Knowledge, settings: SharingSettings, now: datetime) -> datetime:
     """What was learnt up to here counts for nothing: too old, or of half a person."""
     oldest = now - timedelta(minutes=settings.index_negative_max_age_minutes)
-    return max(oldest, knowledge.joined_at + timedelta(microseconds=1)) if knowledge.joined_at is not None else oldest
+    return (
+        max(oldest, knowledge.identity_changed_at + timedelta(microseconds=1))
+        if knowledge.identity_changed_at is not None
+        else oldest
+    )
 
 
 def _is_between(at: datetime | None, first: datetime, last: datetime) -> bool:

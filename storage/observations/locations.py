@@ -11,14 +11,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Column, ColumnElement, LargeBinary, Table, Text, bindparam, delete, func, or_, select, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    LargeBinary,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from gateway.model.locations import Knowledge, Location, SeenBy, Sighting
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NHS_NUMBER_ISSUER, NhsNumber, TrustId
 from storage.database import Read, Tx
 from storage.observations.pseudonyms import Pseudonyms
 from storage.registers import patients
-from storage.registers.patients import patient_merge
+from storage.registers.patients import patient_identifier, patient_merge
 from storage.tables.columns import Instant, TableRow, metadata, micros
 from storage.tables.prepared import Prepared
 
@@ -149,7 +162,9 @@ def known(read: Read, number: NhsNumber, stand_ins: Pseudonyms) -> Knowledge:
     """All that is known of a number, and of the feeds."""
     rows = _OF_NUMBER.rows(read.connection, {"of_pseudonym": stand_ins.of(number)})
     return Knowledge(
-        {TrustId(row.trust): _location(row) for row in rows}, feeds(read), joined_at(read, number) if rows else None
+        {TrustId(row.trust): _location(row) for row in rows},
+        feeds(read),
+        identity_changed_at(read, number) if rows else None,
     )
 
 
@@ -158,8 +173,8 @@ def feeds(read: Read) -> dict[TrustId, datetime]:
     return {TrustId(row.trust): row.heard_at for row in _FEEDS.rows(read.connection, {})}
 
 
-def joined_at(read: Read, number: NhsNumber) -> datetime | None:
-    """When the person behind a number was last merged with another or parted from one; None if never.
+def identity_changed_at(read: Read, number: NhsNumber) -> datetime | None:
+    """When the person behind a number was last merged or parted, or got or lost a hospital's number; None if never.
 
     Nothing has to be deleted for it, in whichever process it happens: what is older than this counts for nothing.
     """
@@ -167,12 +182,20 @@ def joined_at(read: Read, number: NhsNumber) -> datetime | None:
     if row_id is None:
         return None
     related = sorted(patients.person(read, row_id).related)
-    merges = read.connection.execute(
-        select(func.max(patient_merge.c.recorded_at), func.max(patient_merge.c.superseded_at)).where(
+    changes = (
+        _last_change(patient_merge).where(
             or_(patient_merge.c.patient_id.in_(related), patient_merge.c.survivor_id.in_(related))
-        )
-    ).one()
-    return max((at for at in merges if at is not None), default=None)
+        ),
+        _last_change(patient_identifier).where(
+            patient_identifier.c.patient_id.in_(related), patient_identifier.c.issuer != NHS_NUMBER_ISSUER
+        ),
+    )
+    found = (at for change in changes for at in read.connection.execute(change).one())
+    return max((at for at in found if at is not None), default=None)
+
+
+def _last_change(table: Table) -> Select[datetime | None, datetime | None]:
+    return select(func.max(table.c.recorded_at), func.max(table.c.superseded_at))
 
 
 def counts(read: Read) -> list[TrustCount]:

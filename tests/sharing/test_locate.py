@@ -51,10 +51,12 @@ def negative(at: datetime, **more: datetime | SeenBy) -> Location:
     return replace(Location(absent_at=at, absent_by=SeenBy.ANSWER, checked_at=at), **more)  # type: ignore[arg-type]  # by name
 
 
-def unasked(location: Location, *, heard_at: datetime | None = NOON, joined_at: datetime | None = None) -> bool:
+def unasked(
+    location: Location, *, heard_at: datetime | None = NOON, identity_changed_at: datetime | None = None
+) -> bool:
     """Whether a trust of which this is known is left unasked at noon."""
     feeds = {RZ2: heard_at} if heard_at is not None else {}
-    knowledge = Knowledge({RZ2: location}, feeds, joined_at)
+    knowledge = Knowledge({RZ2: location}, feeds, identity_changed_at)
     return locate.left_out(knowledge, ANSWERING, SETTINGS, NOON).unasked == {RZ2}
 
 
@@ -95,8 +97,8 @@ def test_a_trusts_own_word_outlives_an_archive_that_does_not_find_the_study_yet(
 
 
 def test_what_is_older_than_a_merge_counts_for_nothing() -> None:
-    assert not unasked(negative(NOON - MINUTE), joined_at=NOON - MINUTE)
-    assert unasked(negative(NOON - MINUTE), joined_at=NOON - 2 * MINUTE)
+    assert not unasked(negative(NOON - MINUTE), identity_changed_at=NOON - MINUTE)
+    assert unasked(negative(NOON - MINUTE), identity_changed_at=NOON - 2 * MINUTE)
 
 
 def test_knowing_one_trust_excludes_no_other() -> None:

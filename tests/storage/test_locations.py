@@ -16,7 +16,7 @@ from sqlalchemy import text
 from gateway.model.errors import ConfigurationError, StoreUnavailable
 from gateway.model.imaging import SourceState
 from gateway.model.locations import Location, PeerStanding, SeenBy, Sighting
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 from storage.engines import DatabaseSettings, sqlite_path
 from storage.observations import locations
 from storage.observations.notebook import PENDING_MAX, WRITE_INTERVAL_S, Notebook
@@ -177,13 +177,24 @@ async def test_merging_and_parting_a_patient_are_seen_whoever_does_it(
 ) -> None:
     anne, ben = await patient(store, ANNE), await patient(store, BEN)
     await told(notebook, sighting(has_imaging=False, is_check=True))
-    assert (await notebook.known(ANNE)).joined_at is None
+    assert (await notebook.known(ANNE)).identity_changed_at is None
     await clock.advance(60)
     merge = await store.write(lambda tx: merges.merge(tx, anne, ben, MergeBasis.TWO_PEOPLE, CLERK))
-    assert (await notebook.known(ANNE)).joined_at == NOON + MINUTE
+    assert (await notebook.known(ANNE)).identity_changed_at == NOON + MINUTE
     await clock.advance(60)
     await store.write(lambda tx: merges.undo_merge(tx, merge, CLERK))
-    assert (await notebook.known(ANNE)).joined_at == NOON + 2 * MINUTE
+    assert (await notebook.known(ANNE)).identity_changed_at == NOON + 2 * MINUTE
+
+
+async def test_a_hospitals_number_got_or_lost_is_seen(notebook: Notebook, store: SqlStore, clock: FakeClock) -> None:
+    anne, local = await patient(store, ANNE), PatientId("RJ1", "0001234")
+    await told(notebook, sighting(has_imaging=False, is_check=True))
+    await clock.advance(60)
+    await store.write(lambda tx: patients.add_identifier(tx, anne, local, CLERK, source="test"))
+    assert (await notebook.known(ANNE)).identity_changed_at == NOON + MINUTE
+    await clock.advance(60)
+    await store.write(lambda tx: patients.remove_identifier(tx, local, CLERK))
+    assert (await notebook.known(ANNE)).identity_changed_at == NOON + 2 * MINUTE
 
 
 async def test_what_a_trust_files_under_a_number_stays_with_that_number(notebook: Notebook, store: SqlStore) -> None:
