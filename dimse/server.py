@@ -201,8 +201,11 @@ class DimseDoor:
             try:
                 caller = await self._identified(guest.evidence)
                 is_known = caller.principal.subject == guest.caller
-            except GatewayError:
+            except (NotIdentified, InvalidRequest):
                 is_known = False
+            except GatewayError:
+                # Nothing can be recorded at this moment: each question is judged again, and would be refused.
+                is_known = True
             if not is_known:
                 log.warning("association ended", caller=guest.caller, reason="the caller is no longer known")
                 association.abort("the caller is no longer known")

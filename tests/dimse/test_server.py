@@ -345,6 +345,14 @@ async def test_a_reload_ends_the_associations_of_callers_who_are_gone_and_no_oth
         assert await stays.echo() == 0x0000
 
 
+async def test_a_reload_while_nothing_can_be_recorded_ends_nobodys_association() -> None:
+    directory = Doorkeeper(PACS)
+    async with opened(Shelf(), directory) as house, client(house.port) as caller:
+        directory.error = AuditUnavailable("not recorded")
+        await house.door.rejudge()
+        assert await caller.echo() == 0x0000
+
+
 async def test_a_reload_that_gives_a_title_to_another_caller_ends_its_associations() -> None:
     directory = Doorkeeper(PACS)
     async with opened(Shelf(), directory) as house, client(house.port) as caller:
