@@ -20,13 +20,14 @@ from subprocess import PIPE, Popen
 from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.model.seams import QualityItem
 from policy.optout import Case, CaseEvent
+from policy.trusts import Stage
 from storage import migrate
 from storage.anchors import AnchorFile
 from storage.backup import backup, restore
 from storage.checkpoints import checkpoint
 from storage.engines import DatabaseSettings
 from storage.keys import SigningKey, create_signing_key, load_signing_key
-from storage.registers import agreements, labels, relationships
+from storage.registers import agreements, labels, relationships, trusts
 from storage.reserve import BYTES_MIN, Reserve
 from storage.store import SqlStore
 from tests.clock import NOON, FakeClock
@@ -98,6 +99,15 @@ async def registers(run: Run) -> None:
         item = QualityItem("identity-conflict", SOUTH, "1.2", BEN, {})
         await run.step("quality", lambda: store.report_quality([item], NOON))
         await store.facts(NORTH, [ANNE, BEN], at=NOON)
+
+
+async def standings(run: Run) -> None:
+    """A trust suspended, and one whose archive will be down."""
+    async with run.store() as store:
+        await run.step("suspend", lambda: store.write(lambda tx: trusts.suspend(tx, NORTH, Stage.PUSH, CLERK)))
+        await run.step(
+            "downtime", lambda: store.write(lambda tx: trusts.plan_downtime(tx, SOUTH, NOON, NOON + DAY, CLERK))
+        )
 
 
 async def _import(store: SqlStore, clause: agreements.Clause) -> None:
@@ -179,7 +189,8 @@ async def migration(run: Run) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Run], Awaitable[None]]] = {
-    scenario.__name__: scenario for scenario in (registers, opt_out, appends, checkpoints, reserve, backups, migration)
+    scenario.__name__: scenario
+    for scenario in (registers, standings, opt_out, appends, checkpoints, reserve, backups, migration)
 }
 
 

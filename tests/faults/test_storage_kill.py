@@ -40,6 +40,8 @@ TRACES: dict[Act, str] = {
     ("opt-outs", "verify"): "optout_event WHERE event = 'verify'",
     ("opt-outs", "implement"): "optout_choice WHERE is_provisional = 0",
     ("quality", "open"): "quality_item",
+    ("trusts", "suspend"): "trust_standing WHERE standing = 'suspended'",
+    ("trusts", "downtime"): "trust_downtime",
 }
 """Where each act leaves a row: as many rows as the audit tells of acts, no more and no fewer."""
 
@@ -55,6 +57,8 @@ STEPS: dict[str, Act] = {
     "receive": ("opt-outs", "receive"),
     "verify": ("opt-outs", "verify"),
     "implement": ("opt-outs", "implement"),
+    "suspend": ("trusts", "suspend"),
+    "downtime": ("trusts", "downtime"),
 }
 
 
