@@ -19,6 +19,7 @@ from dimse.upper_layer.messages import Message
 from dimse.upper_layer.wire import Ended
 from gateway import tls
 from gateway.model import errors
+from gateway.model.errors import AuditUnavailable
 from gateway.model.settings import Limits
 from gateway.sharing.directory import Directory
 from policy.identity import CallerBinding
