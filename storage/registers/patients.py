@@ -8,7 +8,7 @@ PDS supersession or by two named people (SAF-33). No demographics are kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -210,9 +210,48 @@ def add_identifier(
     record_change(tx, author, REGISTER, "add-identifier", patient_id, {"source": source})
 
 
+def vouch(tx: Tx, patient_id: str, identifier: PatientId, author: Author, *, source: str) -> bool:
+    """Record that `source` itself says whose an identifier is, whoever said so before; whether that is news.
+
+    A trust's own word counts for more than anybody's about its numbers (SAF-34). Raises as `add_identifier` does.
+    """
+    bump_register_version(tx)
+    known = next((each for each in identifiers(tx, patient_id) if each.identifier == identifier), None)
+    if known is None:
+        add_identifier(tx, patient_id, identifier, author, source=source)
+    elif known.source != source:
+        _restate(tx, replace(known, source=source), author)
+    return known is None or known.source != source
+
+
+def record_status(tx: Tx, identifier: PatientId, status: str, author: Author, *, source: str) -> None:
+    """Record how far an identifier is verified now, and who says so; raises `InvalidRequest` if it leads to nobody."""
+    bump_register_version(tx)
+    row = find(tx, identifier)
+    if row is None:
+        raise InvalidRequest("the identifier leads to no patient")
+    known = next(each for each in identifiers(tx, row) if each.identifier == identifier)
+    if known.status != status:
+        _restate(tx, replace(known, status=status, source=source), author)
+
+
+def _restate(tx: Tx, known: Identifier, author: Author) -> None:
+    """Believe the identifier's new statement from now on; it is as old as it was."""
+    row = _current(tx, known.identifier)
+    tx.connection.execute(_CLOSE_IDENTIFIER, {"of_identifier": row.identifier_id, "at": max(tx.now, row.recorded_at)})
+    _add_identifier(tx, known.patient_id, known.identifier, known.source, known.status, known.valid_from)
+    record_change(tx, author, REGISTER, "restate-identifier", known.patient_id, {"source": known.source})
+
+
 def remove_identifier(tx: Tx, identifier: PatientId, author: Author) -> None:
     """Stop believing that an identifier leads to its row; raises `InvalidRequest` if it leads nowhere."""
     bump_register_version(tx)
+    row = _current(tx, identifier)
+    tx.connection.execute(_CLOSE_IDENTIFIER, {"of_identifier": row.identifier_id, "at": max(tx.now, row.recorded_at)})
+    record_change(tx, author, REGISTER, "remove-identifier", row.patient_id)
+
+
+def _current(tx: Tx, identifier: PatientId) -> TableRow:
     statement = select(patient_identifier).where(
         patient_identifier.c.issuer == identifier.issuer,
         patient_identifier.c.value == identifier.value,
@@ -221,11 +260,12 @@ def remove_identifier(tx: Tx, identifier: PatientId, author: Author) -> None:
     row = tx.connection.execute(statement).one_or_none()
     if row is None:
         raise InvalidRequest("the identifier leads to no patient")
-    tx.connection.execute(_CLOSE_IDENTIFIER, {"of_identifier": row.identifier_id, "at": max(tx.now, row.recorded_at)})
-    record_change(tx, author, REGISTER, "remove-identifier", row.patient_id)
+    return row
 
 
-def _add_identifier(tx: Tx, patient_id: str, identifier: PatientId, source: str, status: str) -> None:
+def _add_identifier(
+    tx: Tx, patient_id: str, identifier: PatientId, source: str, status: str, valid_from: datetime | None = None
+) -> None:
     values = {
         "identifier_id": tx.new_id(),
         "patient_id": patient_id,
@@ -233,7 +273,7 @@ def _add_identifier(tx: Tx, patient_id: str, identifier: PatientId, source: str,
         "value": identifier.value,
         "status": status,
         "source": source,
-        "valid_from": tx.now,
+        "valid_from": valid_from or tx.now,
         "recorded_at": tx.now,
     }
     tx.connection.execute(insert(patient_identifier), values)

@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.errors import InvalidRequest
 from gateway.model.locations import SeenBy, Sighting
-from policy.parties import NhsNumber, TrustId
+from policy.parties import NhsNumber, PatientId, TrustId
 from storage.database import Tx
 from storage.engines import DatabaseSettings
 from storage.observations.notebook import Notebook
@@ -109,6 +110,8 @@ async def _obey(store: SqlStore, order: list[str]) -> object:
                 )
                 for number in numbers
             ]
+        case ["link", number, *local_numbers]:
+            return [await store.write(lambda tx, local=local: _link(tx, number, local)) for local in local_numbers]  # type: ignore[misc]  # the loop's own number
         case ["append", count]:
             for _ in range(int(count)):
                 await store.append_audit(AuditEntry(AuditEvent.QUERY_ATTEMPT, store.clock.now(), "r", {}))
@@ -129,6 +132,17 @@ async def _obey(store: SqlStore, order: list[str]) -> object:
             return "released"
         case _:
             raise ValueError("unknown order")
+
+
+def _link(tx: Tx, number: str, local: str) -> bool:
+    """Give a patient a hospital's number; whether nobody else had it."""
+    author = Author("other", "r")
+    row = patients.ensure(tx, patients.nhs(NhsNumber(number)), author, source="other")
+    try:
+        patients.add_identifier(tx, row, PatientId("RYJ", local), author, source="other")
+    except InvalidRequest:
+        return False
+    return True
 
 
 def _hold_chain(tx: Tx) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.model.errors import StoreUnavailable
+from gateway.model.errors import InvalidRequest, StoreUnavailable
 from gateway.model.seams import CrossReference, LinkedNumber
 from policy.parties import NhsNumber, PatientId
 from storage.engines import DatabaseSettings
@@ -77,3 +77,84 @@ async def test_patients_that_cannot_be_read_are_unavailable(url: str, clock: Fak
         pass
     with pytest.raises(StoreUnavailable):
         await store.cross_references([MRN])
+
+
+async def test_a_trusts_own_word_about_its_number_replaces_anybody_elses(store: SqlStore) -> None:
+    row = await patient(store, ANNE)
+    await link(store, ANNE, MRN, "cli")
+    assert await store.write(lambda tx: patients.vouch(tx, row, MRN, CLERK, source="RYJ"))
+    assert not await store.write(lambda tx: patients.vouch(tx, row, MRN, CLERK, source="RYJ"))
+    await link(store, ANNE, MRN, "cli")
+    found = await reference(store, ANNE)
+    assert found is not None and found.local == (LinkedNumber(MRN, "RYJ"),)
+
+
+async def test_a_trusts_word_joins_no_two_patients(store: SqlStore) -> None:
+    await link(store, ANNE, MRN, "cli")
+    ben = await patient(store, BEN)
+    with pytest.raises(InvalidRequest, match="another patient"):
+        await store.write(lambda tx: patients.vouch(tx, ben, MRN, CLERK, source="RYJ"))
+
+
+async def test_the_status_of_a_number_can_change_and_its_age_stays(store: SqlStore, clock: FakeClock) -> None:
+    row = await patient(store, ANNE)
+    await clock.advance(60)
+    await store.write(lambda tx: patients.add_identifier(tx, row, patients.nhs(BEN), CLERK, source="trace"))
+    await clock.advance(60)
+    await store.write(lambda tx: patients.record_status(tx, patients.nhs(ANNE), "01", CLERK, source="trace"))
+    found = await reference(store, ANNE)
+    assert found == CrossReference(BEN, "", frozenset({ANNE}))
+    await store.write(lambda tx: patients.record_status(tx, patients.nhs(BEN), "02", CLERK, source="trace"))
+    found = await reference(store, ANNE)
+    assert found == CrossReference(BEN, "02", frozenset({ANNE}))
+
+
+async def test_a_status_of_nobodys_number_is_refused(store: SqlStore) -> None:
+    with pytest.raises(InvalidRequest):
+        await store.write(lambda tx: patients.record_status(tx, patients.nhs(ANNE), "01", CLERK, source="trace"))
+
+
+# --- what PDS says (SAF-33) ---
+
+
+async def superseded(store: SqlStore, former: NhsNumber = BEN, survivor: NhsNumber = ANNE) -> NhsNumber | None:
+    """Let PDS say that a number gave way; who it leads to then."""
+    await store.supersede(former, survivor, source="pds", request_id="request-1")
+    found = await reference(store, former)
+    return found.number if found is not None else None
+
+
+async def test_pds_joins_two_numbers_that_nobody_knew(store: SqlStore) -> None:
+    assert await superseded(store) == ANNE
+
+
+async def test_what_pds_says_again_is_no_register_write(store: SqlStore) -> None:
+    await superseded(store)
+    before = await store.register_version()
+    assert await superseded(store) == ANNE
+    assert await store.register_version() == before
+
+
+async def test_pds_confirms_what_one_person_claimed(store: SqlStore) -> None:
+    anne, ben = await patient(store, ANNE), await patient(store, BEN)
+    await store.write(lambda tx: merges.merge(tx, ben, anne, MergeBasis.TWO_PEOPLE, CLERK))
+    assert await superseded(store) == ANNE
+
+
+async def test_pds_does_not_join_again_what_staff_has_parted(store: SqlStore) -> None:
+    await superseded(store)
+    [merge] = await store.read(merges.merges)
+    await store.write(lambda tx: merges.undo_merge(tx, merge.merge_id, OFFICER))
+    assert await superseded(store) == BEN
+
+
+async def test_pds_turns_round_no_merge_and_closes_no_circle(store: SqlStore) -> None:
+    await superseded(store, ANNE, BEN)
+    assert await superseded(store, BEN, ANNE) == BEN
+    await superseded(store, CARA, ANNE)
+    assert await superseded(store, BEN, CARA) == BEN
+
+
+async def test_a_number_that_is_joined_to_somebody_else_is_left_to_people(store: SqlStore) -> None:
+    await superseded(store, BEN, ANNE)
+    assert await superseded(store, BEN, CARA) == ANNE

@@ -6,14 +6,16 @@ import asyncio
 
 import pytest
 
-from gateway.model.errors import AuditUnavailable
+from gateway.model.errors import AuditUnavailable, InvalidRequest
+from policy.parties import PatientId
 from storage import audit_log
+from storage.database import Tx
 from storage.engines import DatabaseSettings
 from storage.registers import patients
 from storage.store import SqlStore, StoreSettings
 from tests.clock import FakeClock
 from tests.contracts.second_process import second_process
-from tests.storage.people import ANNE, BEN, CARA, entry, patient
+from tests.storage.people import ANNE, BEN, CARA, CLERK, entry, patient
 
 APPENDS = 150
 
@@ -35,6 +37,29 @@ async def test_two_processes_that_meet_a_patient_at_once_make_one_row(store: Sql
         mine = [await patient(store, number) for number in numbers]
         assert await other.answer() == mine
     assert len(set(mine)) == 3
+
+
+async def test_two_processes_that_give_one_number_to_two_patients_give_it_to_one(store: SqlStore, url: str) -> None:
+    """Whoever comes second is refused: a number of a hospital is one patient's (D8)."""
+    numbers = [f"{number:04}" for number in range(20)]
+
+    def link(tx: Tx, number: str) -> bool:
+        row = patients.ensure(tx, patients.nhs(BEN), CLERK, source="test")
+        try:
+            patients.add_identifier(tx, row, PatientId("RYJ", number), CLERK, source="test")
+        except InvalidRequest:
+            return False
+        return True
+
+    async with second_process(url, "south") as other:
+        await other.tell("link", ANNE.digits, *numbers)
+        mine = [await store.write(lambda tx, number=number: link(tx, number)) for number in numbers]  # type: ignore[misc]  # the loop's own number
+        theirs = await other.answer()
+    assert isinstance(theirs, list)
+    assert [one != another for one, another in zip(mine, theirs, strict=True)] == [True] * len(numbers)
+    locals_ = [PatientId("RYJ", number) for number in numbers]
+    found = await store.cross_references(locals_)
+    assert [found[local].number for local in locals_] == [BEN if one else ANNE for one in mine]
 
 
 async def test_two_processes_of_one_node_id_do_not_fork_its_chain(store: SqlStore, url: str) -> None:

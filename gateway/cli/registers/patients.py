@@ -5,11 +5,15 @@ No demographics are kept, so none are shown. Rows are joined by a PDS supersessi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.cli import console, session
+from gateway.cli.registers import sheets
 from gateway.cli.session import (
     DEFAULT_CONFIG,
     AsJson,
@@ -18,11 +22,14 @@ from gateway.cli.session import (
     PatientFile,
     PatientNumber,
     Session,
+    TrustCode,
     Why,
     author,
     local_identifier,
 )
 from gateway.model.errors import InvalidRequest
+from gateway.region import trust_entries
+from gateway.sharing.identity.translation import own_issuer
 from policy.parties import PatientId
 from storage.database import Read, Tx
 from storage.registers import merges, patients
@@ -42,9 +49,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make a patient known, or give a known one further local identifiers."""
-    statuses = sorted(patients.NumberStatus)
-    if status and status not in statuses:
-        raise InvalidRequest(f"a verification status is one of {', '.join(statuses)}")
+    _check_status(status)
 
     async def work(opened: Session) -> None:
         number = session.nhs_number(patient, patient_file, opened.configuration.gateway.mode)
@@ -52,12 +57,50 @@ def add(
 
         def body(tx: Tx) -> str:
             row = patients.ensure(tx, patients.nhs(number), who, source="cli", status=status)
+            if status:
+                patients.record_status(tx, patients.nhs(number), status, who, source="cli")
             for identifier in identifiers:
                 patients.add_identifier(tx, row, identifier, who, source="cli")
             return row
 
         row = await opened.store.write(body)
         console.show_one({"patient_row": row, "local_identifiers": len(identifiers)}, as_json=as_json)
+
+    session.run(config, work)
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="CSV with the columns nhs_number, local_number and, if known, status.")],
+    by: By,
+    trust: TrustCode,
+    reason: Why = "",
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Link a trust's own numbers to NHS numbers, on the word of that trust: only so are they shown to it (SAF-34)."""
+
+    async def work(opened: Session) -> None:
+        code, mode, who = opened.trust(trust), opened.configuration.gateway.mode, author(by, reason)
+        issuer = own_issuer(next(each for each in trust_entries(opened.configuration) if each.trust == code))
+
+        def parse(row: Mapping[str, str]) -> _Link:
+            _check_status(row.get("status", ""))
+            number = session.nhs_number(row["nhs_number"], "", mode)
+            return _Link(
+                patients.nhs(number), local_identifier(f"{issuer}:{row['local_number']}"), row.get("status", "")
+            )
+
+        def write(tx: Tx, link: _Link) -> bool:
+            row = patients.ensure(tx, link.number, who, source=code.code, status=link.status)
+            if link.status:
+                patients.record_status(tx, link.number, link.status, who, source=code.code)
+            return patients.vouch(tx, row, link.local, who, source=code.code)
+
+        links = sheets.parsed(file, ("nhs_number", "local_number"), ("status",), parse)
+        new = await sheets.written(opened, "links", links, write)
+        added = {"rows": len(links), "added": new, "there_already": len(links) - new}
+        console.show_one({**added, "issuer": issuer}, as_json=as_json)
 
     session.run(config, work)
 
@@ -179,6 +222,21 @@ def links(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
         console.show(rows, as_json=as_json, empty="no patients are joined")
 
     session.run(config, work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """One row of a trust's file."""
+
+    number: PatientId
+    local: PatientId
+    status: str
+
+
+def _check_status(status: str) -> None:
+    statuses = sorted(patients.NumberStatus)
+    if status and status not in statuses:
+        raise InvalidRequest(f"a verification status is one of {', '.join(statuses)}")
 
 
 def _identifier(opened: Session, patient: str, patient_file: str, local: str) -> PatientId:

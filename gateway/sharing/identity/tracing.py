@@ -146,10 +146,9 @@ class Tracing:
 
 def _together(asked: PatientId, traces: Mapping[str, Trace]) -> Traced:
     """Several lookups' words as one; NHS numbers that differ are nobody's (IDN-06), but for one that gave way."""
-    survivor = next((trace.number for trace in traces.values() if trace.state is TraceState.SUPERSEDED), None)
-    gave_way = asked.value if survivor is not None else ""
     numbers = {trace.number for trace in traces.values() if trace.number is not None}
-    numbers = {survivor if number.digits == gave_way else number for number in numbers} - {None}
+    if any(trace.state is TraceState.SUPERSEDED for trace in traces.values()):
+        numbers = {number for number in numbers if number.digits != asked.value}
     if len(numbers) > 1:
         return NOTHING
     surnames = {folded_surname(surname) for trace in traces.values() for surname in trace.surnames}
