@@ -18,11 +18,15 @@ from dimse.connector import Quirk as DimseQuirk
 from gateway import tls
 from gateway.config.configuration import Configuration
 from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
+from gateway.config.lookups import LookupEntry, LookupKind
 from gateway.config.transport import AnyPeer, client_files
+from gateway.lookups.fhir import FhirServer
+from gateway.lookups.pds import PdsLookup
+from gateway.lookups.pixm import PixmLookup
 from gateway.metrics import Figures
 from gateway.model.errors import ServiceFault
 from gateway.model.imaging import Matches, Query
-from gateway.model.seams import Clock, PeerConnector, Store, SupersessionBook
+from gateway.model.seams import Clock, PatientLookup, PeerConnector, Store, SupersessionBook
 from gateway.node import new_id
 from gateway.region import directory_of
 from gateway.sharing.absence import AbsenceDelays
@@ -33,7 +37,6 @@ from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.peers import Peers
-from gateway.tracing import tracing_of
 from policy.identity import Evidence
 from policy.parties import Caller
 from policy.trusts import Roll
@@ -106,7 +109,7 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         # Whoever may be enrolled while this core lives: the register decides at each question.
         custodians=frozenset(entry.trust for entry in directory.trusts) | peers.trusts,
     )
-    tracing = tracing_of(configuration, means.book, clock)
+    tracing = Tracing([_lookup(entry) for entry in configuration.lookup], means.book, configuration.identity, clock)
     broker = Broker(
         gate,
         peers,
@@ -178,6 +181,19 @@ def _connector(peer: AnyPeer, configuration: Configuration) -> PeerConnector:
             return DimsePeer(archive, limits, secure)
         case _:
             assert_never(peer)
+
+
+def _lookup(entry: LookupEntry) -> PatientLookup:
+    secure = tls.client_context(entry.files) if entry.files is not None else None
+    token = entry.token_file.read_text(encoding="utf-8").strip() if entry.token_file is not None else ""
+    server = FhirServer(entry.url.rstrip("/"), secure, token)
+    match entry.kind:
+        case LookupKind.PDS:
+            return PdsLookup(server)
+        case LookupKind.PIXM:
+            return PixmLookup(server, dict(entry.systems))
+        case _:
+            assert_never(entry.kind)
 
 
 def _calling_ae_title(peer: DimsePeerEntry, configuration: Configuration) -> str:
