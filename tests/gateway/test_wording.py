@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model.imaging import Source, SourceState
-from gateway.model.wording import Listing, desk, fitted, listed, with_phone
+from gateway.model.wording import Listing, desk, fitted, listed, with_phone, words_of
 from policy.parties import TrustId
 
 ITEMS = st.lists(st.text("abc 0123456789", min_size=1, max_size=30).filter(lambda text: text.strip()), max_size=8)
@@ -79,3 +81,10 @@ def test_a_trust_without_a_known_phone_is_named_by_its_code() -> None:
     source = Source(TrustId("RJ1"), "Somewhere", SourceState.UNREACHABLE, "020 7946 0001")
     assert desk(source) == "RJ1 020 7946 0001"
     assert desk(Source(TrustId("RJ1"), "Somewhere", SourceState.UNREACHABLE, "")) == "RJ1"
+
+
+def test_what_a_trust_announced_follows_what_it_did() -> None:
+    source = Source(TrustId("RZ2"), "Eastvale", SourceState.NOT_ASKED, "01632 960002")
+    assert words_of(source) == "was not asked"
+    announced = replace(source, note="planned downtime until 2026-11-22 06:00: PACS upgrade")
+    assert words_of(announced) == "was not asked, planned downtime until 2026-11-22 06:00: PACS upgrade"
