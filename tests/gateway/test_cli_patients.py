@@ -52,3 +52,11 @@ def test_the_verification_of_a_known_number_can_be_recorded(gateway: Commands) -
     gateway.do("patient", "add", "--patient", ANNE, "--status", "05")
     assert shown(gateway, ANNE) == [("NHS", "05", "cli")]
     assert "01, 02" in gateway.refused("patient", "add", "--patient", ANNE, "--status", "1")
+
+
+def test_a_wrong_link_is_taken_back(gateway: Commands) -> None:
+    gateway.do("patient", "add", "--patient", ANNE, "--local", "RZ2:0001234")
+    gateway.do("patient", "forget", "--local", "RZ2:0001234", "--reason", "another patient's")
+    assert "no patient" in gateway.refused("patient", "show", "--local", "RZ2:0001234")
+    assert "no patient" in gateway.refused("patient", "forget", "--local", "RZ2:0001234")
+    gateway.do("patient", "add", "--patient", BEN, "--local", "RZ2:0001234")

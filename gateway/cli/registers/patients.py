@@ -177,6 +177,23 @@ def link(
     session.run(config, work)
 
 
+@app.command()
+def forget(
+    by: By,
+    local: str = typer.Option(..., "--local", help="The hospital's number: ISSUER:NUMBER."),
+    reason: Why = "",
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Believe no longer that a hospital's number is a patient's: it was a wrong link, or is in use no more."""
+
+    async def work(opened: Session) -> None:
+        identifier, who = local_identifier(local), author(by, reason)
+        await opened.store.write(lambda tx: patients.remove_identifier(tx, identifier, who))
+        console.say("the number leads to nobody any more")
+
+    session.run(config, work)
+
+
 @app.command("confirm-link")
 def confirm_link(merge_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
     """Confirm a join as the second person."""
