@@ -173,7 +173,7 @@ class Broker:
         conflicting = await self._told_conflicts(passage, heard.judgement, scope)
         # Of the rows that are shown alone: a key that a hidden row lacks would tell that there is one.
         lacking = lacking_keys(query, scope, visible) if heard.has_lacking_rows else ()
-        rows = merge(query.level, visible, own_numbers)
+        rows = merge(query.level, visible, own_numbers, self._people.accession_issuer)
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
             token = self._snapshots.keep(Snapshot(fingerprint, heard, began + self._limits.snapshot_max_s), began)

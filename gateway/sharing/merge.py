@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import assert_never
 
 from gateway.model.imaging import (
-    ACCESSION_NUMBER,
     ISSUER_OF_PATIENT_ID,
     MODALITIES_IN_STUDY,
     MODALITY,
@@ -36,7 +35,7 @@ from gateway.model.imaging import (
     Query,
     SourceState,
 )
-from gateway.sharing.identity.accessions import is_issued_by, issuer_element, qualified
+from gateway.sharing.identity.accessions import is_issued_by, with_issuer
 from gateway.sharing.identity.patients import Identities, RowIdentity
 from gateway.sharing.identity.shown import shown_identity
 from gateway.sharing.matching import Matcher
@@ -166,12 +165,11 @@ def read_answers(
     parts = []
     for answer in answers:
         identities = Identities(default_issuer(answer.trust))
-        own_accessions = issuer_element(accession_issuer(answer.trust))
+        own_accessions = accession_issuer(answer.trust)
         people: set[int] = set()
         known, is_complete = len(candidates), True
-        for sent in answer.rows:
-            row = qualified(sent, own_accessions)
-            if scope.accession_issuers and ACCESSION_NUMBER in row and not is_issued_by(row, scope.accession_issuers):
+        for row in answer.rows:
+            if scope.accession_issuers and not is_issued_by(row, scope.accession_issuers, own_accessions):
                 continue
             if matcher.matches(row):
                 identity = identities.of(row)
@@ -235,7 +233,10 @@ def conflicting_studies(candidates: Collection[Candidate]) -> frozenset[str]:
 
 
 def merge(
-    level: Level, candidates: Iterable[Candidate], own_numbers: Mapping[NhsNumber, PatientId] = _NO_NUMBERS
+    level: Level,
+    candidates: Iterable[Candidate],
+    own_numbers: Mapping[NhsNumber, PatientId] = _NO_NUMBERS,
+    accession_issuer: Callable[[TrustId], str] = str,
 ) -> list[Match]:
     """Unite rows of the same UIDs; newest study first, then by UID (B3).
 
@@ -245,7 +246,7 @@ def merge(
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for found in candidates:
         groups.setdefault(found.uids if level is not Level.PATIENT else _NO_UIDS, []).append(found)
-    matches = [_united(level, group, own_numbers) for group in groups.values()]
+    matches = [_united(level, group, own_numbers, accession_issuer) for group in groups.values()]
     # Two stable sorts: UIDs ascending inside equal dates, dates descending.
     matches.sort(key=lambda match: (match.study_uid, match.series_uid, match.sop_uid))
     matches.sort(key=lambda match: _text(match.attributes, STUDY_DATE), reverse=True)
@@ -258,7 +259,12 @@ def _part(answer: TrustAnswer, placed: int, is_complete: bool) -> Part:
     return Part(answer.trust, state, count, answer.duration_s, is_all_to_the_point=0 < count == placed)
 
 
-def _united(level: Level, group: Sequence[Candidate], own_numbers: Mapping[NhsNumber, PatientId]) -> Match:
+def _united(
+    level: Level,
+    group: Sequence[Candidate],
+    own_numbers: Mapping[NhsNumber, PatientId],
+    accession_issuer: Callable[[TrustId], str],
+) -> Match:
     best = group[0] if len(group) == 1 else min(group, key=_precedence)
     never_shown = _NEVER_SHOWN if best.patient is None else _NEVER_SHOWN_BESIDE_NUMBER
     is_patient = level is Level.PATIENT
@@ -271,6 +277,7 @@ def _united(level: Level, group: Sequence[Candidate], own_numbers: Mapping[NhsNu
         attributes.update(shown_identity(_with_numbers_of_all(best, group), own_numbers.get(best.patient)))
     if not is_patient:
         _unite_counts(attributes, group)
+        with_issuer(attributes, accession_issuer(best.trust))
     attributes[INSTANCE_AVAILABILITY] = NEARLINE
     holders = (best.trust,) if len(group) == 1 else tuple(sorted({found.trust for found in group}))
     study, series, sop = best.uids if not is_patient else _NO_UIDS

@@ -7,26 +7,32 @@ are never asked by issuer: most keep none, and would find nothing. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from gateway.model.attributes import ACCESSION_ISSUER, LOCAL_NAMESPACE_ENTITY_ID, UNIVERSAL_ENTITY_ID
 from gateway.model.imaging import ACCESSION_NUMBER, Attributes, Element, JsonValue
 
 
-def issuer_element(issuer: str) -> Element:
-    """The sequence that names this issuer."""
-    return {"vr": "SQ", "Value": [{LOCAL_NAMESPACE_ENTITY_ID: {"vr": "UT", "Value": [issuer]}}]}
+def with_issuer(attributes: dict[str, Element], issuer: str) -> None:
+    """Put the trust's own issuer in where there is an accession number and nobody is named."""
+    number = attributes.get(ACCESSION_NUMBER)
+    if number is not None and number.get("Value") and not (ACCESSION_ISSUER in attributes and _issuers(attributes)):
+        attributes[ACCESSION_ISSUER] = _element(issuer)
 
 
-def qualified(row: Attributes, default: Element) -> Attributes:
-    """The row with the trust's own issuer where it has an accession number and names none."""
-    if not row.get(ACCESSION_NUMBER, {}).get("Value") or _issuers(row):
-        return row
-    return {**row, ACCESSION_ISSUER: default}
+def is_issued_by(row: Attributes, issuers: frozenset[str], default: str) -> bool:
+    """Whether a row's accession number, if it has one, is of one of these issuers, in capitals."""
+    if ACCESSION_NUMBER not in row:
+        return True
+    has_number = bool(row[ACCESSION_NUMBER].get("Value"))
+    named = _issuers(row) or (frozenset({default.upper()}) if has_number else frozenset())
+    return not issuers.isdisjoint(named)
 
 
-def is_issued_by(row: Attributes, issuers: frozenset[str]) -> bool:
-    """Whether a qualified row's accession number is of one of these issuers, in capitals."""
-    return not issuers.isdisjoint(_issuers(row))
+@lru_cache(maxsize=1024)
+def _element(issuer: str) -> Element:
+    item: JsonValue = {LOCAL_NAMESPACE_ENTITY_ID: {"vr": "UT", "Value": [issuer]}}
+    return {"vr": "SQ", "Value": [item]}
 
 
 def _issuers(row: Attributes) -> frozenset[str]:

@@ -149,7 +149,7 @@ class People:
 
         `query` is the question at the level that was asked.
         """
-        reading = read_answers(query, named.scope, answers, self._patient_id_issuer, self._accession_issuer)
+        reading = read_answers(query, named.scope, answers, self._patient_id_issuer, self.accession_issuer)
         parts = tuple(
             replace(part, state=SourceState.TRUNCATED)
             if part.state is SourceState.ANSWERED
@@ -276,7 +276,8 @@ class People:
     def _patient_id_issuer(self, trust: TrustId) -> str:
         return self._entry(trust).patient_id_issuer
 
-    def _accession_issuer(self, trust: TrustId) -> str:
+    def accession_issuer(self, trust: TrustId) -> str:
+        """Who issues a trust's accession numbers."""
         return self._entry(trust).accession_issuer or trust.code
 
     def _is_unverified(self, trust: TrustId, person: CrossReference) -> bool:

@@ -23,11 +23,13 @@ def own_number(person: CrossReference, trust: TrustId, issuers: frozenset[str]) 
     return own.pop() if len(own) == 1 else None
 
 
-def shown_identity(identity: RowIdentity, own: PatientId | None = None) -> dict[str, dict[str, JsonValue]]:
+def shown_identity(identity: RowIdentity, own: PatientId | None = None) -> dict[str, Element]:
     """The identity attributes that stand in place of the row's own; none for a row that names no person."""
     if identity.nhs_number is None:
         return {}
     number = _nhs(identity.nhs_number)
+    if own is None and not identity.local_ids and identity.carried == {identity.nhs_number}:
+        return _patient_id(number)  # nearly every row
     patient_id = own or number
     others = dict.fromkeys(
         (
@@ -37,19 +39,23 @@ def shown_identity(identity: RowIdentity, own: PatientId | None = None) -> dict[
         )
     )
     others.pop(patient_id, None)
-    shown: dict[str, dict[str, JsonValue]] = {
-        PATIENT_ID: {"vr": "LO", "Value": [patient_id.value]},
-        ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [patient_id.issuer]},
-    }
+    shown = _patient_id(patient_id)
     if others:
-        shown[OTHER_PATIENT_IDS] = {"vr": "SQ", "Value": [dict(_item(other)) for other in others]}
+        shown[OTHER_PATIENT_IDS] = {"vr": "SQ", "Value": [_item(other) for other in others]}
     return shown
+
+
+def _patient_id(identifier: PatientId) -> dict[str, Element]:
+    return {
+        PATIENT_ID: {"vr": "LO", "Value": [identifier.value]},
+        ISSUER_OF_PATIENT_ID: {"vr": "LO", "Value": [identifier.issuer]},
+    }
+
+
+def _item(identifier: PatientId) -> dict[str, JsonValue]:
+    issuer: JsonValue = {"vr": "LO", "Value": [identifier.issuer]} if identifier.issuer else {"vr": "LO"}
+    return {PATIENT_ID: {"vr": "LO", "Value": [identifier.value]}, ISSUER_OF_PATIENT_ID: issuer}
 
 
 def _nhs(number: NhsNumber) -> PatientId:
     return PatientId(NHS_NUMBER_ISSUER, number.digits)
-
-
-def _item(identifier: PatientId) -> dict[str, JsonValue]:
-    issuer: Element = {"vr": "LO", "Value": [identifier.issuer]} if identifier.issuer else {"vr": "LO"}
-    return {PATIENT_ID: {"vr": "LO", "Value": [identifier.value]}, ISSUER_OF_PATIENT_ID: dict(issuer)}
