@@ -76,7 +76,9 @@ def kinds_of(before: Collection[Agreement], after: Collection[Agreement]) -> tup
         for limit in (clause.age_min_years, _next(clause.age_max_years))
         if limit is not None and limit > 0
     }
-    ages: list[int | None] = [None, *sorted({0, *limits})] if limits else [None]
+    # A clause from birth on limits nothing but what has no age, which no clause with ages admits.
+    has_ages = any(clause.age_min_years is not None or clause.age_max_years is not None for clause in clauses)
+    ages: list[int | None] = [None, *sorted({0, *limits})] if has_ages else [None]
     purposes = sorted(DIRECT_CARE) if any(clause.purposes for clause in clauses) else [PurposeOfUse.TREAT]
     return tuple(Kind(modality, age, purpose) for modality, age, purpose in product(modalities, ages, purposes))
 
