@@ -107,7 +107,9 @@ def _notices(matches: Matches) -> Iterator[_Notice]:
 
 
 def _of_trust(name: str, source: Source, what: str) -> _Notice:
-    text = with_phone(f"{source.trust.code} {source.name}: {what}", source.desk_phone)
+    # What a trust announced has more to say than its name.
+    whose = source.trust.code if source.note else f"{source.trust.code} {source.name}"
+    text = with_phone(f"{whose}: {source.note or what}", source.desk_phone)
     return _Notice(name, source.trust.code, text, source.desk_phone)
 
 

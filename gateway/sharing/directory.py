@@ -19,6 +19,7 @@ from policy.parties import Caller, InvalidIdentifier, NhsNumber, TrustId
 from policy.trusts import Downtime, Roll, Standing
 
 LONDON = ZoneInfo("Europe/London")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class PatientIdAsked(StrEnum):
@@ -159,8 +160,9 @@ class Directory:
 
 
 def _words(downtime: Downtime) -> str:
-    until = downtime.ends.astimezone(LONDON).strftime("%Y-%m-%d %H:%M")
-    return f"planned downtime until {until}: {downtime.reason}"
+    """Short, because a PACS's list shows 64 characters with the trust and the phone among them."""
+    ends = downtime.ends.astimezone(LONDON)
+    return f"down until {ends.day} {_MONTHS[ends.month - 1]} {ends:%H:%M}, {downtime.reason}"
 
 
 def parse_trust(text: str) -> TrustId:

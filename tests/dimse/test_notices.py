@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -189,3 +190,10 @@ def test_whatever_may_be_missing_is_told_within_what_the_attributes_hold(
             if tag in row.attributes
         )
         assert len(str(text(row, SERIES_DESCRIPTION))) <= 64
+
+
+def test_a_trust_down_by_plan_says_until_when_and_why_and_whom_to_ring() -> None:
+    down = Source(TrustId("RZ2"), "Eastvale University NHS Trust", SourceState.NOT_ASKED, "01632 960002")
+    matches = Matches((), (replace(down, note="down until 22 Nov 06:00, PACS upgrade"),))
+    [row] = synthetic_rows(matches, Query(Level.STUDY, ()), MissingSources.ROW)
+    assert row.attributes["00081030"]["Value"] == ["RZ2: down until 22 Nov 06:00, PACS upgrade; ring 01632 960002"]

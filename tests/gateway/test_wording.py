@@ -86,5 +86,5 @@ def test_a_trust_without_a_known_phone_is_named_by_its_code() -> None:
 def test_what_a_trust_announced_follows_what_it_did() -> None:
     source = Source(TrustId("RZ2"), "Eastvale", SourceState.NOT_ASKED, "01632 960002")
     assert words_of(source) == "was not asked"
-    announced = replace(source, note="planned downtime until 2026-11-22 06:00: PACS upgrade")
-    assert words_of(announced) == "was not asked, planned downtime until 2026-11-22 06:00: PACS upgrade"
+    announced = replace(source, note="down until 22 Nov 06:00, PACS upgrade")
+    assert words_of(announced) == "was not asked, down until 22 Nov 06:00, PACS upgrade"
