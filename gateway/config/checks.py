@@ -26,6 +26,7 @@ from policy.settings import Mode
 
 PDU_BYTES_MIN = 4_096
 """What every DICOM toolkit can take and none asks less of."""
+_NUMBER_STATUSES = frozenset(f"{code:02}" for code in range(1, 9))
 
 
 def load(path: Path) -> Configuration:
@@ -169,6 +170,15 @@ def _locations(configuration: Configuration) -> Iterator[str]:
             yield f"sharing.location_feeds: {code} has no [[peer]]"
 
 
+def _identity(configuration: Configuration) -> Iterator[str]:
+    identity = configuration.identity
+    if unknown := sorted(set(identity.accepted_number_statuses) - _NUMBER_STATUSES):
+        yield f"identity.accepted_number_statuses: a status is a code from 01 to 08, not {', '.join(unknown)}"
+    for name in ("lookup_timeout_s", "lookup_pause_s", "lookup_max_age_minutes", "lookups_kept_max"):
+        if getattr(identity, name) <= 0:
+            yield f"identity.{name}: must be greater than 0"
+
+
 def _location_key(configuration: Configuration) -> Iterator[str]:
     is_inside = configuration.storage.location_key.is_relative_to(configuration.gateway.data_folder)
     if is_inside and configuration.gateway.mode is not Mode.DEMO:
@@ -209,5 +219,6 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"sharing", "peer"}), _locations),
     (frozenset({"storage", "gateway"}), _location_key),
     (frozenset({"dicomweb"}), transport.public_url),
-    (frozenset({"identity"}), transport.lookups),
+    (frozenset(), transport.lookups),
+    (frozenset({"identity"}), _identity),
 )

@@ -114,9 +114,6 @@ def lookups(configuration: Configuration) -> Iterator[str]:
             yield from _loads(place, lambda files=files: tls.client_context(files))  # type: ignore[misc]  # this one's
         if lookup.kind is not LookupKind.PIXM and lookup.systems:
             yield f"{place}.systems: only a pixm lookup knows hospitals' numbers"
-    for name in ("lookup_timeout_s", "lookup_pause_s", "lookup_max_age_minutes", "lookups_kept_max"):
-        if getattr(configuration.identity, name) <= 0:
-            yield f"identity.{name}: must be greater than 0"
 
 
 def peer_habits(configuration: Configuration) -> Iterator[str]:
