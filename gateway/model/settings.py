@@ -114,7 +114,7 @@ class Limits:
     audit_append_timeout_s: float = 5.0
     """An audit record that is not durable in this time is an audit that is down (SAF-30)."""
     crl_stale_grace_hours: float = 24.0
-    """A revocation list that has ended counts for so long as it last was, with an alarm; then nobody is let in (SAF-39)."""
+    """A revocation list that has ended counts for so long as it last was, with an alarm; then it lets nobody in."""
 
 
 class QidoEmpty(StrEnum):
