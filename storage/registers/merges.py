@@ -73,9 +73,12 @@ def supersede(tx: Tx, former: NhsNumber, survivor: NhsNumber, author: Author) ->
     these two before: then PDS and the register disagree, and a person has to look.
     """
     leaving, staying = (patients.find(tx, patients.nhs(number)) for number in (former, survivor))
-    if leaving is not None and staying is not None:
-        if staying in person(tx, leaving).joined or _were_parted(tx, leaving, staying):
-            return False
+    if (
+        leaving is not None
+        and staying is not None
+        and (staying in person(tx, leaving).joined or _were_parted(tx, leaving, staying))
+    ):
+        return False
     bump_register_version(tx)
     leaving, staying = (
         patients.ensure(tx, patients.nhs(number), author, source=author.subject) for number in (former, survivor)
