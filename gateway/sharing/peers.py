@@ -123,7 +123,7 @@ class Peers:
 
         A probe asks those in back-off too.
         """
-        return await self.ask_each({trust: (request,) for trust in trusts}, is_probe=is_probe)
+        return await self.ask_each(dict.fromkeys(trusts, (request,)), is_probe=is_probe)
 
     async def ask_each(
         self, requests: Mapping[TrustId, Sequence[PeerRequest]], *, is_probe: bool = False
