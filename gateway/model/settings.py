@@ -69,7 +69,7 @@ class Limits:
     """The other end of an association that takes nothing for this long is given up."""
     pdu_bytes_max: int = 131_072
     """Content of one P-DATA PDU: advertised to the other end, and enforced."""
-    associate_bytes_max: int = 1024 * 1024
+    associate_bytes_max: int = 256 * 1024
     """Any other PDU."""
     command_bytes_max: int = 64 * 1024
     """One command set."""
