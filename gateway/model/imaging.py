@@ -121,10 +121,10 @@ class NotAskedReason(StrEnum):
     """Asked for this patient a short while ago, and its feed has told of no news since (SAF-05)."""
     NO_ARCHIVE = "no-archive"
     """It has no archive that this gateway could ask."""
-    NO_LINKED_NUMBER = "no-linked-number"
-    """Its archive files under its own numbers, and this gateway knows none of them for the patient."""
     PLANNED_DOWNTIME = "planned-downtime"
     """It announced that its archive would not answer now."""
+    NO_LINKED_NUMBER = "no-linked-number"
+    """Its archive files under its own numbers, and this gateway knows none of them for the patient."""
 
 
 @dataclass(frozen=True, slots=True)
