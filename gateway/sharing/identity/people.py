@@ -37,6 +37,10 @@ from policy.facts import OrganisationKind
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
 
 
+_NOBODY = PatientId("", "")
+"""An identifier that leads to nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A question with its patient as the registers know them."""
@@ -192,7 +196,9 @@ class People:
         """The rows under the people whom their identifiers lead to, and what is known of those people."""
         alike = {id(row.identity): row for row in candidates}
         wanted = [identifiers_to_look_up(row.identity, self._entry(row.trust)) for row in alike.values()]
-        known = await self._known(frozenset().union(*wanted), named)
+        # A study that nobody has is looked up as one that will be withheld: else time would tell them apart (SAF-06).
+        nobody = [_NOBODY] if named.scope.patient is None and not candidates else []
+        known = await self._known(frozenset(nobody).union(*wanted), named)
         now = {key: translated(row.identity, self._entry(row.trust), known) for key, row in alike.items()}
         rows = [
             row if (identity := now[id(row.identity)]) is row.identity else replace(row, identity=identity)
