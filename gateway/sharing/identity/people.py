@@ -36,7 +36,6 @@ from gateway.sharing.scope import Scope, pinned_scope
 from policy.facts import OrganisationKind
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
 
-
 _NOBODY = PatientId("", "")
 """An identifier that leads to nobody."""
 
