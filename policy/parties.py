@@ -17,6 +17,8 @@ NHS_NUMBER_ISSUER = "NHS"
 NHS_NUMBER_OID = "2.16.840.1.113883.2.1.4.1"
 """Universal Entity ID of the NHS number scheme (domain.md C1)."""
 
+_NHS_ISSUERS = frozenset({NHS_NUMBER_ISSUER, "NHS NUMBER", "NHSNUMBER", NHS_NUMBER_OID})
+
 _ODS_CODE = re.compile(r"[A-Z0-9]{3,10}")
 _WEIGHTS = range(10, 1, -1)
 
@@ -156,3 +158,8 @@ class Caller:
     """How many gateways this request has already passed; at most one more (DEC-01)."""
     stated_identity: str = ""
     """The user whom the connection claims, for the record alone: no rule reads it (DEC-03)."""
+
+
+def is_nhs_issuer(issuer: str) -> bool:
+    """Whether this issuer of Patient ID means that the number is an NHS number (C1)."""
+    return issuer.strip().upper() in _NHS_ISSUERS

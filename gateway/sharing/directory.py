@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from gateway.model.errors import InvalidRequest, NotFound, NotIdentified
 from policy.facts import Organisation, OrganisationKind
 from policy.identity import CallerBinding, Evidence, NotProven, identify, purpose_of
-from policy.parties import Caller, InvalidIdentifier, NhsNumber, TrustId
+from policy.parties import Caller, InvalidIdentifier, NhsNumber, TrustId, is_nhs_issuer
 from policy.trusts import Downtime, Roll, Standing
 
 LONDON = ZoneInfo("Europe/London")
@@ -53,6 +53,18 @@ class TrustEntry:
     def is_enrolled_trust(self) -> bool:
         """Whether it is an NHS hospital trust, and enrolled (SHR-01)."""
         return self.is_enrolled and self.kind is OrganisationKind.NHS_HOSPITAL_TRUST
+
+    @property
+    def issuer_of_own_numbers(self) -> str:
+        """Who issues the trust's own numbers: as configured, else the trust by its ODS code (D2)."""
+        configured = (self.own_issuer, self.patient_id_issuer)
+        return next((issuer for issuer in configured if issuer and not is_nhs_issuer(issuer)), self.trust.code)
+
+    @property
+    def own_issuers(self) -> frozenset[str]:
+        """Every issuer that means this trust's own numbers."""
+        configured = {self.own_issuer, self.patient_id_issuer, self.trust.code} - {""}
+        return frozenset(issuer for issuer in configured if not is_nhs_issuer(issuer))
 
 
 class Directory:

@@ -127,7 +127,8 @@ class Passage:
         try:
             version = await store.register_version()
             is_stale = version != self._snapshot.register_version or at - self._access.at > FACTS_AGE_MAX
-            if is_stale or not patients <= known:
+            # For a question that names no patient always: whoever is withheld must not take a reading longer (SAF-06).
+            if is_stale or not known or not patients <= known:
                 self._snapshot = await store.facts(self._access.recipient, sorted(patients | known), at=at)
                 self._complete.clear()
                 self.tally.facts = {

@@ -26,14 +26,13 @@ from gateway.model.imaging import (
     Query,
 )
 from gateway.sharing.matching import are_instants
-from policy.parties import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, InvalidIdentifier, NhsNumber
+from policy.parties import InvalidIdentifier, NhsNumber, is_nhs_issuer
 
 IDENTITY_TAGS = frozenset({PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_NAME, PATIENT_BIRTH_DATE, PATIENT_SEX})
 """Keys that say who the patient is: judged by the identity rules, never by the matcher's silent drop (SAF-08)."""
 
 
 _UID = re.compile(r"[0-9.]{1,64}")
-_NHS_ISSUERS = frozenset({NHS_NUMBER_ISSUER, "NHS NUMBER", "NHSNUMBER", NHS_NUMBER_OID})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +86,6 @@ def matched_keys(query: Query, scope: Scope) -> tuple[Key, ...]:
     )
 
 
-def is_nhs_issuer(issuer: str) -> bool:
-    """Whether this issuer of Patient ID means that the number is an NHS number (C1)."""
-    return issuer.strip().upper() in _NHS_ISSUERS
-
-
 def carries_pin(scope: Scope, row: Attributes) -> bool:
     """Whether a row says itself that it is what the question pins.
 
@@ -136,8 +130,8 @@ def _study_uids(query: Query) -> tuple[str, ...]:
 
 def _check_issuer(query: Query) -> None:
     issuer = query.key(ISSUER_OF_PATIENT_ID)
-    named = {value.strip().upper() for value in issuer.values} if issuer is not None else set()
-    if not named <= _NHS_ISSUERS | {"*"}:
+    named = issuer.values if issuer is not None else ()
+    if not all(value.strip() == "*" or is_nhs_issuer(value) for value in named):
         raise InvalidRequest("across trusts a patient is named by NHS number: the issuer must be NHS or absent")
 
 

@@ -15,7 +15,6 @@ from gateway.sharing.identity.translation import (
     asked_local,
     identifiers_to_look_up,
     nhs,
-    own_issuers,
     questions,
     translated,
 )
@@ -110,7 +109,7 @@ def test_a_number_of_a_third_trust_is_not_even_looked_up() -> None:
     ],
 )
 def test_a_trusts_own_numbers_are_known_by_its_issuers(issuer: str, own: str, expected: set[str]) -> None:
-    assert own_issuers(entry(issuer, own)) == expected
+    assert entry(issuer, own).own_issuers == expected
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ from gateway.cli.session import (
 )
 from gateway.model.errors import InvalidRequest
 from gateway.region import trust_entries
-from gateway.sharing.identity.translation import own_issuer
 from policy.parties import PatientId
 from storage.database import Read, Tx
 from storage.registers import merges, patients
@@ -82,7 +81,7 @@ def import_file(
 
     async def work(opened: Session) -> None:
         code, mode, who = opened.trust(trust), opened.configuration.gateway.mode, author(by, reason)
-        issuer = own_issuer(next(each for each in trust_entries(opened.configuration) if each.trust == code))
+        issuer = next(each for each in trust_entries(opened.configuration) if each.trust == code).issuer_of_own_numbers
 
         def parse(row: Mapping[str, str]) -> _Link:
             _check_status(row.get("status", ""))

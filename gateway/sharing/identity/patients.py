@@ -27,8 +27,7 @@ from gateway.model.imaging import (
     Query,
 )
 from gateway.sharing.matching import folded_name, wildcard
-from gateway.sharing.scope import is_nhs_issuer
-from policy.parties import InvalidIdentifier, NhsNumber, PatientId
+from policy.parties import InvalidIdentifier, NhsNumber, PatientId, is_nhs_issuer
 
 _QUALIFIERS, _UNIVERSAL_ENTITY_ID = "00100024", "00400032"
 """Issuer of Patient ID Qualifiers Sequence, and what stands in it (C4)."""

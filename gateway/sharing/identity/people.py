@@ -26,7 +26,6 @@ from gateway.sharing.identity.translation import (
     identifiers_to_look_up,
     is_asked_in_part,
     nhs,
-    own_issuers,
     questions,
     translated,
 )
@@ -222,7 +221,7 @@ class People:
         return not asked_by_nhs_number or self._settings.patient_id_shown is PatientIdShown.OWN_NUMBER
 
     def _own_numbers(self, trust: TrustId, known: Mapping[PatientId, CrossReference]) -> dict[NhsNumber, PatientId]:
-        issuers = own_issuers(self._entry(trust))
+        issuers = self._entry(trust).own_issuers
         people = {person.number: person for person in known.values() if person.number is not None}
         own = {number: own_number(person, trust, issuers) for number, person in people.items()}
         return {number: mine for number, mine in own.items() if mine is not None}

@@ -15,7 +15,7 @@ from gateway.model.imaging import ISSUER_OF_PATIENT_ID, PATIENT_ID, Key, Query
 from gateway.model.seams import CrossReference
 from gateway.sharing.directory import PatientIdAsked, TrustEntry
 from gateway.sharing.identity.patients import RowIdentity
-from gateway.sharing.scope import Scope, is_nhs_issuer
+from gateway.sharing.scope import Scope
 from policy.parties import NHS_NUMBER_ISSUER, InvalidIdentifier, NhsNumber, PatientId
 
 NUMBERS_ASKED_MAX = 8
@@ -36,18 +36,6 @@ def nhs(number: NhsNumber) -> PatientId:
     return PatientId(NHS_NUMBER_ISSUER, number.digits)
 
 
-def own_issuer(entry: TrustEntry) -> str:
-    """The issuer of a trust's own numbers: the configured one, else its ODS code (D2)."""
-    configured = (entry.own_issuer, entry.patient_id_issuer)
-    return next((issuer for issuer in configured if issuer and not is_nhs_issuer(issuer)), entry.trust.code)
-
-
-def own_issuers(entry: TrustEntry) -> frozenset[str]:
-    """Every issuer that means this trust's own numbers."""
-    configured = {entry.own_issuer, entry.patient_id_issuer, entry.trust.code} - {""}
-    return frozenset(issuer for issuer in configured if not is_nhs_issuer(issuer))
-
-
 def asked_local(query: Query, entry: TrustEntry) -> Asked | None:
     """The number of the caller's own hospital that a question names, or may name; None if it names none.
 
@@ -62,11 +50,11 @@ def asked_local(query: Query, entry: TrustEntry) -> Asked | None:
         return None
     value, named = whole.group(2).strip(), issuer.values[0].strip(" *") if issuer is not None else ""
     if named:
-        own = next((one for one in own_issuers(entry) if one.upper() == named.upper()), None)
+        own = next((one for one in entry.own_issuers if one.upper() == named.upper()), None)
         return Asked(PatientId(own, value), None) if own is not None else None
     number = _number(value)
     # A bare number with ten digits whose check digit agrees is the NHS number, unless it is one of the trust's own too.
-    return Asked(PatientId(own_issuer(entry), value), number) if value else None
+    return Asked(PatientId(entry.issuer_of_own_numbers, value), number) if value else None
 
 
 def by_number(query: Query, number: NhsNumber) -> Query:
@@ -95,7 +83,7 @@ def identifiers_to_look_up(identity: RowIdentity, entry: TrustEntry) -> frozense
 
     A number of a third trust proves nothing in this one's mouth.
     """
-    issuers = own_issuers(entry)
+    issuers = entry.own_issuers
     return frozenset(nhs(number) for number in identity.carried) | {
         local for local in identity.local_ids if local.issuer in issuers
     }
@@ -137,7 +125,7 @@ def _numbers(patient: NhsNumber, person: CrossReference | None, entry: TrustEntr
         former = person.former if person is not None else frozenset()
         numbers += [patient.digits, *sorted(number.digits for number in former - {patient})]
     if entry.patient_id_asked is not PatientIdAsked.NHS_NUMBER and person is not None:
-        issuers = own_issuers(entry)
+        issuers = entry.own_issuers
         numbers += sorted(each.patient_id.value for each in person.local if each.patient_id.issuer in issuers)
     return list(dict.fromkeys(numbers))
 
