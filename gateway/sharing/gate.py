@@ -120,14 +120,13 @@ class Passage:
         return coverage(self._shared, self._access.recipient, self._access.purpose, custodian, self._access.at)
 
     async def refresh(self, judgement: Judgement) -> None:
-        """Read the registers again where they may say otherwise by now, for all rows; raises `RegisterUnavailable`."""
+        """Read the registers again if they moved, or if no patient is named (SAF-06); raises `RegisterUnavailable`."""
         rows = (*judgement.accepted, *(row for conflict in judgement.conflicts for row in conflict.rows))
         patients = {row.patient for row in rows if row.patient is not None}
         known, store, at = set(self._snapshot.by_patient), self._gate.store, self._gate.clock.now()
         try:
             version = await store.register_version()
             is_stale = version != self._snapshot.register_version or at - self._access.at > FACTS_AGE_MAX
-            # For a question that names no patient always: whoever is withheld must not take a reading longer (SAF-06).
             if is_stale or not known or not patients <= known:
                 self._snapshot = await store.facts(self._access.recipient, sorted(patients | known), at=at)
                 self._complete.clear()
