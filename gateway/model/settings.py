@@ -162,7 +162,7 @@ class SharingSettings:
 
     absence_timing: bool = True
     """Send an answer withheld by a register no faster than absence itself (SAF-06). Off only in tests of it."""
-    absence_grid_ms: int = 50
+    absence_grid_ms: int = 100
     """Answers without rows leave on this grid: so coarse that what differs behind them fits into one step (SAF-06)."""
     qido_empty: QidoEmpty = QidoEmpty.OK
     location_feeds: frozenset[str] = frozenset()
