@@ -17,25 +17,31 @@ REFUSED, UNUSABLE = 1, 2
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code. What went wrong was said in words."""
     # Imported here, so that `import gateway.cli` costs nothing and a broken installation still says so in words.
     from gateway.cli.commands import app  # noqa: PLC0415
 
     try:
         app(args=arguments, prog_name="gateway")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else REFUSED * bool(ended.code)
     except ConfigurationError as error:
         console.complain("the configuration cannot be used:", *(f"  {problem}" for problem in error.problems))
-        sys.exit(UNUSABLE)
+        return UNUSABLE
     except ServiceFault as error:
         console.complain(
             f"not done: {error}", "the database may be down or in use: try again, or see the gateway's log"
         )
-        sys.exit(REFUSED)
     except GatewayError as error:
         console.complain(*f"refused: {error}".splitlines())
-        sys.exit(REFUSED)
     except BrokenPipeError:
-        sys.exit(REFUSED)
+        pass
     except OSError as error:
         console.complain(f"not done: {error.filename or 'a file or socket'}: {error.strerror or type(error).__name__}")
-        sys.exit(REFUSED)
-    sys.exit(0)
+    else:
+        return 0
+    return REFUSED

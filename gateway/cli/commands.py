@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import audit, backups, console, explain, impact, locations
+from gateway.cli import audit, backups, batch, console, explain, impact, locations
 from gateway.cli.operating import doctor, status
 from gateway.cli.registers import agreements, grants, labels, optouts, patients, quality, relationships, trusts
 from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config
@@ -36,7 +36,7 @@ for name, commands in (
     ("location", locations.app),
 ):
     app.add_typer(commands, name=name)
-for command in (doctor.doctor, status.status, explain.explain, backups.backup, backups.restore):
+for command in (doctor.doctor, status.status, explain.explain, batch.batch, backups.backup, backups.restore):
     app.command()(command)
 
 

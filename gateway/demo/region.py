@@ -12,6 +12,7 @@ import contextlib
 import csv
 import json
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Mapping
@@ -242,41 +243,32 @@ class Region:
         self.configuration.write_text(text, encoding="utf-8")
 
     async def _fill_registers(self) -> None:
-        """Agreements, relationships, one opt-out case walked to its end, one sensitive label."""
+        """Agreements, relationships, one opt-out case walked to its end (Ben's, SAF-23), one sensitive label."""
         registers = self.folder / "registers"
         registers.mkdir(exist_ok=True)
-        await asyncio.gather(
-            self._import_agreements(registers), self._import_relationships(registers), self._opt_out(), self._label()
-        )
-
-    async def _import_agreements(self, registers: Path) -> None:
         for ods_code, clauses in _AGREEMENTS.items():
-            path = registers / f"agreement-{ods_code}.toml"
-            path.write_text(clauses, encoding="utf-8")
-            await self.must("agreement", "import", str(path), "--by", "demo")
+            (registers / f"agreement-{ods_code}.toml").write_text(clauses, encoding="utf-8")
+        self._write_relationships(registers / "relationships.csv")
+        of_study = ("--patient", SENSITIVE.patient.nhs_number, "--study", study_instance_uid(SENSITIVE))
+        commands = [
+            *(("agreement", "import", str(registers / f"agreement-{ods_code}.toml")) for ods_code in _AGREEMENTS),
+            ("relationship", "import", str(registers / "relationships.csv")),
+            ("optout", "receive", "--patient", BEN.nhs_number, "--channel", "web-form"),
+            *(("optout", step, "1") for step in _STEPS_OF_A_CASE),
+            ("label", "add", "--trust", EASTVALE.ods_code, *of_study, "--kind", "sexual-health"),
+        ]
+        batch = registers / "commands"
+        lines = [shlex.join((*command, "--by", "demo")) for command in commands]
+        batch.write_text("\n".join(lines), encoding="utf-8")
+        await self.must("batch", str(batch))
 
-    async def _import_relationships(self, registers: Path) -> None:
-        path = registers / "relationships.csv"
+    def _write_relationships(self, path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["nhs_number", "trust", "kind", "team", "evidence"])
             for ods_code, team, patients in _PATIENTS_IN_CARE:
                 for patient in patients:
                     writer.writerow([patient.nhs_number, ods_code, "referral", team, f"referral-{patient.given_name}"])
-        await self.must("relationship", "import", str(path), "--by", "demo")
-
-    async def _opt_out(self) -> None:
-        """Ben's case, from receipt to its end (SAF-23)."""
-        await self.must("optout", "receive", "--patient", BEN.nhs_number, "--channel", "web-form", "--by", "demo")
-        for step in ("acknowledge", "verify", "consider", "implement", "confirm"):
-            await self.must("optout", step, "1", "--by", "demo")
-
-    async def _label(self) -> None:
-        study = study_instance_uid(SENSITIVE)
-        await self.must(
-            *("label", "add", "--trust", EASTVALE.ods_code, "--patient", SENSITIVE.patient.nhs_number),
-            *("--study", study, "--kind", "sexual-health", "--by", "demo"),
-        )
 
 
 def free_port() -> int:
@@ -299,6 +291,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
+_STEPS_OF_A_CASE: Final = ("acknowledge", "verify", "consider", "implement", "confirm")
 _AGREEMENTS: Final = {
     NORTHMOOR.ods_code: f'custodian = "{NORTHMOOR.ods_code}"\n[[clause]]\n',
     EASTVALE.ods_code: f'custodian = "{EASTVALE.ods_code}"\n[[clause]]\nmodalities = ["CT", "CR", "DX", "US", "NM"]\n',

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, MetaData, Table, insert, select
@@ -92,7 +93,9 @@ def test_an_upgrade_that_fails_half_way_leaves_an_empty_database(
 
 def test_the_revisions_travel_in_the_package() -> None:
     assert {"env.py", "script.py.mako", "versions"} <= set(os.listdir(Path(migrate.__file__).parent / "migrations"))
-    assert migrate.newest() in migrate.revisions()
+    scripts = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
+    assert migrate.revisions() == {script.revision for script in scripts.walk_revisions()}
+    assert migrate.newest() == scripts.get_current_head()
 
 
 def test_sqlite_syncs_every_commit_in_a_file_that_only_we_may_read(tmp_path: Path) -> None:
