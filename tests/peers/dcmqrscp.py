@@ -6,18 +6,16 @@ Its index knows neither Modalities in Study nor counts nor sequences, and its pr
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.peers.processes import free_port, running, takes_connections
+
 AE_TITLE = "DCMTK"
-_START_TIMEOUT_S = 30
-_STOP_TIMEOUT_S = 20
 
 
 @contextmanager
@@ -26,7 +24,7 @@ def running_dcmqrscp(folder: Path, files: Iterable[Path]) -> Iterator[int]:
     archive, index = shutil.which("dcmqrscp"), shutil.which("dcmqridx")
     if archive is None or index is None:
         pytest.skip("dcmtk is not installed")
-    port = _free_port()
+    port = free_port()
     database = folder / "database"
     database.mkdir()
     settings = folder / "dcmqrscp.cfg"
@@ -37,33 +35,6 @@ def running_dcmqrscp(folder: Path, files: Iterable[Path]) -> Iterator[int]:
     )
     # Registered where they lie: no copy, and no association needed.
     subprocess.run([index, str(database), *map(str, files)], check=True, capture_output=True)
-    with (folder / "dcmqrscp.log").open("wb") as output:
-        process = subprocess.Popen([archive, "-c", str(settings)], stdout=output, stderr=output)
-        try:
-            _await_listening(process, port, folder / "dcmqrscp.log")
-            yield port
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _await_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait until it takes connections; a foreign process gives no other sign that it is ready."""
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError(f"dcmqrscp did not start: {log.read_text(errors='replace')[-2000:]}")
+    command = [archive, "-c", str(settings)]
+    with running(command, folder / "dcmqrscp.log", lambda: takes_connections(port)):
+        yield port

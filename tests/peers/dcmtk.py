@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.certificates import Files
+from tests.peers.processes import free_port, takes_connections
 
 _HANG_S = 30.0
 # pynetdicom brings scripts of the same names into the environment's own folder.
@@ -59,9 +59,7 @@ async def run(name: str, port: int, *options: str, calling: str, called: str, fi
 @contextlib.asynccontextmanager
 async def storescp(folder: Path, *options: str) -> AsyncIterator[int]:
     """`storescp` while the context is open, filing what comes in `folder`; gives its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(program("storescp"), "-v", "-od", str(folder), *options, str(port)),
         stdout=asyncio.subprocess.DEVNULL,
@@ -69,9 +67,8 @@ async def storescp(folder: Path, *options: str) -> AsyncIterator[int]:
     )
     try:
         async with asyncio.timeout(_HANG_S):
-            while True:  # a foreign process gives no other sign that it is ready
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            while True:
+                if takes_connections(port):
                     break
                 await asyncio.sleep(0.05)
         yield port

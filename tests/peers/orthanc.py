@@ -8,9 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.processes import free_port, running
+
 BINARY = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 AE_TITLE = "ORTHANC"
-_START_TIMEOUT_S = 60
-_STOP_TIMEOUT_S = 20
 _BOUNDARY = "one-instance-a-part"
 
 
@@ -67,7 +64,7 @@ def running_orthanc(folder: Path, modalities: Mapping[str, object] | None = None
     """
     if not orthanc_is_installed():
         pytest.skip("orthanc and orthanc-dicomweb are not installed")
-    port, dicom_port = _free_port(), _free_port()
+    port, dicom_port = free_port(), free_port()
     settings = {
         "Name": "FOREIGN",
         "StorageDirectory": str(folder / "storage"),
@@ -87,37 +84,17 @@ def running_orthanc(folder: Path, modalities: Mapping[str, object] | None = None
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
-    with (folder / "orthanc.log").open("wb") as output:
-        process = subprocess.Popen([BINARY, str(folder / "orthanc.json")], stdout=output, stderr=output)
-        try:
-            _await_answer(process, port, folder / "orthanc.log")
-            yield Orthanc(port, dicom_port)
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    command = [BINARY, str(folder / "orthanc.json")]
+    with running(command, folder / "orthanc.log", lambda: _answers(port)):
+        yield Orthanc(port, dicom_port)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait for the first answer; a foreign process gives no other sign that it is ready."""
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/dicom-web/studies?limit=1", headers={"Accept": "application/dicom+json"})
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.05)
-        finally:
-            connection.close()
-    raise AssertionError(f"Orthanc did not start: {log.read_text(errors='replace')[-2000:]}")
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/dicom-web/studies?limit=1", headers={"Accept": "application/dicom+json"})
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
+from tests.peers.processes import free_port
 
 _PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
@@ -91,7 +92,7 @@ def running_postgres(*, of_our_own: bool = False) -> Iterator[Postgres]:
             account = pwd.getpwnam("postgres")
             os.chown(folder, account.pw_uid, account.pw_gid)
         _initialise(binaries, folder)
-        port = _free_port()
+        port = free_port()
         server = Postgres(f"postgresql://gateway@127.0.0.1:{port}/postgres", binaries, folder, port)
         server.start()
         try:
@@ -117,10 +118,3 @@ def _initialise(binaries: Path, folder: Path) -> None:
 
 def _as_postgres() -> list[str]:
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if os.geteuid() == 0 else []
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

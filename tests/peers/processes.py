@@ -1,0 +1,59 @@
+"""Foreign servers as processes of a test's own: a free port to listen on, the wait until they answer, and their end.
+
+Only what was started here is ever stopped. Knows no protocol: whoever starts a server says how its readiness shows.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+_START_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 20
+_ANSWER_TIMEOUT_S = 5
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def takes_connections(port: int) -> bool:
+    """Whether somebody listens there; many a foreign process gives no other sign that it is ready."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
+    """The server for as long as the block lasts; it is ready at its begin. What it prints goes to `log`."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            _await(process, is_ready, command, log)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _await(process: subprocess.Popen[bytes], is_ready: Callable[[], bool], command: Sequence[str], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if is_ready():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
