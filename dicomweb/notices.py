@@ -112,6 +112,8 @@ def _source_member(source: Source) -> str:
         member += f";only={_string(' '.join(source.shared_modalities))}"
     if source.has_identity_conflict:
         member += ";conflict"
+    if source.not_asked_because is not None:
+        member += f";reason={source.not_asked_because.value}"
     return member
 
 

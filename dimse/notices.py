@@ -28,7 +28,7 @@ from gateway.model.imaging import (
     Source,
     SourceState,
 )
-from gateway.model.wording import Listing, desk, fitted, listed, with_phone, words_of
+from gateway.model.wording import Listing, desk, fitted, listed, why_not_asked, with_phone, words_of
 
 UNAVAILABLE = "SOURCE UNAVAILABLE"
 CONFLICT = "IDENTITY DETAILS DIFFER"
@@ -107,9 +107,13 @@ def _notices(matches: Matches) -> Iterator[_Notice]:
 
 
 def _of_trust(name: str, source: Source, what: str) -> _Notice:
-    # What a trust announced has more to say than its name.
-    whose = source.trust.code if source.note else f"{source.trust.code} {source.name}"
-    text = with_phone(f"{whose}: {source.note or what}", source.desk_phone)
+    # What a trust announced, or why it was not asked, has more to say than its name.
+    whose = f"{source.trust.code} {source.name}"
+    if source.note:
+        whose, what = source.trust.code, source.note
+    elif source.not_asked_because is not None and name == UNAVAILABLE:
+        whose, what = source.trust.code, f"not asked, {why_not_asked(source.not_asked_because)}"
+    text = with_phone(f"{whose}: {what}", source.desk_phone)
     return _Notice(name, source.trust.code, text, source.desk_phone)
 
 

@@ -92,6 +92,10 @@ class Match:
     sop_uid: str
     holders: tuple[TrustId, ...]
     attributes: Attributes
+    shown_from: TrustId | None = None
+    """The holder whose copy is shown."""
+    versions: tuple[TrustId, ...] = ()
+    """The holders whose copy says something else in its header than what is shown (SAF-35)."""
 
 
 class SourceState(StrEnum):
@@ -125,6 +129,10 @@ class NotAskedReason(StrEnum):
     """It announced that its archive would not answer now."""
     NO_LINKED_NUMBER = "no-linked-number"
     """Its archive files under its own numbers, and this gateway knows none of them for the patient."""
+    BEHIND_GATEWAY = "behind-gateway"
+    """It is asked through another gateway, and so is this question: each answers for its own trusts alone (DEC-01)."""
+    BUSY = "busy"
+    """Earlier questions to it took the time that this one had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from gateway.model.imaging import Source, SourceState
+from gateway.model.imaging import NotAskedReason, Source, SourceState
 
 LO_CHARS_MAX = 64
 
@@ -59,10 +59,36 @@ def words_for(state: SourceState) -> str:
     assert_never(state)
 
 
+def why_not_asked(reason: NotAskedReason) -> str:
+    """Why a trust was not asked; true whether anything is withheld or not (SAF-06), and short (see `LO_CHARS_MAX`)."""
+    match reason:
+        case NotAskedReason.RECENTLY_CHECKED:
+            return "checked a short while ago"
+        case NotAskedReason.NO_ARCHIVE:
+            return "no archive connected here"
+        case NotAskedReason.PLANNED_DOWNTIME:
+            return "down by plan"
+        case NotAskedReason.NO_LINKED_NUMBER:
+            # Of a withheld patient there may well be a number: that there is none is not said.
+            return "found by linked numbers only"
+        case NotAskedReason.BEHIND_GATEWAY:
+            return "behind another gateway"
+        case NotAskedReason.BUSY:
+            return "too many questions under way"
+    assert_never(reason)
+
+
 def words_of(source: Source) -> str:
-    """What a trust did, with what it announced, to follow its name."""
-    words = words_for(source.state)
-    return f"{words}, {ascii_text(source.note)}" if source.note else words
+    """What a trust did, and what it announced or why it was not asked, to follow its name."""
+    words, why = words_for(source.state), why_of(source)
+    return f"{words}, {why}" if why else words
+
+
+def why_of(source: Source) -> str:
+    """What stands behind a trust's state: its announcement, else why it was not asked; empty if neither."""
+    if source.note or source.not_asked_because is None:
+        return ascii_text(source.note)
+    return why_not_asked(source.not_asked_because)
 
 
 def fitted(text: str, chars_max: int = LO_CHARS_MAX) -> str:

@@ -23,7 +23,7 @@ from dimse.status import MissingSources, Status
 from dimse.upper_layer import pdu
 from dimse.upper_layer.negotiation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from gateway.model.attributes import MATCHING, keyword_of
-from gateway.model.imaging import Level, SourceState
+from gateway.model.imaging import Level, NotAskedReason, SourceState
 from gateway.model.settings import Limits
 from gateway.tls import TLS_1_2_SUITES
 
@@ -54,7 +54,7 @@ def test_the_returned_attributes_of_each_level_are_stated(name: str, returned: t
 
 def test_resources_quirks_headers_states_and_statuses_are_stated() -> None:
     names = [resource.path for resource in RESOURCES]
-    names += [*Quirk, *SourceState]
+    names += [*Quirk, *SourceState, *NotAskedReason]
     names += [NOTICE_HEADER, SOURCES_HEADER, SNAPSHOT_HEADER, CORRELATION_HEADER, HOPS_HEADER, PURPOSE_HEADER]
     assert [name for name in names if f"`{name}`" not in STATEMENT] == []
     assert [form.status for form in FORMS.values() if not re.search(rf"\b{form.status}\b", STATEMENT)] == []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomweb.notices import FUZZY_NOT_SUPPORTED, SENTENCE, SINGLE_WARNINGS_MAX, headers, sources_field
-from gateway.model.imaging import Matches, Source, SourceState
-from gateway.model.wording import ascii_text
+from gateway.model.imaging import Matches, NotAskedReason, Source, SourceState
+from gateway.model.wording import ascii_text, why_not_asked
 from policy.parties import TrustId
 from tests.dicomweb.small_region import source, study
 
@@ -59,6 +60,16 @@ def test_each_missing_trust_is_named_with_its_state_and_its_desk(state: SourceSt
 @pytest.mark.parametrize("state", [state for state in SourceState if not state.is_missing])
 def test_a_trust_that_is_not_missing_is_not_called_missing(state: SourceState) -> None:
     assert not any("missing" in text for text in warnings(Matches((), (source(state),))))
+
+
+@pytest.mark.parametrize("reason", NotAskedReason)
+def test_why_a_trust_was_not_asked_is_told_in_words_and_as_a_field(reason: NotAskedReason) -> None:
+    unasked = replace(source(SourceState.NOT_ASKED, phone="020 7946 0001"), not_asked_because=reason)
+    matches = Matches((), (unasked,))
+    [text] = warnings(matches)
+    assert f"was not asked, {why_not_asked(reason)}: ring 020 7946 0001" in text
+    [field] = named(matches)["Gateway-Sources"]
+    assert field.endswith(f';state=not-asked;phone="020 7946 0001";reason={reason.value}')
 
 
 def test_a_trust_without_a_phone_is_still_somebody_to_ring() -> None:

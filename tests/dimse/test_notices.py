@@ -22,10 +22,12 @@ from gateway.model.imaging import (
     Level,
     Match,
     Matches,
+    NotAskedReason,
     Query,
     Source,
     SourceState,
 )
+from gateway.model.wording import why_not_asked
 from policy.parties import TrustId
 
 ROW, FAILURE, COMMENT = MissingSources.ROW, MissingSources.FAILURE, MissingSources.COMMENT
@@ -197,3 +199,11 @@ def test_a_trust_down_by_plan_says_until_when_and_why_and_whom_to_ring() -> None
     matches = Matches((), (replace(down, note="down until 22 Nov 06:00, PACS upgrade"),))
     [row] = synthetic_rows(matches, Query(Level.STUDY, ()), MissingSources.ROW)
     assert row.attributes["00081030"]["Value"] == ["RZ2: down until 22 Nov 06:00, PACS upgrade; ring 01632 960002"]
+
+
+@pytest.mark.parametrize("reason", NotAskedReason)
+def test_why_a_trust_was_not_asked_stands_whole_in_its_row_before_the_number_to_ring(reason: NotAskedReason) -> None:
+    unasked = Source(TrustId("RZ2"), "Eastvale University NHS Trust", SourceState.NOT_ASKED, "01632 960002")
+    matches = Matches((), (replace(unasked, not_asked_because=reason),))
+    [row] = synthetic_rows(matches, Query(Level.STUDY, ()), MissingSources.ROW)
+    assert row.attributes["00081030"]["Value"] == [f"RZ2: not asked, {why_not_asked(reason)}; ring 01632 960002"]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.imaging import Source, SourceState
-from gateway.model.wording import Listing, desk, fitted, listed, with_phone, words_of
+from gateway.model.imaging import NotAskedReason, Source, SourceState
+from gateway.model.wording import Listing, desk, fitted, listed, why_not_asked, with_phone, words_of
 from policy.parties import TrustId
 
 ITEMS = st.lists(st.text("abc 0123456789", min_size=1, max_size=30).filter(lambda text: text.strip()), max_size=8)
@@ -88,3 +88,19 @@ def test_what_a_trust_announced_follows_what_it_did() -> None:
     assert words_of(source) == "was not asked"
     announced = replace(source, note="down until 22 Nov 06:00, PACS upgrade")
     assert words_of(announced) == "was not asked, down until 22 Nov 06:00, PACS upgrade"
+
+
+def test_why_a_trust_was_not_asked_follows_what_it_did_unless_it_announced_it_itself() -> None:
+    source = Source(TrustId("RZ2"), "Eastvale", SourceState.NOT_ASKED, "01632 960002")
+    unlinked = replace(source, not_asked_because=NotAskedReason.NO_ARCHIVE)
+    assert words_of(unlinked) == "was not asked, no archive connected here"
+    assert words_of(replace(unlinked, note="down until 22 Nov 06:00")) == "was not asked, down until 22 Nov 06:00"
+
+
+def test_every_reason_has_words_of_its_own() -> None:
+    assert len({why_not_asked(reason) for reason in NotAskedReason}) == len(NotAskedReason)
+
+
+def test_that_no_number_is_linked_is_not_said_for_it_may_not_be_so() -> None:
+    """Of a patient who is withheld this reason is given whatever links there are (SAF-06)."""
+    assert why_not_asked(NotAskedReason.NO_LINKED_NUMBER) == "found by linked numbers only"
