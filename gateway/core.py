@@ -35,7 +35,9 @@ from gateway.sharing.conduct.ledger import Ledger
 from gateway.sharing.conduct.watch import Watch
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate
+from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
+from gateway.sharing.locations.sampling import Sampling
 from gateway.sharing.peers import Peers
 from policy.identity import Evidence
 from policy.parties import Caller
@@ -53,6 +55,7 @@ class Core:
     broker: Broker
     watch: Watch
     tracing: Tracing
+    sampling: Sampling
 
     async def close(self) -> None:
         """Close all connections, once no question is under way any more."""
@@ -124,7 +127,9 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         tracing=tracing,
     )
     watch = Watch(broker, means.ledger, configuration.conduct, means.store, clock, means.figures)
-    return Core(directory, peers, gate, broker, watch, tracing)
+    people = People(means.store, directory, configuration.identity, tracing)
+    sampling = Sampling(gate, peers, people, means.notebook, limits)
+    return Core(directory, peers, gate, broker, watch, tracing, sampling)
 
 
 class Door:

@@ -36,7 +36,9 @@ from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
 from gateway.sharing.directory import Directory, PatientIdAsked, TrustEntry
 from gateway.sharing.gate import Gate
+from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
+from gateway.sharing.locations.sampling import Sampling
 from gateway.sharing.peers import Peers
 from policy.facts import OrganisationKind, RelationshipKind, SharingChoice
 from policy.identity import CallerBinding
@@ -290,6 +292,14 @@ class Region:
         """The guard."""
         return self._build()[0]
 
+    @property
+    def sampling(self) -> Sampling:
+        """Who asks for the location index alone."""
+        assert self.locations is not None, "this region has no location index"
+        gate, peers, _ = self._build()
+        people = People(gate.store, self._directory(), self.identity, self.tracing)
+        return Sampling(gate, peers, people, self.locations, self.limits)
+
     def new_id(self) -> str:
         """The next number of a series, as an id."""
         return f"id-{next(self._numbers)}"
@@ -466,9 +476,12 @@ class Region:
     async def _move(self, case_id: str, step: CaseEvent, at: datetime) -> None:
         await self.sql.write(lambda tx: optouts.move_case(tx, case_id, step, Role.OFFICER, at, CLERK))
 
+    def _directory(self) -> Directory:
+        return Directory([each.entry for each in self._trusts.values()], self.callers, lambda: self.roll)
+
     def _build(self) -> tuple[Gate, Peers, Broker]:
         if self._built is None:
-            directory = Directory([each.entry for each in self._trusts.values()], self.callers, lambda: self.roll)
+            directory = self._directory()
             archives = [each.archive for each in self._trusts.values() if each.archive is not None]
             peers = Peers(archives, self.limits, self.clock, self.sights, on_empty=self.delays.peer_was_empty)
             gate = Gate(

@@ -9,17 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
-from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest, OverCapacity, PeerError, QueryTooBroad, ServiceFault
 from gateway.model.imaging import (
-    PATIENT_ID,
     JsonValue,
-    Key,
     Level,
     Match,
     Matches,
@@ -35,16 +32,16 @@ from gateway.sharing import locate
 from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
-from gateway.sharing.identity.conflicts import Judgement, judge, quality_items
+from gateway.sharing.identity.conflicts import Judgement, quality_items
 from gateway.sharing.identity.people import Named, People
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.locate import LeftOut
-from gateway.sharing.merge import Part, as_shown, lacking_keys, merge, read_answers
+from gateway.sharing.merge import Part, as_shown, lacking_keys, merge
 from gateway.sharing.peers import Peers, TrustAnswer
-from gateway.sharing.scope import Scope, for_peers, pinned_scope
+from gateway.sharing.scope import Scope, for_peers
 from gateway.sharing.snapshots import Heard, Snapshot, Snapshots
 from policy.agreements import Coverage
-from policy.parties import Caller, NhsNumber, TrustId
+from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
 
@@ -53,8 +50,6 @@ HOPS_MAX = 1
 """Gateways that a question may have passed before this one (DEC-01)."""
 DESKS_NAMED_MAX = 10
 """Desks named in one refusal."""
-SAMPLES_MAX = 100
-"""Patients asked for in one sampling of locations."""
 QUALITY_ITEMS_MAX = 50
 """Data-quality items recorded for one question; an archive that sends more has shown enough."""
 
@@ -127,32 +122,6 @@ class Broker:
             await self._let_absence_wait(absence)
             return matches
 
-    async def sample(self, patients: Sequence[NhsNumber], trusts: Collection[TrustId], request_id: str) -> None:
-        """Ask these trusts for these patients, one after the other, for the location index alone (SAF-05).
-
-        At most `SAMPLES_MAX` patients; nobody is shown anything. Of who opted out nobody is asked, and the index is
-        left as if somebody had been (SAF-06). Raises a `ServiceFault` when the registers or the audit fail.
-        """
-        at, asked = self._clock.now(), self._peers.trusts & frozenset(trusts)
-        numbers = patients[:SAMPLES_MAX]
-        if self._locations is None or not asked or not numbers:
-            return
-        opted_out = await self._gate.opted_out(numbers)
-        codes: list[JsonValue] = [trust.code for trust in sorted(asked)]
-        digits: list[JsonValue] = [number.digits for number in numbers if number not in opted_out]
-        entry = AuditEntry(AuditEvent.LOCATION_SAMPLE, at, request_id, {"patients": digits, "trusts": codes})
-        await self._gate.store.append_audit(entry)
-        for number in numbers:
-            query = Query(Level.STUDY, (Key((PATIENT_ID,), "LO", (number.digits,)),))
-            scope, asked_at = pinned_scope(query), self._clock.now()
-            if number in opted_out:
-                self._note(locate.sampled(number, None, self._expected(asked), asked_at))
-                continue
-            request = PeerRequest(for_peers(query, scope), request_id, 1, self._limits.peer_matches_max)
-            reading = read_answers(query, scope, await self._peers.ask(request, asked), self._default_issuer)
-            judgement = judge(query, scope, reading.candidates)
-            self._note(locate.sampled(number, judgement, reading.parts, asked_at))
-
     async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: _Absence) -> Matches:
         self._people.check(caller, named)
         query, scope, began = named.query, named.scope, self._clock.monotonic()
@@ -207,7 +176,7 @@ class Broker:
         request = PeerRequest(question, caller.request_id, caller.hops + 1, self._limits.peer_matches_max)
         requests = self._people.requests(named, request, asked - left_out.unasked)
         answers = await self._ask(requests, self._expected(left_out.unasked))
-        reading, judgement = await self._people.judged(caller, named, studies, answers)
+        reading, judgement = await self._people.judged(caller.principal.trust, named, studies, answers)
         for answer, part in zip(answers, reading.parts, strict=True):
             if part.state is not answer.state:
                 log.warning("rows not used", trust=part.trust.code, state=part.state.value, rows=part.rows)
@@ -269,9 +238,6 @@ class Broker:
 
     def _expected(self, trusts: Iterable[TrustId]) -> tuple[Part, ...]:
         return tuple(Part(answer.trust, answer.state) for answer in self._peers.expected(trusts))
-
-    def _default_issuer(self, trust: TrustId) -> str:
-        return self._directory.trust(trust).patient_id_issuer
 
     async def _told_conflicts(self, passage: Passage, judgement: Judgement, scope: Scope) -> frozenset[TrustId]:
         """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""

@@ -18,6 +18,7 @@ from gateway.model.imaging import JsonValue, Key, Level, NotAskedReason, Query, 
 from gateway.model.locations import Knowledge, Location, SeenBy, Sighting
 from gateway.model.settings import SharingSettings
 from gateway.sharing import locate
+from gateway.sharing.directory import PatientIdAsked
 from gateway.sharing.identity.conflicts import Judgement
 from gateway.sharing.merge import Part
 from gateway.sharing.scope import for_peers, pinned_scope
@@ -459,8 +460,7 @@ async def test_haste_does_not_tell_who_was_not_asked(store: SqlStore, clock: Fak
 async def test_a_sample_teaches_and_asks_for_nobody_who_opted_out(
     region: Region, notebook: Notebook, clock: FakeClock
 ) -> None:
-    broker = region.broker
-    sampling = broker.sample([ANNE, BEN, FAITH], [RZ2, RZ3], "sample-1")
+    sampling = region.sampling.sample([ANNE, BEN, FAITH], [RZ2, RZ3], "sample-1")
     await clock.run(sampling, is_busy=region.store.is_busy)
     await notebook.write()
     assert (await notebook.known(ANNE)).locations[RZ2].present_by is SeenBy.SAMPLE
@@ -475,7 +475,23 @@ async def test_a_sample_teaches_and_asks_for_nobody_who_opted_out(
 async def test_a_sample_asks_for_no_more_patients_than_it_may(
     region: Region, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.sharing.broker.SAMPLES_MAX", 2)
-    sampling = region.broker.sample([ANNE, FAITH, CLARA], [RZ2], "sample-1")
+    monkeypatch.setattr("gateway.sharing.locations.sampling.SAMPLES_MAX", 2)
+    sampling = region.sampling.sample([ANNE, FAITH, CLARA], [RZ2], "sample-1")
     await clock.run(sampling, is_busy=region.store.is_busy)
     assert len(region.trust("RZ2").pacs.requests) == 2
+
+
+async def test_a_sample_asks_an_archive_by_the_numbers_it_files_under(
+    store: SqlStore, clock: FakeClock, notebook: Notebook
+) -> None:
+    region = Region(store, clock, sharing=SETTINGS)
+    region.locations = notebook
+    archive = region.trust("RZ2").filing_under("RZ2-PAS", asked_by=PatientIdAsked.LOCAL)
+    archive.with_study("1.2.1", of=None, patient_id="A17")
+    await region.link(ANNE, "RZ2-PAS", "A17")
+    await region.register_local("RZ2-PAS", "B18")
+    await clock.run(region.sampling.sample([ANNE, FAITH], [RZ2], "sample-1"), is_busy=region.store.is_busy)
+    await notebook.write()
+    assert (await notebook.known(ANNE)).locations[RZ2].present_at is not None
+    # Nobody could ask that archive for Faith, so that nothing is known of her there.
+    assert (await notebook.known(FAITH)).locations == {}

@@ -80,6 +80,19 @@ class People:
             return await self._pinned(caller, by_number(query, number), asked.local)
         return await self._pinned(caller, query, None, asked.local)
 
+    async def pinned(self, query: Query) -> Named:
+        """The same for a question that no caller asks; nobody else is asked for it who the patient is.
+
+        Raises as `pinned_scope` does, and `RegisterUnavailable`.
+        """
+        scope = pinned_scope(query)
+        if scope.patient is None:
+            return Named(query, scope)
+        person = (await self._read([nhs(scope.patient)])).get(nhs(scope.patient))
+        if person is None or person.number is None:
+            return Named(query, scope, person)
+        return Named(query, replace(scope, patient=person.number), person)
+
     async def _pinned(
         self, caller: Caller, query: Query, asked: PatientId | None, rival: PatientId | None = None
     ) -> Named:
@@ -145,9 +158,9 @@ class People:
         }
 
     async def judged(
-        self, caller: Caller, named: Named, query: Query, answers: Sequence[TrustAnswer]
+        self, asker: TrustId, named: Named, query: Query, answers: Sequence[TrustAnswer]
     ) -> tuple[Reading, Judgement]:
-        """The answers read, their rows under the people whom their identifiers lead to, and judged.
+        """The answers read, their rows under the people whom their identifiers lead to, and judged for this trust.
 
         `query` is the question at the level that was asked.
         """
@@ -159,7 +172,7 @@ class People:
             else part
             for part in reading.parts
         )
-        reading, asker = replace(reading, parts=parts), caller.principal.trust
+        reading = replace(reading, parts=parts)
         candidates, evidence = await self._translated(asker, named, reading.candidates)
         return reading, judge(query, named.scope, candidates, asker=asker, evidence=evidence)
 

@@ -1,0 +1,108 @@
+"""Asking trusts for the sake of knowing where imaging is, and of nothing else (SAF-05, C7).
+
+The question goes the way of every other: the registers say by which numbers a trust may know a patient, every row is
+read by the identity rules, and a record stands in the audit before anybody is asked. Nobody is shown anything of it,
+and of who opted out the index is left as if somebody had been asked (SAF-06). When to ask is the callers' affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.imaging import PATIENT_ID, STUDY_UID, JsonValue, Key, Level, Query, SourceState
+from gateway.model.seams import LocationIndex, PeerRequest
+from gateway.model.settings import Limits
+from gateway.sharing import locate
+from gateway.sharing.gate import Gate
+from gateway.sharing.identity.people import People
+from gateway.sharing.merge import Part
+from gateway.sharing.peers import Peers
+from gateway.sharing.scope import for_peers
+from policy.parties import NhsNumber, TrustId
+
+SAMPLES_MAX = 100
+"""Patients asked for in one sampling of locations."""
+
+_HEARD = frozenset({SourceState.ANSWERED, SourceState.TRUNCATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What a trust said of a study of its own."""
+
+    is_heard: bool
+    """Whether it answered at all; else nothing below means anything."""
+    patients: frozenset[NhsNumber] = frozenset()
+    """Whose the study is, by what its rows carry: more than one where they disagree."""
+    is_settled: bool = False
+    """Whether asking again would teach nothing more: the study is there, and whose it is can be said or never will be.
+
+    A row whose identifiers contradict each other is not: it may be the study of either.
+    """
+
+
+class Sampling:
+    """Asks trusts for the location index alone."""
+
+    def __init__(self, gate: Gate, peers: Peers, people: People, locations: LocationIndex, limits: Limits) -> None:
+        self._gate = gate
+        self._peers = peers
+        self._people = people
+        self._locations = locations
+        self._limits = limits
+
+    async def sample(self, patients: Sequence[NhsNumber], trusts: Collection[TrustId], request_id: str) -> None:
+        """Ask these trusts for these patients, one patient after the other.
+
+        At most `SAMPLES_MAX` patients. Of who opted out nobody is asked. Raises a `ServiceFault` when the registers or
+        the audit fail.
+        """
+        sampled = self._peers.trusts & frozenset(trusts)
+        numbers = patients[:SAMPLES_MAX]
+        if not sampled or not numbers:
+            return
+        opted_out = await self._gate.opted_out(numbers)
+        digits: list[JsonValue] = [number.digits for number in numbers if number not in opted_out]
+        await self._record(sampled, request_id, {"patients": digits})
+        for number in numbers:
+            query = Query(Level.STUDY, (Key((PATIENT_ID,), "LO", (number.digits,)),))
+            named, asked_at = await self._people.pinned(query), self._gate.clock.now()
+            patient = named.scope.patient or number
+            asked = self._people.askable(named, sampled, is_hidden=number in opted_out)
+            if number in opted_out:
+                expected = [Part(answer.trust, answer.state) for answer in self._peers.expected(asked)]
+                self._locations.note(locate.sampled(patient, None, expected, asked_at))
+                continue
+            request = PeerRequest(for_peers(query, named.scope), request_id, 1, self._limits.peer_matches_max)
+            for answer in await self._peers.ask_each(self._people.requests(named, request, asked)):
+                reading, judgement = await self._people.judged(answer.trust, named, query, [answer])
+                self._locations.note(locate.sampled(patient, judgement, reading.parts, asked_at))
+
+    async def seek(self, trust: TrustId, study_uid: str, request_id: str) -> Sought:
+        """Ask one trust whose a study of its own is; raises a `ServiceFault` when the registers or the audit fail.
+
+        No register decides anything here: what is learnt of who opted out is learnt the same way and in the same time,
+        and no answer to anybody hangs on it (`locate.as_told`). A trust that is left alone for a while is not asked.
+        """
+        if self._peers.expected([trust])[0].state is SourceState.BACKING_OFF:
+            return Sought(is_heard=False)
+        query = Query(Level.STUDY, (Key((STUDY_UID,), "UI", (study_uid,)),))
+        named = await self._people.pinned(query)
+        await self._record([trust], request_id, {"studies": [study_uid]})
+        request = PeerRequest(for_peers(query, named.scope), request_id, 1, self._limits.peer_matches_max)
+        answers = await self._peers.ask(request, [trust])
+        reading, judgement = await self._people.judged(trust, named, query, answers)
+        if not all(part.state in _HEARD for part in reading.parts):
+            return Sought(is_heard=False)
+        rows = [*judgement.accepted, *(row for conflict in judgement.conflicts for row in conflict.rows)]
+        patients = frozenset(row.patient for row in rows if row.patient is not None)
+        is_contradicted = any(row.patient is None and row.identity.is_contradicted for row in rows)
+        return Sought(True, patients, bool(reading.candidates) and not is_contradicted)
+
+    async def _record(self, trusts: Collection[TrustId], request_id: str, what: Mapping[str, JsonValue]) -> None:
+        codes: list[JsonValue] = [trust.code for trust in sorted(trusts)]
+        body = {**what, "trusts": codes}
+        now = self._gate.clock.now()
+        await self._gate.store.append_audit(AuditEntry(AuditEvent.LOCATION_SAMPLE, now, request_id, body))
