@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import audit, decisions, find, idle, locations, memory, profile, qido, store
+from bench import find, idle, memory, profile, qido, store
 from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
+from bench.parts import audit, decisions, locations
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 
 Benchmark = Callable[[Effort, Path, Say], Iterator[Figure]]

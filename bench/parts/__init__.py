@@ -1,0 +1,1 @@
+"""Parts of the gateway measured alone, in this process: no listener, no peer."""
