@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench import find, idle, memory, profile, qido, store
+from bench import fanout, find, idle, memory, profile, qido, store
 from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
-from bench.parts import audit, decisions, locations
+from bench.parts import audit, decisions, locations, merge
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 
 Benchmark = Callable[[Effort, Path, Say], Iterator[Figure]]
@@ -31,6 +31,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "idle": idle.measure,
     "find": find.measure,
     "locations": locations.measure,
+    "fanout": fanout.measure,
+    "merge": merge.measure,
 }
 _EFFORTS = {"whole": WHOLE, "quick": QUICK, "tiny": TINY}
 

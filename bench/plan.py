@@ -31,6 +31,13 @@ class Effort:
     idle_associations: int
     located_patients: int
     """In the location index."""
+    fan_out: tuple[int, int, int]
+    """How many trusts are asked: few, some, many."""
+    fan_out_questions: int
+    """To each gateway in one turn."""
+    opening_s: float
+    """How long a gateway that has just met a stalled trust is watched."""
+    merged_rows: int
 
 
 WHOLE = Effort(
@@ -43,6 +50,10 @@ WHOLE = Effort(
     few_instances=60,
     idle_associations=300,
     located_patients=5_000_000,
+    fan_out=(3, 30, 100),
+    fan_out_questions=20,
+    opening_s=60.0,
+    merged_rows=10_000,
 )
 QUICK = Effort(
     rounds=5,
@@ -54,6 +65,10 @@ QUICK = Effort(
     few_instances=40,
     idle_associations=300,
     located_patients=200_000,
+    fan_out=(3, 30, 100),
+    fan_out_questions=8,
+    opening_s=20.0,
+    merged_rows=10_000,
 )
 TINY = Effort(
     rounds=1,
@@ -65,6 +80,10 @@ TINY = Effort(
     few_instances=4,
     idle_associations=10,
     located_patients=1_200,
+    fan_out=(2, 8, 24),
+    fan_out_questions=2,
+    opening_s=0.0,
+    merged_rows=1_000,
 )
 """Only to show that a benchmark runs; its figures mean nothing."""
 

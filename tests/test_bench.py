@@ -129,6 +129,27 @@ def test_the_location_index_is_measured_at_its_size_and_beside_a_small_one(tmp_p
     assert [figure["unit"] for figure in size] == ["MB", "B"]
 
 
+def test_the_merge_is_measured_by_the_row_beside_a_tenth_of_its_rows(tmp_path: Path) -> None:
+    figures = {figure["name"]: figure for figure in _figures_of("merge", tmp_path / "lines")}
+    for words in ("each at one trust", "each at two trusts"):
+        name = f"merge, 1,000 rows of ten trusts, {words}"
+        assert figures[f"{name}: all three, a row"]["goal"] == "ratio <= 1.2"
+        assert all(figures[f"{name}: {stage}, a row"]["peer"] for stage in ("read and match", "judge", "merge"))
+
+
+@pytest.mark.slow
+def test_a_question_to_many_trusts_is_measured_beside_the_slowest_and_with_two_silent(tmp_path: Path) -> None:
+    figures = {figure["name"]: figure for figure in _figures_of("fanout", tmp_path / "lines")}
+    for trusts in (2, 8, 24):
+        for kind in ("1 row at each", "10 rows at each", "1 row at 2 of them", "1 row at each, slow"):
+            assert figures[f"fan-out to {trusts} trusts, {kind}: median"]["goal"] == "ratio <= 1.3"
+    for kind in ("1 row at each", "10 rows at each", "1 row at 2 of them"):
+        name = f"fan-out, {kind}: gateway's processor time for a trust more, from 8 to 24"
+        assert figures[name]["goal"] == "ratio <= 1.2"
+    for quantity in ("median", "p99"):
+        assert figures[f"ten trusts, one stalled and one dead, once left alone: {quantity}"]["goal"] == "ratio <= 1.1"
+
+
 @pytest.mark.slow
 def test_memory_is_read_before_and_after_questions(tmp_path: Path) -> None:
     (figure,) = _figures_of("memory", tmp_path / "lines")

@@ -58,12 +58,12 @@ class _Connection(asyncio.Protocol):
             line = head.partition(b"\r\n")[0]
             found = self._seen.get(line)
             if found is None:
-                found = self._seen[line] = self._answers.get(_patient(line), EMPTY)
+                found = self._seen[line] = self._answers.get(patient_of(line), EMPTY)
             assert self._transport is not None
             self._transport.write(found)
 
 
-def _patient(line: bytes) -> str:
+def patient_of(line: bytes) -> str:
     """The PatientID that a request line asks for, by keyword or by tag."""
     query = parse_qs(line.decode("ascii").split(" ")[1].partition("?")[2])
     values = query.get("PatientID") or query.get("00100020") or [""]

@@ -1,15 +1,15 @@
 """The gateway under measurement, whole: real certificates, its own configuration, registers on disk, `gateway serve`.
 
-Northmoor (RZ1) asks with its PACS's client certificate; Eastvale (RZ2) is the archive behind mutual TLS. The store is
-SQLite on disk as configured by default (WAL, synchronous FULL), logs, audit and absence timing are on: nothing is
-relaxed for the measurement.
+Northmoor (RZ1) asks with its PACS's client certificate; Eastvale (RZ2) is the archive behind mutual TLS, or a crowd of
+trusts is. The store is SQLite on disk as configured by default (WAL, synchronous FULL), logs, audit and absence timing
+are on: nothing is relaxed for the measurement.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -19,7 +19,7 @@ from typing import assert_never
 
 import trustme
 
-from bench.rig import processes, studies
+from bench.rig import crowd, processes, studies
 from bench.rig.archive import READY, Plan
 from bench.rig.dimse import wire
 from bench.rig.load import Door
@@ -36,7 +36,7 @@ from storage.store import SqlStore
 AE_TITLE = "SHARING"
 NORTHMOOR, EASTVALE = TrustId("RZ1"), TrustId("RZ2")
 _AUTHOR = Author("bench", "bench-registers", "measurement")
-_EACH_MODALITY = tuple(frozenset({modality}) for modality in ("CT", "MR", "CR", "DX", "US", "XA"))
+EACH_MODALITY = tuple(frozenset({modality}) for modality in ("CT", "MR", "CR", "DX", "US", "XA"))
 
 
 class Associations(Enum):
@@ -62,6 +62,15 @@ class Archive:
     child: processes.Child
     tls: Door
     plain: Door
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A trust that shares with Northmoor, and what the configuration says of its archive."""
+
+    trust: TrustId
+    name: str
+    settings: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,20 @@ class Region:
             yield Archive(child, self.door(child.told(r"tls=(\d+)")), Door(child.told(r"plain=(\d+)")))
 
     @contextmanager
+    def crowd(self, told: Sequence[crowd.Told], delay_s: float, stalled: Sequence[TrustId] = ()) -> Iterator[Door]:
+        """Many trusts' archives on one port."""
+        codes = tuple(trust.code for trust in stalled)
+        plan = crowd.Plan(*self.files("archive"), str(self.ca), tuple(told), delay_s, codes)
+        plan.write(self.folder)
+        command = processes.python("-m", "bench.rig.crowd", self.folder)
+        with processes.running(command, self.folder / "crowd.log", crowd.READY) as child:
+            yield self.door(child.told(r"tls=(\d+)"))
+
+    def peer_by_qido(self, trust: TrustId, port: int, root: str = "", name: str = "") -> Peer:
+        """A trust that is asked by QIDO; `root` is what stands before `/dicom-web` there."""
+        settings = _PEER_BY_QIDO.format(folder=self.folder, ca=self.ca, port=port, root=root)
+        return Peer(trust, name or f"NHS Trust {trust.code}", settings)
+
     def gateway(
         self,
         archive: Archive | wire.Door,
@@ -106,23 +129,51 @@ class Region:
         shares_everything: bool = False,
         profile: Path | None = None,
         files: Sequence[int] = (),
-    ) -> Iterator[Gateway]:
-        """`gateway serve` before the archive; every patient in `known` has a care relationship with Northmoor.
+    ) -> AbstractContextManager[Gateway]:
+        """`gateway serve` before Eastvale's archive, which is asked by QIDO, or by C-FIND if it is a DICOM port.
 
-        The archive is asked by QIDO, or by C-FIND if it is a DICOM port. With `associations` there is a DIMSE door as
-        well. With `shares_everything` the archive's trust shares every modality, so that an archive need not tell what
-        its studies' are: dcmqrscp cannot, and would be asked for the series of each study. With `profile` it runs under
-        cProfile, which leaves its figures of the event loop's thread there.
+        With `shares_everything` its trust shares every modality, so that an archive need not tell what its studies'
+        are: dcmqrscp cannot, and would be asked for the series of each study.
         """
-        modalities = (frozenset[str](),) if shares_everything else _EACH_MODALITY
-        asyncio.run(_fill(DatabaseSettings(f"sqlite:///{self.folder / 'data' / 'gateway.db'}"), known, modalities))
-        configuration = self.folder / "gateway.toml"
-        text = self._configuration(archive, associations, shares_everything=shares_everything)
-        configuration.write_text(text, encoding="utf-8")
+        name = "Eastvale University NHS Trust"
+        if isinstance(archive, Archive):
+            peer = self.peer_by_qido(EASTVALE, archive.tls.port, name=name)
+        else:
+            quirks = _MODALITIES_UNKNOWN if shares_everything else ""
+            settings = _PEER_BY_C_FIND.format(port=archive.port, ae_title=archive.ae_title) + quirks
+            peer = Peer(EASTVALE, name, settings)
+        modalities = (frozenset[str](),) if shares_everything else EACH_MODALITY
+        return self.gateway_before(
+            (peer,), known, associations=associations, modalities=modalities, profile=profile, files=files
+        )
+
+    @contextmanager
+    def gateway_before(
+        self,
+        peers: Sequence[Peer],
+        known: Sequence[NhsNumber],
+        *,
+        place: str = "",
+        associations: Associations | None = None,
+        modalities: Sequence[frozenset[str]] = EACH_MODALITY,
+        profile: Path | None = None,
+        files: Sequence[int] = (),
+    ) -> Iterator[Gateway]:
+        """`gateway serve` before these trusts; every patient in `known` has a care relationship with Northmoor.
+
+        Where there are several gateways, each has a `place` of its own for what it keeps. With `associations` there is
+        a DIMSE door as well. Each trust shares the `modalities`, a clause each. With `profile` it runs under cProfile,
+        which leaves its figures of the event loop's thread there.
+        """
+        home = self.folder / place
+        home.mkdir(exist_ok=True)
+        trusts = [peer.trust for peer in peers]
+        asyncio.run(_fill(DatabaseSettings(f"sqlite:///{home / 'data' / 'gateway.db'}"), known, trusts, modalities))
+        configuration = home / "gateway.toml"
+        configuration.write_text(self._configuration(home, peers, associations), encoding="utf-8")
         under = ("-m", "cProfile", "-o", profile) if profile is not None else ()
         command = processes.python(*under, "-m", "gateway.cli", "serve", "--config", configuration)
-        log = self.folder / "gateway.log"
-        with processes.running(command, log, "ready machines=", files=files) as child:
+        with processes.running(command, home / "gateway.log", "ready machines=", files=files) as child:
             dimse = None
             if associations is not None:
                 dimse = self.dimse_door(child.told(r"dimse=[^ ]*:(\d+)"), associations)
@@ -134,14 +185,7 @@ class Region:
             return wire.Door(port, AE_TITLE)
         return wire.Door(port, AE_TITLE, str(self.ca), *self.files("pacs"))
 
-    def _configuration(
-        self, archive: Archive | wire.Door, associations: Associations | None, *, shares_everything: bool
-    ) -> str:
-        if isinstance(archive, Archive):
-            peer = _PEER_BY_QIDO.format(folder=self.folder, ca=self.ca, port=archive.tls.port)
-        else:
-            peer = _PEER_BY_C_FIND.format(port=archive.port, ae_title=archive.ae_title)
-            peer += _MODALITIES_UNKNOWN if shares_everything else ""
+    def _configuration(self, home: Path, peers: Sequence[Peer], associations: Associations | None) -> str:
         match associations:
             case None:
                 caller, door = _CERTIFIED, ""
@@ -152,7 +196,10 @@ class Region:
                 caller, door = _CERTIFIED + _TITLED, _DIMSE_DOOR + secure + f'client_ca = "{self.ca}"\n'
             case _:
                 assert_never(associations)
-        return _CONFIGURATION.format(folder=self.folder, ca=self.ca) + _CALLER + caller + door + peer
+        trusts = [_TRUST.format(ods=peer.trust.code, name=peer.name) for peer in peers]
+        archives = [f'\n[[peer]]\ntrust = "{peer.trust.code}"\n{peer.settings}' for peer in peers]
+        head = _CONFIGURATION.format(folder=self.folder, home=home, ca=self.ca)
+        return "".join((head, *trusts, _CALLER, caller, door, *archives))
 
 
 def new_region(folder: Path) -> Region:
@@ -170,8 +217,13 @@ def new_region(folder: Path) -> Region:
     return Region(folder, ca)
 
 
-async def _fill(database: DatabaseSettings, known: Sequence[NhsNumber], modalities: Sequence[frozenset[str]]) -> None:
-    """Register the patients, their relationships with Northmoor, and what Eastvale shares."""
+async def _fill(
+    database: DatabaseSettings,
+    known: Sequence[NhsNumber],
+    trusts: Sequence[TrustId],
+    modalities: Sequence[frozenset[str]],
+) -> None:
+    """Register the patients, their relationships with Northmoor, and what these trusts share."""
     upgrade(database)
     async with SqlStore(database, node="bench-registers", clock=SystemClock()) as store:
         since = datetime.now(UTC) - timedelta(days=1)
@@ -181,7 +233,8 @@ async def _fill(database: DatabaseSettings, known: Sequence[NhsNumber], modaliti
                 agreements.Clause(frozenset({NORTHMOOR}), shared, frozenset({PurposeOfUse.TREAT}))
                 for shared in modalities
             ]
-            agreements.import_version(tx, EASTVALE, clauses, since, _AUTHOR)
+            for trust in trusts:
+                agreements.import_version(tx, trust, clauses, since, _AUTHOR)
 
         await store.write(share)
         for patient in known:
@@ -200,7 +253,7 @@ _CONFIGURATION = """
 [gateway]
 node = "bench-1"
 mode = "demo"
-data_folder = "{folder}/data"
+data_folder = "{home}/data"
 
 [listen.machines]
 port = 0
@@ -214,19 +267,20 @@ certificate = "{folder}/gateway.pem"
 private_key = "{folder}/gateway.key"
 
 [audit]
-signing_key = "{folder}/keys/audit-signing.pem"
-anchor_path = "{folder}/anchor/checkpoints.jsonl"
-reserve_path = "{folder}/reserve/audit-reserve.bin"
+signing_key = "{home}/keys/audit-signing.pem"
+anchor_path = "{home}/anchor/checkpoints.jsonl"
+reserve_path = "{home}/reserve/audit-reserve.bin"
 
 [[trust]]
 ods = "RZ1"
 name = "Northmoor Hospitals NHS Trust"
 enrolled = true
 desk_phone = "01632 960001"
-
+"""
+_TRUST = """
 [[trust]]
-ods = "RZ2"
-name = "Eastvale University NHS Trust"
+ods = "{ods}"
+name = "{name}"
 enrolled = true
 desk_phone = "01632 960002"
 """
@@ -248,17 +302,13 @@ dimse_connections_per_address_max = 500
 port = 0
 ae_title = "{AE_TITLE}"
 """
-_PEER_BY_QIDO = """
-[[peer]]
-trust = "RZ2"
-url = "https://localhost:{port}/dicom-web"
+_PEER_BY_QIDO = """\
+url = "https://localhost:{port}{root}/dicom-web"
 client_certificate = "{folder}/gateway.pem"
 client_private_key = "{folder}/gateway.key"
 ca = "{ca}"
 """
-_PEER_BY_C_FIND = """
-[[peer]]
-trust = "RZ2"
+_PEER_BY_C_FIND = """\
 connector = "dimse"
 address = "127.0.0.1:{port}"
 ae_title = "{ae_title}"

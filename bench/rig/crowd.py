@@ -1,0 +1,133 @@
+"""Up to a hundred trusts in one light process: each answers QIDO after a time of its own, or never.
+
+Run as a process of its own: `python -m bench.rig.crowd FOLDER` reads the `Plan` there and listens on one TLS port; a
+trust's archive is at `/<ODS code>/dicom-web`. Every answer is encoded beforehand and a question is looked up by its
+whole line, so that a hundred trusts cost about as much as one: their processor time is not what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.rig import archive, wire
+from policy.parties import TrustId
+
+READY = "crowd ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one trust says of one patient, and how long it takes over it."""
+
+    trust: str
+    patient: str
+    delay_s: float
+    rows: str
+    """The DICOM JSON answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the process is told: its certificates, who says what, who never says anything."""
+
+    certificate: str
+    private_key: str
+    client_ca: str
+    told: tuple[Told, ...]
+    """Of anybody else a trust has `[]`."""
+    delay_s: float
+    """What that takes, and a probe."""
+    stalled: tuple[str, ...] = ()
+    """Trusts that take a question and never answer it."""
+
+    def write(self, folder: Path) -> None:
+        """Leave the plan where the process looks for it."""
+        (folder / "crowd.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @staticmethod
+    def read(folder: Path) -> Plan:
+        """The plan that was left there."""
+        fields = json.loads((folder / "crowd.json").read_text(encoding="utf-8"))
+        told = tuple(Told(**one) for one in fields.pop("told"))
+        return Plan(**{**fields, "told": told, "stalled": tuple(fields["stalled"])})
+
+
+def root(trust: TrustId) -> str:
+    """What stands before `/dicom-web` in the address of a trust's archive."""
+    return f"/{trust.code}"
+
+
+def codes(count: int) -> Sequence[TrustId]:
+    """The ODS codes of so many trusts."""
+    return [TrustId(f"RB{number:03}") for number in range(1, count + 1)]
+
+
+class _Answers:
+    """What is said to a question, by its line; lines are few, for every question comes again and again."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._told = {(one.trust, one.patient): (one.delay_s, wire.answer(one.rows.encode())) for one in plan.told}
+        self._nothing = (plan.delay_s, archive.EMPTY)
+        self._stalled = frozenset(plan.stalled)
+        self._by_line: dict[bytes, tuple[float, bytes] | None] = {}
+
+    def to(self, line: bytes) -> tuple[float, bytes] | None:
+        """The delay and the answer; None: never."""
+        if line not in self._by_line:
+            trust = line.split(b"/", 2)[1].decode("ascii")
+            found = self._told.get((trust, archive.patient_of(line)), self._nothing)
+            self._by_line[line] = None if trust in self._stalled else found
+        return self._by_line[line]
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection. Requests have no body and come one by one."""
+
+    def __init__(self, answers: _Answers) -> None:
+        self._answers = answers
+        self._pending = b""
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._pending += data
+        while b"\r\n\r\n" in self._pending:
+            head, _, self._pending = self._pending.partition(b"\r\n\r\n")
+            found = self._answers.to(head.partition(b"\r\n")[0])
+            if found is not None:
+                assert self._transport is not None
+                delay_s, answer = found
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(delay_s, self._transport.write, answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+async def serve(plan: Plan) -> None:
+    """Answer until the process is ended."""
+    answers = _Answers(plan)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(plan.certificate, plan.private_key)
+    context.load_verify_locations(plan.client_ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Connection(answers), "127.0.0.1", 0, ssl=context, backlog=1024
+    )
+    print(f"{READY} tls={server.sockets[0].getsockname()[1]}", flush=True)
+    await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Plan.read(Path(sys.argv[1]))))
