@@ -33,6 +33,7 @@ from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
 from gateway.sharing.identity.conflicts import Judgement, quality_items
+from gateway.sharing.identity.origins import Origins
 from gateway.sharing.identity.people import Named, People
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.locate import LeftOut
@@ -86,6 +87,7 @@ class Broker:
         self._people = People(gate.store, directory, identity or IdentitySettings(), tracing)
         self._peers = peers
         self._directory = directory
+        self._origins = Origins.of(directory.trusts)
         self._delays = delays
         self._limits = limits
         self._settings = settings
@@ -142,7 +144,7 @@ class Broker:
         conflicting = await self._told_conflicts(passage, heard.judgement, scope)
         # Of the rows that are shown alone: a key that a hidden row lacks would tell that there is one.
         lacking = lacking_keys(query, scope, visible) if heard.has_lacking_rows else ()
-        rows = merge(query.level, visible, own_numbers, self._people.accession_issuer)
+        rows = merge(query.level, visible, own_numbers, self._origins)
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
             token = self._snapshots.keep(Snapshot(fingerprint, heard, began + self._limits.snapshot_max_s), began)
@@ -154,7 +156,7 @@ class Broker:
         passage.tally.returned = len(page)
         if query.level is not Level.PATIENT:
             _record_only(page, passage)
-        passage.tally.sources = _source_record((*heard.parts, *not_asked), heard.judgement)
+        passage.tally.sources = _source_record((*heard.parts, *not_asked), heard.judgement, page)
         absence.is_empty = not rows
         self._raise_if_none_answered(shown, sources)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
@@ -349,8 +351,9 @@ def _question(query: Query) -> dict[str, JsonValue]:
     }
 
 
-def _source_record(parts: Sequence[Part], judgement: Judgement) -> list[JsonValue]:
+def _source_record(parts: Sequence[Part], judgement: Judgement, page: Sequence[Match]) -> list[JsonValue]:
     conflicts = Counter(row.trust for conflict in judgement.conflicts for row in conflict.rows)
+    in_copies = [match for match in page if match.study_uid and (match.versions or len(match.holders) > 1)]
     return [
         {
             "trust": part.trust.code,
@@ -359,6 +362,14 @@ def _source_record(parts: Sequence[Part], judgement: Judgement) -> list[JsonValu
             "conflicts": conflicts[part.trust],
             "duration_ms": round(part.duration_s * 1000, 1),
             **({"reason": part.reason.value} if part.reason is not None else {}),
+            **_copies(part.trust, in_copies),
         }
         for part in parts
     ]
+
+
+def _copies(trust: TrustId, in_copies: Sequence[Match]) -> dict[str, JsonValue]:
+    """Of the studies that came in copies: those shown as here, and those of which the header here differs (SAF-35)."""
+    shown = dict.fromkeys(match.study_uid for match in in_copies if match.shown_from == trust)
+    versions = dict.fromkeys(match.study_uid for match in in_copies if trust in match.versions)
+    return {key: list(uids) for key, uids in (("shown", shown), ("versions", versions)) if uids}

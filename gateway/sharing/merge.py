@@ -1,8 +1,9 @@
 """Rows become candidates, and one study at several trusts becomes one match with its holders; conflicts stay apart.
 
-Rows of one UID are united only when they are of one patient; counts are never added (C3, A9). The same UID with
-another patient is withheld everywhere (SAF-08). Any order and duplication of answers gives the same result. No row is
-dropped without a word: one that may answer and cannot be placed makes its trust's part incomplete (SAF-04). Pure.
+Rows of one UID are united only when they are of one patient; the custodian's copy speaks, and counts are never added
+(C2, C3, A9, SAF-35). The same UID with another patient is withheld everywhere (SAF-08). Any order and duplication of
+answers gives the same result. No row is dropped without a word: one that may answer and cannot be placed makes its
+trust's part incomplete (SAF-04). Pure.
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ from gateway.model.imaging import (
     SourceState,
 )
 from gateway.sharing.identity.accessions import is_issued_by, with_issuer
+from gateway.sharing.identity.origins import (
+    NO_ORIGINS,
+    OWN_BLOCK,
+    Custody,
+    Origins,
+    custody,
+    is_other_version,
+    with_origin,
+)
 from gateway.sharing.identity.patients import Identities, RowIdentity
 from gateway.sharing.identity.shown import shown_identity
 from gateway.sharing.matching import Matcher
@@ -72,11 +82,14 @@ PATIENT_ATTRIBUTES = frozenset(
 SOURCE_IDENTITY = (OTHER_PATIENT_IDS, "00100022", "00100024", "00101000")
 """Other Patient IDs, Type and Issuer Qualifiers of Patient ID: they speak of the number that is replaced."""
 
-
 _NO_UIDS = ("", "", "")
 _NO_NUMBERS: Mapping[NhsNumber, PatientId] = MappingProxyType({})
-_NEVER_SHOWN = frozenset((*SOURCE_ONLY, *PATIENT_COUNTS))
+_NEVER_SHOWN = frozenset((*SOURCE_ONLY, *PATIENT_COUNTS)) | OWN_BLOCK
 _NEVER_SHOWN_BESIDE_NUMBER = _NEVER_SHOWN | frozenset(SOURCE_IDENTITY)
+_OF_EACH_COPY = _NEVER_SHOWN_BESIDE_NUMBER.union(
+    RELATED_COUNTS, (MODALITIES_IN_STUDY, PATIENT_ID, ISSUER_OF_PATIENT_ID)
+)
+"""What copies of one study rightly differ in, so that it makes no version."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -236,7 +249,7 @@ def merge(
     level: Level,
     candidates: Iterable[Candidate],
     own_numbers: Mapping[NhsNumber, PatientId] = _NO_NUMBERS,
-    accession_issuer: Callable[[TrustId], str] = str,
+    origins: Origins = NO_ORIGINS,
 ) -> list[Match]:
     """Unite rows of the same UIDs; newest study first, then by UID (B3).
 
@@ -246,7 +259,10 @@ def merge(
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for found in candidates:
         groups.setdefault(found.uids if level is not Level.PATIENT else _NO_UIDS, []).append(found)
-    matches = [_united(level, group, own_numbers, accession_issuer) for group in groups.values()]
+    custodies = _custodies(groups.values(), origins) if level is not Level.PATIENT else {}
+    matches = [
+        _united(level, group, own_numbers, origins, custodies.get(group[0].study_uid, {})) for group in groups.values()
+    ]
     # Two stable sorts: UIDs ascending inside equal dates, dates descending.
     matches.sort(key=lambda match: (match.study_uid, match.series_uid, match.sop_uid))
     matches.sort(key=lambda match: _text(match.attributes, STUDY_DATE), reverse=True)
@@ -259,13 +275,24 @@ def _part(answer: TrustAnswer, placed: int, is_complete: bool) -> Part:
     return Part(answer.trust, state, count, answer.duration_s, is_all_to_the_point=0 < count == placed)
 
 
+def _custodies(groups: Collection[Sequence[Candidate]], origins: Origins) -> dict[str, Mapping[TrustId, Custody]]:
+    """How the holders stand to each study of which there are several copies: for all of it, not series by series."""
+    said: dict[str, list[tuple[TrustId, TrustId | None]]] = {g[0].study_uid: [] for g in groups if len(g) > 1}
+    for group in groups if said else ():
+        copies = said.get(group[0].study_uid)
+        if copies is not None:
+            copies += [(found.trust, origins.said_by(found.trust, found.row)) for found in group]
+    return {uid: custody(copies) for uid, copies in said.items()}
+
+
 def _united(
     level: Level,
     group: Sequence[Candidate],
     own_numbers: Mapping[NhsNumber, PatientId],
-    accession_issuer: Callable[[TrustId], str],
+    origins: Origins,
+    standing: Mapping[TrustId, Custody],
 ) -> Match:
-    best = group[0] if len(group) == 1 else min(group, key=_precedence)
+    best = group[0] if len(group) == 1 else min(group, key=lambda found: _precedence(found, standing))
     never_shown = _NEVER_SHOWN if best.patient is None else _NEVER_SHOWN_BESIDE_NUMBER
     is_patient = level is Level.PATIENT
     attributes = {
@@ -275,13 +302,15 @@ def _united(
     }
     if best.patient is not None:
         attributes.update(shown_identity(_with_numbers_of_all(best, group), own_numbers.get(best.patient)))
-    if not is_patient:
-        _unite_counts(attributes, group)
-        with_issuer(attributes, accession_issuer(best.trust))
-    attributes[INSTANCE_AVAILABILITY] = NEARLINE
     holders = (best.trust,) if len(group) == 1 else tuple(sorted({found.trust for found in group}))
-    study, series, sop = best.uids if not is_patient else _NO_UIDS
-    return Match(level, best.patient, study, series, sop, holders, attributes)
+    attributes[INSTANCE_AVAILABILITY] = NEARLINE
+    if is_patient:
+        return Match(level, best.patient, *_NO_UIDS, holders, attributes, best.trust)
+    _unite_counts(attributes, group)
+    with_issuer(attributes, origins.accession_issuer(best.trust))
+    with_origin(attributes, best.trust, holders, origins)
+    versions = tuple(sorted({found.trust for found in group if is_other_version(best.row, found.row, _OF_EACH_COPY)}))
+    return Match(level, best.patient, *best.uids, holders, attributes, best.trust, versions)
 
 
 def _with_numbers_of_all(best: Candidate, group: Sequence[Candidate]) -> RowIdentity:
@@ -292,9 +321,10 @@ def _with_numbers_of_all(best: Candidate, group: Sequence[Candidate]) -> RowIden
     return replace(best.identity, local_ids=tuple(local_ids), carried=carried)
 
 
-def _precedence(found: Candidate) -> tuple[int, str, str]:
-    """The most complete copy speaks; ties go to the lower ODS code, then to the content: order never matters."""
-    return (-max(_counts(found.row)), found.trust.code, repr(sorted(found.row.items(), key=lambda item: item[0])))
+def _precedence(found: Candidate, standing: Mapping[TrustId, Custody]) -> tuple[int, int, str, str]:
+    """The custodian's copy speaks, then the most complete; ties go by ODS code and content: order never matters."""
+    content = repr(sorted(found.row.items(), key=lambda item: item[0]))
+    return (standing.get(found.trust, Custody.HOLDER), -max(_counts(found.row)), found.trust.code, content)
 
 
 def _unite_counts(attributes: dict[str, Element], group: Sequence[Candidate]) -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.model.attributes import ACCESSION_ISSUER, LOCAL_NAMESPACE_ENTITY_ID
 from gateway.model.imaging import (
+    ACCESSION_NUMBER,
     ISSUER_OF_PATIENT_ID,
     MODALITIES_IN_STUDY,
     OTHER_PATIENT_IDS,
@@ -24,6 +26,7 @@ from gateway.model.imaging import (
     Level,
     SourceState,
 )
+from gateway.sharing.identity.origins import Origins
 from gateway.sharing.identity.patients import identity_of
 from gateway.sharing.merge import RELATED_COUNTS, Candidate, candidate, conflicting_studies, merge, read_answers
 from gateway.sharing.peers import TrustAnswer
@@ -195,14 +198,25 @@ def test_a_candidate_tells_its_uids_from_the_study_down() -> None:
 
 # --- order and duplication never matter ---
 
+ORIGINS = Origins(trust_of_issuer={trust.code: trust for trust in (RZ2, RZ3, RZ4)})
+
+
+def issued(by: str) -> Attributes:
+    """An accession number of this issuer; without one, of nobody in particular."""
+    item: JsonValue = {LOCAL_NAMESPACE_ENTITY_ID: {"vr": "UT", "Value": [by]}}
+    number: Attributes = {ACCESSION_NUMBER: {"vr": "SH", "Value": ["A1"]}}
+    return {**number, ACCESSION_ISSUER: {"vr": "SQ", "Value": [item]}} if by else number
+
+
 COPIES = st.builds(
-    lambda trust, study, instances, modality, local, date: found(
+    lambda trust, study, instances, modality, local, date, issuer: found(
         trust,
         {
             **row(
                 study, None, instances=instances, modalities=modality, date=date, patient_id=local, issuer=trust.code
             ),
             **ALSO_ANNE,
+            **issued(issuer),
         },
     ),
     st.sampled_from([RZ2, RZ3, RZ4]),
@@ -211,6 +225,7 @@ COPIES = st.builds(
     st.sampled_from(["CT", "MR", "CT,SR"]),
     st.sampled_from(["1", "2"]),
     st.sampled_from(["20261120", "20261121"]),
+    st.sampled_from(["", "RZ2", "RZ3", "RZ9"]),
 )
 
 
@@ -220,7 +235,7 @@ def test_any_order_and_duplication_of_answers_gives_the_same(
 ) -> None:
     shuffled = copies * times
     shuffling.shuffle(shuffled)
-    assert merge(Level.STUDY, shuffled) == merge(Level.STUDY, copies)
+    assert merge(Level.STUDY, shuffled, origins=ORIGINS) == merge(Level.STUDY, copies, origins=ORIGINS)
 
 
 @given(st.lists(COPIES, max_size=12))
@@ -240,6 +255,26 @@ def test_every_copy_is_named_once_and_nothing_is_invented(copies: list[Candidate
 def test_another_answer_takes_no_study_away(some: list[Candidate], more: list[Candidate]) -> None:
     before = {match.study_uid for match in merge(Level.STUDY, some)}
     assert before <= {match.study_uid for match in merge(Level.STUDY, [*some, *more])}
+
+
+@given(st.lists(COPIES, max_size=8), st.lists(COPIES, max_size=8))
+def test_another_answer_changes_no_row_of_a_study_that_it_does_not_hold(
+    some: list[Candidate], more: list[Candidate]
+) -> None:
+    theirs = {copy.study_uid for copy in more}
+    before = [match for match in merge(Level.STUDY, some, origins=ORIGINS) if match.study_uid not in theirs]
+    after = [match for match in merge(Level.STUDY, [*some, *more], origins=ORIGINS) if match.study_uid not in theirs]
+    assert after == before
+
+
+@given(st.lists(COPIES, max_size=8), st.lists(COPIES, max_size=8))
+def test_another_answer_takes_no_holder_and_no_version_away(some: list[Candidate], more: list[Candidate]) -> None:
+    """A copy that was shown may become a version of another one; it is never forgotten."""
+    after = {match.study_uid: match for match in merge(Level.STUDY, [*some, *more], origins=ORIGINS)}
+    for match in merge(Level.STUDY, some, origins=ORIGINS):
+        assert set(match.holders) <= set(after[match.study_uid].holders)
+        if match.versions:
+            assert after[match.study_uid].versions
 
 
 def test_the_rows_given_are_left_as_they_were() -> None:

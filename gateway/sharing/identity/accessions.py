@@ -16,7 +16,9 @@ from gateway.model.imaging import ACCESSION_NUMBER, Attributes, Element, JsonVal
 def with_issuer(attributes: dict[str, Element], issuer: str) -> None:
     """Put the trust's own issuer in where there is an accession number and nobody is named."""
     number = attributes.get(ACCESSION_NUMBER)
-    if number is not None and number.get("Value") and not (ACCESSION_ISSUER in attributes and _issuers(attributes)):
+    if number is None or not number.get("Value"):
+        return
+    if ACCESSION_ISSUER not in attributes or not issuers_named(attributes):
         attributes[ACCESSION_ISSUER] = _element(issuer)
 
 
@@ -25,17 +27,12 @@ def is_issued_by(row: Attributes, issuers: frozenset[str], default: str) -> bool
     if ACCESSION_NUMBER not in row:
         return True
     has_number = bool(row[ACCESSION_NUMBER].get("Value"))
-    named = _issuers(row) or (frozenset({default.upper()}) if has_number else frozenset())
+    named = issuers_named(row) or (frozenset({default.upper()}) if has_number else frozenset())
     return not issuers.isdisjoint(named)
 
 
-@lru_cache(maxsize=1024)
-def _element(issuer: str) -> Element:
-    item: JsonValue = {LOCAL_NAMESPACE_ENTITY_ID: {"vr": "UT", "Value": [issuer]}}
-    return {"vr": "SQ", "Value": [item]}
-
-
-def _issuers(row: Attributes) -> frozenset[str]:
+def issuers_named(row: Attributes) -> frozenset[str]:
+    """Who issued the row's accession number by the row's own word, in capitals."""
     items = row.get(ACCESSION_ISSUER, {}).get("Value")
     found = [
         _text(item.get(tag))
@@ -44,6 +41,12 @@ def _issuers(row: Attributes) -> frozenset[str]:
         for tag in (LOCAL_NAMESPACE_ENTITY_ID, UNIVERSAL_ENTITY_ID)
     ]
     return frozenset(text for text in found if text)
+
+
+@lru_cache(maxsize=1024)
+def _element(issuer: str) -> Element:
+    item: JsonValue = {LOCAL_NAMESPACE_ENTITY_ID: {"vr": "UT", "Value": [issuer]}}
+    return {"vr": "SQ", "Value": [item]}
 
 
 def _text(element: JsonValue) -> str:
