@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -44,7 +45,11 @@ class LiveRoll:
             return
         before, self._roll = self._roll, await self._store.read(trusts.roll)
         is_first, self._version = self._version < 0, version
-        if before != self._roll and not is_first:
+        if is_first:
+            return
+        if before.quarantined != self._roll.quarantined:
+            log.info("studies in quarantine changed", studies=len(self._roll.quarantined))
+        if replace(before, quarantined=frozenset()) != replace(self._roll, quarantined=frozenset()):
             log.info("standing of trusts changed", trusts=len(self._roll.standings))
 
     async def watch(self) -> None:

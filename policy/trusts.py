@@ -72,11 +72,13 @@ class Downtime:
 
 @dataclass(frozen=True, slots=True)
 class Roll:
-    """Every trust's standing at one version of the registers."""
+    """What the registers say of the whole region at one version: every trust's standing, and what is quarantined."""
 
     standings: Mapping[TrustId, TrustStanding] = field(default_factory=lambda: MappingProxyType({}))
     downtimes: tuple[Downtime, ...] = ()
     test_patients: Mapping[TrustId, frozenset[NhsNumber]] = field(default_factory=lambda: MappingProxyType({}))
+    quarantined: frozenset[str] = frozenset()
+    """UIDs of the studies that are filed under two patients, until their custodians have put that right (SAF-08)."""
 
     def takes_part(self, trust: TrustId, *, starts_enrolled: bool, patient: NhsNumber | None) -> bool:
         """Whether a trust is enrolled at this moment, for a question of this patient (None: of nobody in particular).

@@ -115,6 +115,10 @@ class CrossReference:
     local: tuple[LinkedNumber, ...] = ()
 
 
+STUDY_OF_TWO_PATIENTS = "study-uid-of-two-patients"
+"""The kind of `QualityItem` that keeps its study from everybody until it is resolved (SAF-08)."""
+
+
 @dataclass(frozen=True, slots=True)
 class QualityItem:
     """Something that a custodian must put right; never shown to callers with its content (SAF-08)."""

@@ -96,6 +96,11 @@ class Directory:
         roll = self._roll()
         return frozenset(trust for trust in self._trusts if roll.is_retired(trust))
 
+    @property
+    def quarantined(self) -> frozenset[str]:
+        """The studies that are filed under two patients, until their custodians have put that right (SAF-08)."""
+        return self._roll().quarantined
+
     def announced(self, trusts: Iterable[TrustId], at: datetime) -> dict[TrustId, str]:
         """What those of these trusts announced that are down by plan, in words for every caller."""
         found = {trust: self._roll().downtime(trust, at) for trust in trusts}

@@ -1,7 +1,9 @@
 """Data-quality items: what a custodian must put right, open or resolved.
 
-No decision reads them, so they raise no register version. An item that is open already is counted, not doubled. The
-number in an item is what a peer's row *claimed*, which is often the very thing that is wrong: it makes no patient row.
+An item that is open already is counted, not doubled. A study that is filed under two patients is in quarantine while an
+item says so: opening and resolving such an item raises the register version, and no other does, for nothing reads them
+(SAF-08). The number in an item is what a peer's row *claimed*, which is often the very thing that is wrong: it makes no
+patient row.
 """
 
 from __future__ import annotations
@@ -11,18 +13,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, Index, Integer, Table, Text, bindparam, insert, select, update
+from sqlalchemy import Column, Index, Integer, Table, Text, bindparam, func, insert, select, update
 
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
-from gateway.model.seams import QualityItem
+from gateway.model.seams import STUDY_OF_TWO_PATIENTS, QualityItem
 from policy.parties import NhsNumber, TrustId
 from storage.database import Read, Tx
-from storage.registers.state import Author, record_change
+from storage.registers.state import Author, bump_register_version, record_change
 from storage.tables.columns import Instant, Json, TableRow, metadata
 
 REGISTER = "quality"
+QUARANTINED_MAX = 10_000
+"""Studies in quarantine that are kept from callers; of more, the newest."""
 
 quality_item = Table(
     "quality_item",
@@ -61,6 +65,19 @@ _OPEN = (
     .where(quality_item.c.resolved_at.is_(None))
     .order_by(quality_item.c.custodian, quality_item.c.opened_at, quality_item.c.item_id)
 )
+_IS_OPEN = select(quality_item.c.item_id).where(
+    quality_item.c.fingerprint == bindparam("of_fingerprint"), quality_item.c.resolved_at.is_(None)
+)
+_OPEN_ITEM = select(quality_item).where(
+    quality_item.c.item_id == bindparam("of_item"), quality_item.c.resolved_at.is_(None)
+)
+_QUARANTINED = (
+    select(quality_item.c.study_uid)
+    .where(quality_item.c.resolved_at.is_(None), quality_item.c.kind == STUDY_OF_TWO_PATIENTS)
+    .group_by(quality_item.c.study_uid)
+    .order_by(func.max(quality_item.c.opened_at).desc())
+    .limit(QUARANTINED_MAX)
+)
 _RESOLVE = (
     update(quality_item)
     .where(quality_item.c.item_id == bindparam("of_item"), quality_item.c.resolved_at.is_(None))
@@ -85,9 +102,10 @@ class OpenItem:
 
 def report(tx: Tx, items: Iterable[QualityItem], at: datetime) -> int:
     """Record items; how many were new."""
-    opened = 0
-    for item in items:
-        fingerprint = _fingerprint(item)
+    opened, printed = 0, [(_fingerprint(item), item) for item in items]
+    if any(_begins_quarantine(tx, fingerprint, item) for fingerprint, item in printed):
+        bump_register_version(tx)
+    for fingerprint, item in printed:
         if tx.connection.execute(_SEEN_AGAIN, {"of_fingerprint": fingerprint, "at": at}).rowcount:
             continue
         item_id = tx.new_id()
@@ -117,12 +135,34 @@ def open_items(read: Read, custodian: TrustId | None = None) -> list[OpenItem]:
     return [_open_item(row) for row in read.connection.execute(statement)]
 
 
-def resolve(tx: Tx, item_id: str, author: Author) -> None:
-    """Close an item; the author's reason says how. Raises `InvalidRequest` for one that is not open."""
+def quarantined(read: Read) -> frozenset[str]:
+    """The UIDs of the studies in quarantine, `QUARANTINED_MAX` at most."""
+    return frozenset(read.connection.execute(_QUARANTINED).scalars())
+
+
+def resolve(tx: Tx, item_id: str, author: Author) -> QualityItem:
+    """Close an item; the author's reason says how. Raises `InvalidRequest` for one that is not open.
+
+    A study leaves its quarantine with the last of its items, and comes back to it if the conflict is met again.
+    """
+    found = tx.connection.execute(_OPEN_ITEM, {"of_item": item_id}).one_or_none()
+    if found is None:
+        raise InvalidRequest("no such open item")
+    item = _open_item(found).item
+    if item.kind == STUDY_OF_TWO_PATIENTS:
+        bump_register_version(tx)
     parameters = {"of_item": item_id, "at": tx.now, "by": author.subject, "how": author.reason}
     if tx.connection.execute(_RESOLVE, parameters).rowcount == 0:
-        raise InvalidRequest("no such open item")
+        raise InvalidRequest("no such open item")  # another process was first
     record_change(tx, author, REGISTER, "resolve", item_id)
+    return item
+
+
+def _begins_quarantine(read: Read, fingerprint: str, item: QualityItem) -> bool:
+    return (
+        item.kind == STUDY_OF_TWO_PATIENTS
+        and read.connection.execute(_IS_OPEN, {"of_fingerprint": fingerprint}).first() is None
+    )
 
 
 def _fingerprint(item: QualityItem) -> str:

@@ -19,7 +19,7 @@ from gateway.model.imaging import JsonValue
 from policy.parties import NhsNumber, TrustId
 from policy.trusts import SUCCESSIONS_MAX, Downtime, Roll, Stage, Standing, TrustStanding
 from storage.database import Read, Tx
-from storage.registers import patients
+from storage.registers import patients, quality
 from storage.registers.state import Author, bump_register_version, record_change
 from storage.tables.columns import STILL_BELIEVED, Instant, Json, TableRow, belief, believed, metadata, period
 from storage.tables.prepared import Prepared
@@ -111,7 +111,7 @@ class SignedOff:
 
 
 def roll(read: Read) -> Roll:
-    """Every trust's standing, downtimes not yet over, and test patients, as believed now."""
+    """Every trust's standing, downtimes not yet over, test patients, and studies in quarantine, as believed now."""
     standings = {TrustId(row.trust): _standing(row) for row in read.connection.execute(_STANDINGS)}
     downtimes = tuple(_downtime(row) for row in read.connection.execute(_DOWNTIMES, {"at": read.now}))
     labelled: dict[TrustId, set[NhsNumber]] = {}
@@ -120,7 +120,7 @@ def roll(read: Read) -> Roll:
         if number is not None:
             labelled.setdefault(TrustId(row.trust), set()).add(number)
     test_patients = {trust: frozenset(numbers) for trust, numbers in labelled.items()}
-    return Roll(MappingProxyType(standings), downtimes, MappingProxyType(test_patients))
+    return Roll(MappingProxyType(standings), downtimes, MappingProxyType(test_patients), quality.quarantined(read))
 
 
 def predecessors(read: Read, trust: TrustId, known_at: datetime = STILL_BELIEVED) -> tuple[TrustId, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.model.imaging import Query
-from gateway.model.seams import QualityItem
+from gateway.model.seams import STUDY_OF_TWO_PATIENTS, QualityItem
 from gateway.sharing.identity.patients import (
     Demographics,
     Likeness,
@@ -27,6 +27,7 @@ from policy.parties import NhsNumber, TrustId
 
 VARIANTS_MAX = 16
 """Different demographics under one NHS number that are still compared pair by pair."""
+QUARANTINED = "study-quarantined"
 _OF_NOBODY = frozenset({"nhs-number-missing", "identifiers-disagree"})
 
 
@@ -36,7 +37,7 @@ class Conflict:
 
     kind: str
     """`nhs-number-missing`, `identifiers-disagree`, `nhs-number-not-verified`, `demographics-differ`,
-    `study-uid-of-two-patients`; of a doubt `demographics-doubtful`.
+    `study-uid-of-two-patients`, `study-quarantined` until that is put right; of a doubt `demographics-doubtful`.
     """
     rows: tuple[Candidate, ...]
 
@@ -53,12 +54,14 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of the people in an answer besides what its rows say."""
+    """What is known of the people and the studies in an answer besides what its rows say."""
 
     unverified: frozenset[NhsNumber] = frozenset()
     """Numbers that are not verified well enough to match by alone (C1)."""
     surnames: Mapping[NhsNumber, frozenset[str]] = field(default_factory=dict)
     """Surnames that a person is known to have had, folded (IDN-03)."""
+    quarantined: frozenset[str] = frozenset()
+    """Studies that were met under two patients, of which custodians have not yet said whose they are (SAF-08)."""
 
     def surnames_of(self, patient: NhsNumber | None) -> frozenset[str]:
         """The known surnames; none for a patient of whom nothing is known."""
@@ -91,7 +94,10 @@ def judge(
     taken_out: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
     for row in candidates:
         if row.study_uid in of_two:
-            taken_out["study-uid-of-two-patients", row.study_uid].append(row)
+            taken_out[STUDY_OF_TWO_PATIENTS, row.study_uid].append(row)
+        elif row.study_uid in evidence.quarantined and row.trust != asker:
+            # Whoever puts it right has to look at the own copy; nobody else sees one, though the other trust is silent.
+            taken_out[QUARANTINED, row.study_uid].append(row)
         elif row.patient is None:
             if row.identity.is_contradicted:
                 taken_out["identifiers-disagree", ""].append(row)
@@ -116,7 +122,12 @@ def judge(
 
 
 def quality_items(conflict: Conflict) -> list[QualityItem]:
-    """One item for each custodian and study concerned; its content is for that custodian alone."""
+    """One item for each custodian and study concerned; its content is for that custodian alone.
+
+    None for a study in quarantine: its items are open, or one of them was resolved and another one not yet.
+    """
+    if conflict.kind == QUARANTINED:
+        return []
     others = sorted({row.trust.code for row in conflict.rows})
     concerned: dict[tuple[TrustId, str], set[NhsNumber]] = defaultdict(set)
     for row in conflict.rows:

@@ -220,7 +220,7 @@ class People:
             for person in known.values()
             if person.number is not None and self._is_unverified(asker, person)
         }
-        return rows, Evidence(frozenset(unverified), self._surnames(known))
+        return rows, Evidence(frozenset(unverified), self._surnames(known), self._directory.quarantined)
 
     def _surnames(self, known: Mapping[PatientId, CrossReference]) -> dict[NhsNumber, frozenset[str]]:
         """The surnames that lookups lately said of these people."""
