@@ -23,10 +23,10 @@ from dimse.status import Ending, MissingSources, Refusal, Status, ending_of
 from dimse.upper_layer.association import Association, AssociationFailure, Outgoing
 from dimse.upper_layer.commands import Command, CommandField, response
 from dimse.upper_layer.messages import Message
-from gateway.model.errors import GatewayError
+from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.model.imaging import Match, Matches, Query
 from gateway.model.settings import Limits
-from policy.parties import Caller
+from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
 
@@ -74,11 +74,14 @@ class FindService:
         limits: Limits,
         *,
         ae_title: str,
+        addressed: Callable[[str], TrustId | None] = lambda _: None,
     ) -> None:
+        """`addressed` says which trust alone is asked under a called AE title; None: all of them (C8)."""
         self._finder = finder
         self._profile_of = profile_of
         self._limits = limits
         self._ae_title = ae_title
+        self._addressed = addressed
 
     async def answer(self, association: Association, message: Message, identify: Identify) -> int:
         """Answer one C-FIND-RQ; returns its final status. Raises `AssociationFailure` when nobody listens any more.
@@ -109,9 +112,14 @@ class FindService:
         self, association: Association, message: Message, caller: Caller, profile: CallerProfile
     ) -> tuple[Iterator[Outgoing], Ending]:
         """Ask; the responses of all rows, and how they end. Raises `GatewayError` or `GivenUp`."""
+        if association.terms.is_with_gateway:
+            # Gateways that ask each other so would ask in circles: no hop count ends it (DEC-01).
+            log.warning("find of another gateway refused", caller=caller.principal.subject)
+            raise InvalidRequest("a gateway is asked by QIDO-RS: C-FIND has no hop count")
         cancelled = association.cancelled(message.command.message_id)
         asked = self._asked(association, message, profile)
-        matches = await unless(cancelled, lambda: self._finder.find(caller, asked.query))
+        query = replace(asked.query, only_trust=self._addressed(association.terms.called_ae_title))
+        matches = await unless(cancelled, lambda: self._finder.find(caller, query))
         rows = (*matches.rows, *synthetic_rows(matches, asked.query, profile.missing_sources))
         answerer = Answerer(asked, message.context.transfer_syntax, self._ae_title)
         pending = _pending(message.command, answerer, rows, is_lacking=bool(matches.unsupported_keys))

@@ -67,6 +67,11 @@ class Terms:
     identity: UserIdentity | None
     peer_implementation: str
 
+    @property
+    def is_with_gateway(self) -> bool:
+        """Whether the peer is a gateway as this one is, by its Implementation Class UID."""
+        return self.peer_implementation.partition(" ")[0] == IMPLEMENTATION_CLASS_UID
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -132,6 +137,7 @@ def propose(
     roles: Sequence[Roles] = (),
     extended: Sequence[ExtendedNegotiation] = (),
     identity: UserIdentity | None = None,
+    implementation_class_uid: str = IMPLEMENTATION_CLASS_UID,
 ) -> AssociateRequest:
     """Ask for an association: abstract syntaxes, each with its transfer syntaxes, numbered 1, 3, 5 as they come.
 
@@ -148,7 +154,7 @@ def propose(
         ),
         UserInformation(
             pdu_bytes_max,
-            IMPLEMENTATION_CLASS_UID,
+            implementation_class_uid,
             IMPLEMENTATION_VERSION,
             roles=tuple(roles),
             extended=tuple(extended),

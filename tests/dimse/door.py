@@ -38,7 +38,10 @@ VERIFICATION = "1.2.840.10008.1.1"
 STUDY_ROOT, PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.1.1"
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 OURS, THEIRS = "GATEWAY", "RZ1_PACS"
+WORKSTATION = "2.25.271828182845904523536"
+"""Implementation Class UID of the client here, which is no gateway."""
 PACS = CallerBinding("rz1-pacs", TrustId("RZ1"), loopback_only=True, ae_titles=(THEIRS,))
+ALIASES = {"RZ2_ONLY": TrustId("RZ2")}
 COMMENT = CallerProfile(MissingSources.COMMENT)
 START_VALUES = Limits()
 HANG_S = 30.0
@@ -133,10 +136,11 @@ async def opened(
     *,
     limits: Limits = START_VALUES,
     services: Mapping[str, Service] | None = None,
+    aliases: Mapping[str, TrustId] = ALIASES,
     secure: ssl.SSLContext | None = None,
 ) -> AsyncIterator[House]:
     """A door that is open while the context is."""
-    find = FindService(finder, lambda _: profile, limits, ae_title=OURS)
+    find = FindService(finder, lambda _: profile, limits, ae_title=OURS, addressed=aliases.get)
     numbers = itertools.count(1)
     figures = Tally()
     door = DimseDoor(
@@ -149,6 +153,7 @@ async def opened(
         extended=EXTENDED,
         new_id=lambda: f"request-{next(numbers)}",
         calling_titles=lambda: PACS.ae_titles,
+        aliases=lambda: aliases,
     )
     new_protocol = accepting(door, AssociationLimits())
     server = await asyncio.get_running_loop().create_server(new_protocol, "127.0.0.1", 0, ssl=secure)
@@ -168,10 +173,18 @@ def proposal(
     syntaxes: tuple[str, ...] = (EXPLICIT, IMPLICIT),
     pdu_bytes_max: int = 131_072,
     identity: pdu.UserIdentity | None = None,
+    implementation_class_uid: str = WORKSTATION,
 ) -> pdu.AssociateRequest:
     """A request for an association; for C-ECHO and every query model unless it says other."""
     contexts = [(uid, syntaxes) for uid in abstract_syntaxes or (VERIFICATION, *FIND_CLASSES)]
-    return propose(calling, called, contexts, pdu_bytes_max=pdu_bytes_max, identity=identity)
+    return propose(
+        calling,
+        called,
+        contexts,
+        pdu_bytes_max=pdu_bytes_max,
+        identity=identity,
+        implementation_class_uid=implementation_class_uid,
+    )
 
 
 @contextlib.asynccontextmanager

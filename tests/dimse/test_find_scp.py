@@ -12,6 +12,7 @@ from dimse.find_scp import ROWS_A_BATCH, CallerProfile, unless
 from dimse.status import MissingSources, Refusal
 from dimse.upper_layer.association import AssociationFailure
 from dimse.upper_layer.commands import Command, CommandField
+from dimse.upper_layer.negotiation import IMPLEMENTATION_CLASS_UID
 from gateway.model import errors
 from gateway.model.imaging import Level, Match, Source, SourceState
 from gateway.sharing.directory import Directory
@@ -114,6 +115,16 @@ async def test_the_question_reaches_the_door_as_its_caller_put_it() -> None:
     ]
 
 
+async def test_who_calls_a_trusts_own_title_asks_that_trust_alone() -> None:
+    shelf = Shelf(*studies(1))
+    async with opened(shelf, Doorkeeper(PACS)) as house:
+        for called in ("RZ2_ONLY", "GATEWAY"):
+            async with client(house.port, proposal(called=called)) as caller:
+                found = await caller.find(ANNES)
+                assert [each.RetrieveAETitle for each in found.rows] == ["GATEWAY"]
+    assert [query.only_trust for _, query in shelf.asked] == [RZ2, None]
+
+
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
 @pytest.mark.parametrize("pdu_bytes_max", [0, 4_096, 16_384, 131_072])
 async def test_an_answer_is_the_same_in_every_encoding_and_pdu_length(syntax: str, pdu_bytes_max: int) -> None:
@@ -169,6 +180,16 @@ async def test_a_lenient_caller_may_leave_out_the_levels_above() -> None:
 async def test_too_broad_a_question_is_refused_in_words_never_with_an_empty_list() -> None:
     found = await refusal(errors.QueryTooBroad("a question names one patient"))
     assert found.end == (0xA900, "name one NHS number, study UID or whole accession number")
+
+
+async def test_another_gateway_may_echo_and_is_told_to_ask_by_qido_rs() -> None:
+    shelf = Shelf(*studies(1))
+    gateway = proposal(implementation_class_uid=IMPLEMENTATION_CLASS_UID)
+    async with opened(shelf, Doorkeeper(PACS)) as house, client(house.port, gateway) as caller:
+        assert await caller.echo() == 0x0000
+        found = await caller.find(ANNES)
+    assert found.rows == [] and found.end == (0xA900, "a gateway is asked by QIDO-RS: C-FIND has no hop count")
+    assert not shelf.asked
 
 
 async def test_a_denial_that_may_be_told_is_0124_with_its_reason() -> None:
