@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,10 @@ from pathlib import Path
 from bench.figures import Figure, Goal, middle, ratio_at_most, spread
 from bench.plan import Effort, Say, in_turns
 from bench.rig import crowd, processes, studies
-from bench.rig.load import Door, Generator, Load, Outcome, generator
-from bench.rig.region import Gateway, Peer, Region, new_region
+from bench.rig.dimse import asking, wire
+from bench.rig.load import Door, Generator, Load, generator
+from bench.rig.region import Crowd, Gateway, Peer, Region, new_region
+from bench.rig.workers import Worker, working
 from gateway.model.imaging import JsonValue
 from policy.parties import NhsNumber, TrustId
 
@@ -82,104 +84,149 @@ KINDS = (
 class Turn:
     """What one contender's turn came to."""
 
-    outcome: Outcome
+    median_ms: float
     processor_ms: float = 0.0
     """For one answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """The trusts, who asks, and how much."""
+
+    region: Region
+    crowd: Crowd
+    load: Generator
+    worker: Worker
+    effort: Effort
+    say: Say
+
+    def peers_by_qido(self, trusts: Sequence[TrustId]) -> list[Peer]:
+        """These trusts of the crowd, asked by QIDO over TLS."""
+        return [self.region.peer_by_qido(trust, self.crowd.tls.port, crowd.root(trust)) for trust in trusts]
+
+    def peers_by_c_find(self, trusts: Sequence[TrustId]) -> list[Peer]:
+        """The same, asked by C-FIND."""
+        return [self.region.peer_by_c_find(trust, self.crowd.dimse_port, trust.code) for trust in trusts]
+
+    def slowest_by_qido(self, kind: Kind, questions: int) -> Turn:
+        """The first trust of the crowd, asked directly with the same TLS."""
+        path = crowd.root(crowd.codes(1)[0])
+        return Turn(self.load.run(kind.load(self.crowd.tls, 1, questions, path=path)).median_ms)
+
+    def slowest_by_c_find(self, kind: Kind, questions: int) -> Turn:
+        """The same by C-FIND, over one association."""
+        door = wire.Door(self.crowd.dimse_port, crowd.codes(1)[0].code)
+        identifiers = (asking.identifier(kind.patient),)
+        load = asking.Load(door, identifiers, kind.rows, callers=1, questions=questions)
+        return Turn(asking.ask(self.worker, load).median_ms)
+
+    def turn(self, gateway: Gateway, load: Load) -> Turn:
+        """A load on a gateway, its processor time taken."""
+        before_s = gateway.child.processor_s
+        outcome = self.load.run(load)
+        return Turn(outcome.median_ms, (gateway.child.processor_s - before_s) * 1000 / outcome.answers)
+
+
 def measure(effort: Effort, folder: Path, say: Say) -> Iterator[Figure]:
     """Yield the figures as they are ready."""
-    trusts = crowd.codes(max(*effort.fan_out, TEN))
     region = new_region(folder)
-    told = [one for kind in KINDS for one in kind.told(trusts)]
-    with ExitStack() as stack:
-        door = stack.enter_context(region.crowd(told, QUICK_S, (_STALLED,)))
-        load = stack.enter_context(generator())
-        with ExitStack() as gateways:
-            before: dict[int, Gateway] = {}
-            for count in effort.fan_out:
-                say(f"starting a gateway before {count} trusts")
-                peers = _peers(region, trusts[:count], door.port)
-                before[count] = gateways.enter_context(region.gateway_before(peers, _PATIENTS, place=f"before-{count}"))
+    told = [one for kind in KINDS for one in kind.told(crowd.codes(max(*effort.fan_out, TEN)))]
+    with (
+        region.crowd(told, QUICK_S, (_STALLED,)) as trusts,
+        generator() as load,
+        working("bench.rig.dimse.asking") as worker,
+    ):
+        rig = Rig(region, trusts, load, worker, effort, say)
+        with _gateways(rig, "qido", rig.peers_by_qido) as before:
             for kind in KINDS:
-                yield from _beside_the_slowest(load, kind, before, door, effort, say)
-            yield from _rates(load, before, effort, say)
-        yield from _with_two_silent(load, region, door, effort, say)
+                yield from _beside_the_slowest(rig, "fan-out", kind, before, rig.slowest_by_qido)
+            yield from _rates(rig, before)
+        with _gateways(rig, "c-find", rig.peers_by_c_find) as before:
+            yield from _beside_the_slowest(rig, "fan-out by C-FIND", KINDS[0], before, rig.slowest_by_c_find)
+        yield from _with_two_silent(rig)
 
 
-def _peers(region: Region, trusts: Sequence[TrustId], port: int) -> list[Peer]:
-    return [region.peer_by_qido(trust, port, crowd.root(trust)) for trust in trusts]
+@contextmanager
+def _gateways(
+    rig: Rig, place: str, peers: Callable[[Sequence[TrustId]], list[Peer]]
+) -> Iterator[Mapping[int, Gateway]]:
+    """A gateway before each number of trusts."""
+    with ExitStack() as stack:
+        before = {}
+        for count in rig.effort.fan_out:
+            rig.say(f"starting a gateway before {count} trusts, asked by {place}")
+            before[count] = stack.enter_context(
+                rig.region.gateway_before(peers(crowd.codes(count)), _PATIENTS, place=f"{place}-{count}")
+            )
+        yield before
 
 
 def _beside_the_slowest(
-    load: Generator, kind: Kind, before: Mapping[int, Gateway], slowest: Door, effort: Effort, say: Say
+    rig: Rig, what: str, kind: Kind, before: Mapping[int, Gateway], slowest: Callable[[Kind, int], Turn]
 ) -> Iterator[Figure]:
-    say(f"{kind.words}, 1 caller: {', '.join(map(str, before))} trusts")
-    questions = effort.fan_out_questions if not kind.is_spread else max(1, effort.fan_out_questions // 4)
-    directly = kind.load(slowest, 1, questions, path=crowd.root(crowd.codes(1)[0]))
+    rig.say(f"{what} to {', '.join(map(str, before))} trusts, {kind.words}")
+    asked = rig.effort.fan_out_questions
+    questions = max(1, asked // 4) if kind.is_spread else asked
     turns: dict[str, Callable[[], Turn]] = {
-        str(count): partial(_turn, load, gateway, kind.load(gateway.door, count, questions))
+        str(count): partial(rig.turn, gateway, kind.load(gateway.door, count, questions))
         for count, gateway in before.items()
     }
-    turns["slowest"] = lambda: Turn(load.run(directly))
-    rounds = in_turns(turns, effort.rounds)
-    medians = {who: [turn.outcome.median_ms for turn in theirs] for who, theirs in rounds.items()}
+    rounds = in_turns({**turns, "slowest": lambda: slowest(kind, questions)}, rig.effort.rounds)
+    medians = {who: [turn.median_ms for turn in theirs] for who, theirs in rounds.items()}
     for count in before:
-        name = f"fan-out to {count} trusts, {kind.words}"
         words = f"the slowest trust asked directly, {kind.slowest_s * 1000:g} ms"
         goal = ratio_at_most(SLOWEST_RATIO_MAX)
-        yield _compared(f"{name}: median", "ms", medians[str(count)], medians["slowest"], goal, words)
+        name = f"{what} to {count} trusts, {kind.words}: median"
+        yield _compared(name, "ms", medians[str(count)], medians["slowest"], goal, words)
     if kind.is_weighed:
         spent = {count: [turn.processor_ms for turn in rounds[str(count)]] for count in before}
-        yield from _weights(kind, spent, effort)
+        yield from _weights(what, kind, spent, rig.effort)
 
 
-def _weights(kind: Kind, spent: Mapping[int, Sequence[float]], effort: Effort) -> Iterator[Figure]:
+def _weights(what: str, kind: Kind, spent: Mapping[int, Sequence[float]], effort: Effort) -> Iterator[Figure]:
     """Processor time of an answer, and whether the hundredth trust costs what the tenth does."""
     for count, values_ms in spent.items():
-        name = f"fan-out to {count} trusts, {kind.words}: gateway's processor time an answer"
+        name = f"{what} to {count} trusts, {kind.words}: gateway's processor time an answer"
         yield Figure(name, middle(values_ms), None, "ms", None, {"ours": spread(values_ms)})
     few, some, many = effort.fan_out
     first = [(more - less) / (some - few) for less, more in zip(spent[few], spent[some], strict=True)]
     then = [(more - less) / (many - some) for less, more in zip(spent[some], spent[many], strict=True)]
-    name = f"fan-out, {kind.words}: gateway's processor time for a trust more, from {some} to {many}"
+    name = f"{what}, {kind.words}: gateway's processor time for a trust more, from {some} to {many}"
     yield _compared(name, "ms", then, first, ratio_at_most(ADDED_RATIO_MAX), f"from {few} to {some}")
 
 
-def _rates(load: Generator, before: Mapping[int, Gateway], effort: Effort, say: Say) -> Iterator[Figure]:
-    kind = KINDS[0]
-    say(f"{kind.words}, {CALLERS} callers: {', '.join(map(str, before))} trusts")
-    turns = {
-        str(count): partial(_turn, load, gateway, kind.load(gateway.door, count, effort.fan_out_questions * 2, CALLERS))
-        for count, gateway in before.items()
-    }
-    rounds = in_turns(turns, effort.rounds)
-    for count in before:
-        rates = [turn.outcome.per_s for turn in rounds[str(count)]]
-        name = f"fan-out to {count} trusts, {kind.words}, {CALLERS} at once"
-        yield Figure(f"{name}: answers a second", middle(rates), None, "1/s", None, {"ours": spread(rates)})
+def _rates(rig: Rig, before: Mapping[int, Gateway]) -> Iterator[Figure]:
+    kind, questions = KINDS[0], rig.effort.fan_out_questions * 2
+    rig.say(f"{kind.words}, {CALLERS} callers: {', '.join(map(str, before))} trusts")
+    loads = {str(count): kind.load(gateway.door, count, questions, CALLERS) for count, gateway in before.items()}
+    rounds = in_turns({count: partial(rig.load.run, load) for count, load in loads.items()}, rig.effort.rounds)
+    for count, outcomes in rounds.items():
+        rates = [outcome.per_s for outcome in outcomes]
+        name = f"fan-out to {count} trusts, {kind.words}, {CALLERS} at once: answers a second"
+        yield Figure(name, middle(rates), None, "1/s", None, {"ours": spread(rates)})
 
 
-def _with_two_silent(load: Generator, region: Region, door: Door, effort: Effort, say: Say) -> Iterator[Figure]:
+def _with_two_silent(rig: Rig) -> Iterator[Figure]:
     """Ten trusts of which one never answers and one has no listener, beside ten that answer."""
-    kind, trusts = KINDS[0], crowd.codes(TEN)
+    kind, trusts, region = KINDS[0], crowd.codes(TEN), rig.region
     silent = [
-        region.peer_by_qido(_STALLED, door.port, crowd.root(_STALLED)),
+        region.peer_by_qido(_STALLED, rig.crowd.tls.port, crowd.root(_STALLED)),
         region.peer_by_qido(_DEAD, processes.free_port()),
     ]
-    good, harmed = _peers(region, trusts, door.port), [*_peers(region, trusts[:-2], door.port), *silent]
+    good, harmed = rig.peers_by_qido(trusts), [*rig.peers_by_qido(trusts[:-2]), *silent]
     with (
         region.gateway_before(good, _PATIENTS, place="ten-good") as sound,
         region.gateway_before(harmed, _PATIENTS, place="two-silent") as hit,
     ):
-        say("ten trusts, one stalled and one dead: the first answers")
-        yield from _first_answers(load, kind, hit, effort)
-        say("ten trusts, one stalled and one dead, beside ten good ones")
+        rig.say("ten trusts, one stalled and one dead: the first answers")
+        yield from _first_answers(rig, kind, hit)
+        rig.say("ten trusts, one stalled and one dead, beside ten good ones")
+        questions = rig.effort.fan_out_questions * 3
         turns = {
-            "harmed": partial(load.run, kind.load(hit.door, TEN - 2, effort.fan_out_questions * 3)),
-            "good": partial(load.run, kind.load(sound.door, TEN, effort.fan_out_questions * 3)),
+            "harmed": partial(rig.load.run, kind.load(hit.door, TEN - 2, questions)),
+            "good": partial(rig.load.run, kind.load(sound.door, TEN, questions)),
         }
-        rounds = in_turns(turns, effort.rounds)
+        rounds = in_turns(turns, rig.effort.rounds)
     name, goal = "ten trusts, one stalled and one dead, once left alone", ratio_at_most(UNHARMED_RATIO_MAX)
     medians = {who: [outcome.median_ms for outcome in outcomes] for who, outcomes in rounds.items()}
     yield _compared(f"{name}: median", "ms", medians["harmed"], medians["good"], goal, "ten good trusts")
@@ -187,27 +234,20 @@ def _with_two_silent(load: Generator, region: Region, door: Door, effort: Effort
     yield _compared(f"{name}: p99", "ms", tails["harmed"], tails["good"], goal, "ten good trusts")
 
 
-def _first_answers(load: Generator, kind: Kind, hit: Gateway, effort: Effort) -> Iterator[Figure]:
+def _first_answers(rig: Rig, kind: Kind, hit: Gateway) -> Iterator[Figure]:
     """One caller, question after question, from the start on; none may lack a row of the eight that answer."""
-    began = time.monotonic()
+    watched_s, began = rig.effort.opening_s, time.monotonic()
     times_ms: list[float] = []
-    while not times_ms or time.monotonic() - began < effort.opening_s:
-        times_ms.append(load.run(kind.load(hit.door, TEN - 2, 1)).median_ms)
+    while not times_ms or time.monotonic() - began < watched_s:
+        times_ms.append(rig.load.run(kind.load(hit.door, TEN - 2, 1)).median_ms)
     # What is not known by now is so after as many failures at once.
-    load.run(kind.load(hit.door, TEN - 2, CALLERS, CALLERS))
-    name = "ten trusts, one stalled and one dead"
+    rig.load.run(kind.load(hit.door, TEN - 2, CALLERS, CALLERS))
+    name = "ten trusts, one stalled and one dead, at first"
+    about: dict[str, JsonValue] = {"answers": len(times_ms), "watched_s": watched_s}
+    deadline: dict[str, JsonValue] = {"peer": "the deadline, find_timeout_s", **about}
+    yield Figure(f"{name}: the longest answer", max(times_ms), DEADLINE_MS, "ms", ratio_at_most(1.1), deadline)
     waited = sum(taken_ms > DEADLINE_MS / 2 for taken_ms in times_ms)
-    about: dict[str, JsonValue] = {"peer": "the deadline, find_timeout_s", "watched_s": effort.opening_s}
-    longest_ms = max(times_ms)
-    yield Figure(f"{name}, at first: the longest answer", longest_ms, DEADLINE_MS, "ms", ratio_at_most(1.1), about)
-    about = {"answers": len(times_ms), "watched_s": effort.opening_s}
-    yield Figure(f"{name}, at first: answers that waited for the deadline", waited, None, "answers", None, about)
-
-
-def _turn(load: Generator, gateway: Gateway, asked: Load) -> Turn:
-    before_s = gateway.child.processor_s
-    outcome = load.run(asked)
-    return Turn(outcome, (gateway.child.processor_s - before_s) * 1000 / outcome.answers)
+    yield Figure(f"{name}: answers that waited for the deadline", waited, None, "answers", None, about)
 
 
 def _compared(

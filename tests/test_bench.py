@@ -47,7 +47,8 @@ def _figures_of(benchmark: str, results: Path) -> list[dict[str, object]]:
     assert {"machine", "run", "date", "revision", "versions"} <= head.keys()
     for figure in figures:
         assert list(figure) == FIELDS
-        assert figure["ours"] > 0 or figure["unit"] == "%"
+        # A share, or what one trust more costs, may come to nothing in a run as short as this.
+        assert figure["ours"] > 0 or figure["unit"] == "%" or "a trust more" in str(figure["name"])
         assert (figure["ratio"] is None) is (figure["peer"] is None)
         assert (figure["met"] is None) is (figure["goal"] is None)
     return figures
@@ -146,6 +147,7 @@ def test_a_question_to_many_trusts_is_measured_beside_the_slowest_and_with_two_s
     for kind in ("1 row at each", "10 rows at each", "1 row at 2 of them"):
         name = f"fan-out, {kind}: gateway's processor time for a trust more, from 8 to 24"
         assert figures[name]["goal"] == "ratio <= 1.2"
+    assert figures["fan-out by C-FIND to 24 trusts, 1 row at each: median"]["goal"] == "ratio <= 1.3"
     for quantity in ("median", "p99"):
         assert figures[f"ten trusts, one stalled and one dead, once left alone: {quantity}"]["goal"] == "ratio <= 1.1"
 

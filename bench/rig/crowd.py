@@ -1,8 +1,9 @@
-"""Up to a hundred trusts in one light process: each answers QIDO after a time of its own, or never.
+"""Up to a hundred trusts in one light process: each answers after a time of its own, or never.
 
-Run as a process of its own: `python -m bench.rig.crowd FOLDER` reads the `Plan` there and listens on one TLS port; a
-trust's archive is at `/<ODS code>/dicom-web`. Every answer is encoded beforehand and a question is looked up by its
-whole line, so that a hundred trusts cost about as much as one: their processor time is not what is measured.
+Run as a process of its own: `python -m bench.rig.crowd FOLDER` reads the `Plan` there and listens on two ports. By QIDO
+over TLS a trust's archive is at `/<ODS code>/dicom-web`, by C-FIND its AE title is its ODS code. Every answer is
+encoded beforehand and a question is looked up, not read, so that a hundred trusts cost about as much as one: their
+processor time is not what is measured.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.rig import archive, wire
+from bench.rig import archive, studies, wire
+from bench.rig.dimse import crowd as dimse
 from policy.parties import TrustId
 
 READY = "crowd ready"
@@ -115,18 +117,29 @@ class _Connection(asyncio.Protocol):
             self._timer.cancel()
 
 
+def _prepared(plan: Plan) -> dimse.Answers:
+    """What is said by C-FIND."""
+    told = {
+        (one.trust, one.patient): dimse.prepare(one.delay_s, list(map(studies.elements, json.loads(one.rows))))
+        for one in plan.told
+    }
+    nothing = dimse.prepare(plan.delay_s, [])
+    return lambda trust, patient: told.get((trust, patient), nothing) if trust not in plan.stalled else None
+
+
 async def serve(plan: Plan) -> None:
     """Answer until the process is ended."""
-    answers = _Answers(plan)
+    answers, prepared = _Answers(plan), _prepared(plan)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(plan.certificate, plan.private_key)
     context.load_verify_locations(plan.client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(answers), "127.0.0.1", 0, ssl=context, backlog=1024
-    )
-    print(f"{READY} tls={server.sockets[0].getsockname()[1]}", flush=True)
-    await asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    by_qido = await loop.create_server(lambda: _Connection(answers), "127.0.0.1", 0, ssl=context, backlog=1024)
+    by_c_find = await loop.create_server(lambda: dimse.Connection(prepared), "127.0.0.1", 0, backlog=1024)
+    ports = [server.sockets[0].getsockname()[1] for server in (by_qido, by_c_find)]
+    print(f"{READY} tls={ports[0]} dimse={ports[1]}", flush=True)
+    await loop.create_future()
 
 
 if __name__ == "__main__":

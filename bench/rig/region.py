@@ -65,6 +65,14 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
+class Crowd:
+    """Many trusts' archives in one process: asked by QIDO over TLS, or by C-FIND on a plain port."""
+
+    tls: Door
+    dimse_port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """A trust that shares with Northmoor, and what the configuration says of its archive."""
 
@@ -106,19 +114,23 @@ class Region:
             yield Archive(child, self.door(child.told(r"tls=(\d+)")), Door(child.told(r"plain=(\d+)")))
 
     @contextmanager
-    def crowd(self, told: Sequence[crowd.Told], delay_s: float, stalled: Sequence[TrustId] = ()) -> Iterator[Door]:
-        """Many trusts' archives on one port."""
+    def crowd(self, told: Sequence[crowd.Told], delay_s: float, stalled: Sequence[TrustId] = ()) -> Iterator[Crowd]:
+        """Many trusts' archives in one process."""
         codes = tuple(trust.code for trust in stalled)
         plan = crowd.Plan(*self.files("archive"), str(self.ca), tuple(told), delay_s, codes)
         plan.write(self.folder)
         command = processes.python("-m", "bench.rig.crowd", self.folder)
         with processes.running(command, self.folder / "crowd.log", crowd.READY) as child:
-            yield self.door(child.told(r"tls=(\d+)"))
+            yield Crowd(self.door(child.told(r"tls=(\d+)")), child.told(r"dimse=(\d+)"))
 
     def peer_by_qido(self, trust: TrustId, port: int, root: str = "", name: str = "") -> Peer:
         """A trust that is asked by QIDO; `root` is what stands before `/dicom-web` there."""
         settings = _PEER_BY_QIDO.format(folder=self.folder, ca=self.ca, port=port, root=root)
         return Peer(trust, name or f"NHS Trust {trust.code}", settings)
+
+    def peer_by_c_find(self, trust: TrustId, port: int, ae_title: str) -> Peer:
+        """A trust that is asked by C-FIND."""
+        return Peer(trust, f"NHS Trust {trust.code}", _PEER_BY_C_FIND.format(port=port, ae_title=ae_title))
 
     def gateway(
         self,
@@ -312,6 +324,7 @@ _PEER_BY_C_FIND = """\
 connector = "dimse"
 address = "127.0.0.1:{port}"
 ae_title = "{ae_title}"
+calling_ae_title = "SHARING"
 patient_id_issuer = "NHS"
 plain_on_loopback = true
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -73,6 +73,16 @@ def question(patient: NhsNumber) -> str:
 def rows(studies: Iterable[Study]) -> str:
     """The DICOM JSON answer that a trust's archive would give (PS3.18 Table 10.6.3-3)."""
     return json.dumps([_row(study) for study in studies], separators=(",", ":"))
+
+
+def elements(row: Mapping[str, JsonValue]) -> dict[int, str]:
+    """A row as text by tag, as C-FIND carries it."""
+    texts = {}
+    for tag, element in row.items():
+        assert isinstance(element, dict) and isinstance(element["Value"], list)
+        value = element["Value"][0]
+        texts[int(tag, 16)] = str(value["Alphabetic"] if isinstance(value, dict) else value)
+    return texts
 
 
 def file(study: Study) -> bytes:

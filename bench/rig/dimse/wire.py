@@ -23,6 +23,8 @@ SUCCESS, PENDING = 0x0000, frozenset({0xFF00, 0xFF01})
 CONTEXT = 1
 """Every association here has one presentation context."""
 TIMEOUT_S = 60.0
+RESPONDED_TO = struct.pack("<HHI", 0, 0x0120, 2)
+"""The head of Message ID Being Responded To."""
 _STATUS = struct.pack("<HHI", 0, 0x0900, 2)
 _COMMAND, _LAST = 1, 2
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
@@ -103,6 +105,20 @@ def find_request(message_id: int, identifier: bytes) -> bytes:
             (0x0800, _us(_WITH_DATA)),
         ),
         identifier,
+    )
+
+
+def find_response(message_id: int, status: int, row: bytes) -> bytes:
+    """A C-FIND response, pending with a row or final without, as one PDU."""
+    return _message(
+        _command(
+            (0x0002, _uid(STUDY_ROOT_FIND)),
+            (0x0100, _us(0x8020)),
+            (0x0120, _us(message_id)),
+            (0x0800, _us(_WITH_DATA if row else _NO_DATA)),
+            (0x0900, _us(status)),
+        ),
+        row,
     )
 
 
