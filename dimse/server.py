@@ -31,7 +31,7 @@ from gateway.model.evidence import evidence_of_tls
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
 from policy.identity import Channel, Evidence
-from policy.parties import Caller
+from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +113,8 @@ class _Guest:
     evidence: Evidence
     caller: str
     """The name of the `[[caller]]`."""
+    trust: TrustId | None
+    """Whom the called AE title addresses, where it is not the gateway's own."""
 
 
 class DimseDoor:
@@ -130,6 +132,7 @@ class DimseDoor:
         extended: Mapping[str, bytes],
         new_id: Callable[[], str],
         calling_titles: Callable[[], Collection[str]] = frozenset,
+        aliases: Callable[[], Mapping[str, TrustId]] = dict,
         sink_for: SinkFor | None = None,
     ) -> None:
         self._directory = directory
@@ -145,6 +148,7 @@ class DimseDoor:
         )
         self._new_id = new_id
         self._calling_titles = calling_titles
+        self._aliases = aliases
         self._sink_for = sink_for
         self._admitted: WeakKeyDictionary[Association, _Guest] = WeakKeyDictionary()
         self._guests: dict[Association, _Guest] = {}
@@ -164,7 +168,7 @@ class DimseDoor:
         # Before anything is looked up: whoever floods the door is turned away at once.
         if (full := self._full(evidence.address)) is not None:
             return self._reject(*full, evidence)
-        answer = negotiate(request, self._offer)
+        answer = negotiate(request, replace(self._offer, ae_titles=self._titles()))
         # Without a calling title it is nobody, which is recorded like any other.
         if isinstance(answer, pdu.AssociateReject) and request.calling_ae_title:
             is_title = answer == pdu.CALLED_AE_TITLE_NOT_RECOGNISED
@@ -178,7 +182,7 @@ class DimseDoor:
             return self._reject(*full, evidence)
         association.sink_for = self._sink_for
         # It is served, and counted, without a turn of the loop in between.
-        self._admitted[association] = _Guest(evidence, name)
+        self._admitted[association] = _Guest(evidence, name, self._aliases().get(request.called_ae_title))
         return answer
 
     async def serve(self, association: Association) -> None:
@@ -196,8 +200,14 @@ class DimseDoor:
             self._leave(association, guest)
 
     async def rejudge(self) -> None:
-        """Abort the associations of those who are no longer whom they were, after a reload."""
+        """Abort the associations of those who are no longer whom they were, after a reload, or who called a title that
+        no longer means whom it meant.
+        """
         for association, guest in list(self._guests.items()):
+            if self._aliases().get(guest.evidence.called_ae_title) != guest.trust:
+                log.warning("association ended", caller=guest.caller, reason="the called AE title is no longer known")
+                association.abort("the called AE title is no longer known")
+                continue
             try:
                 caller = await self._identified(guest.evidence)
                 is_known = caller.principal.subject == guest.caller
@@ -246,6 +256,10 @@ class DimseDoor:
         """Each time under an id of its own: that of a question, or of a refusal."""
         return await self._directory.identified(evidence, "", self._new_id())
 
+    def _titles(self) -> frozenset[str]:
+        """Every called AE title that is taken at this moment."""
+        return self._offer.ae_titles | self._aliases().keys()
+
     def _full(self, address: str, caller: str | None = None) -> tuple[Refused, pdu.AssociateReject] | None:
         limits = self._limits
         if self._is_stopping:
@@ -292,7 +306,7 @@ class DimseDoor:
         """Titles are compared exactly, and written by hand: a difference in case alone is worth a word."""
         match why:
             case Refused.CALLED_TITLE:
-                shown, known = evidence.called_ae_title, self._offer.ae_titles
+                shown, known = evidence.called_ae_title, self._titles()
             case Refused.CALLING_TITLE:
                 shown, known = evidence.ae_title, frozenset(self._calling_titles())
             case _:

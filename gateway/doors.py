@@ -39,7 +39,7 @@ from gateway.model.seams import Clock
 from gateway.model.settings import Limits
 from gateway.node import new_id, release
 from gateway.web import pages
-from policy.parties import Caller
+from policy.parties import Caller, TrustId
 
 CUT_OFF_S = 2.0
 """The end of the drain time, in which what still runs is cancelled and records its outcome."""
@@ -100,6 +100,7 @@ class Doors:
         self._configuration = configuration
         self._behind = behind
         self._profiles = _caller_profiles(configuration)
+        self._aliases = _aliases(configuration)
         self._associations: DimseDoor | None = None
         self._dimse: Listener | None = None
         self.under_way = UnderWay()
@@ -132,6 +133,7 @@ class Doors:
         """Take a new configuration that the core follows already: certificates, and who may keep an association."""
         self._configuration = configuration
         self._profiles = _caller_profiles(configuration)
+        self._aliases = _aliases(configuration)
         self.renew_certificates()
         if self._associations is not None:
             await self._associations.rejudge()
@@ -189,7 +191,7 @@ class Doors:
     def _dimse_door(self, ae_title: str) -> DimseDoor:
         behind, limits = self._behind, self._configuration.limits
         counted = _CountedQuestions(behind.door, self.under_way)
-        find = FindService(counted, self._profile_of, limits, ae_title=ae_title)
+        find = FindService(counted, self._profile_of, limits, ae_title=ae_title, addressed=self._addressed)
         return DimseDoor(
             behind.door,
             dict.fromkeys(FIND_CLASSES, find),
@@ -200,6 +202,7 @@ class Doors:
             extended=EXTENDED,
             new_id=new_id,
             calling_titles=lambda: {title for caller in self._configuration.caller for title in caller.ae_titles},
+            aliases=lambda: self._aliases,
         )
 
     def _dimse_listener(self, stack: AsyncExitStack, where: DimseListener, associations: DimseDoor) -> Listener:
@@ -226,6 +229,9 @@ class Doors:
     def _profile_of(self, caller: Caller) -> CallerProfile:
         # A reload may have removed the caller since it was identified: then it is told of what is missing the loud way.
         return self._profiles.get(caller.principal.subject, CallerProfile(MissingSources.FAILURE))
+
+    def _addressed(self, called_ae_title: str) -> TrustId | None:
+        return self._aliases.get(called_ae_title)
 
     def _machines_application(self) -> web.Application:
         configuration, door = self._configuration, self._behind.door
@@ -303,6 +309,12 @@ def _caller_profiles(configuration: Configuration) -> dict[str, CallerProfile]:
         for caller in configuration.caller
         if caller.missing_sources is not None
     }
+
+
+def _aliases(configuration: Configuration) -> dict[str, TrustId]:
+    """The AE titles that address one trust alone (C8); the gateway's own title is none, whatever the file says."""
+    own = configuration.listen.dimse.ae_title if configuration.listen.dimse is not None else ""
+    return {trust.ae_alias: trust.ods for trust in configuration.trust if trust.ae_alias not in (None, own)}
 
 
 def _association_limits(limits: Limits) -> AssociationLimits:

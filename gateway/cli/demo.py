@@ -20,7 +20,7 @@ from gateway.cli import console
 from gateway.cli.session import AsJson
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, JACK, TRUSTS
 from gateway.demo.check import ChapterResult, walk
-from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, VIEWER
+from gateway.demo.configuration import AE_TITLES, ALIASES, GATEWAY_AE_TITLE, VIEWER
 from gateway.demo.region import Region, RegionError
 
 MACHINES_PORT, PEOPLE_PORT, DIMSE_PORT = 8443, 8444, 2762
@@ -120,6 +120,8 @@ def lines_to_try(region: Region) -> list[str]:
         "  # the same by C-FIND (echoscu and findscu are in Debian's package dcmtk): Anne, and Clara, who is refused",
         f"  {_dcmtk('echoscu')} -v {associate}",
         *(f"  {find} -k PatientID={patient.nhs_number}" for patient in (ANNE, CLARA)),
+        f"  # {EASTVALE.name} alone, by the AE title that stands for it",
+        f"  {find.replace(GATEWAY_AE_TITLE, ALIASES[EASTVALE.ods_code])} -k PatientID={ANNE.nhs_number}",
         f"  # take {EASTVALE.name} down, ask for Anne again, and bring it back",
         f'  curl -d \'{{"dead": "closed"}}\' {region.archives[EASTVALE.ods_code].control_url}/_simulator/behaviour',
         f"  curl -X DELETE {region.archives[EASTVALE.ods_code].control_url}/_simulator/behaviour",

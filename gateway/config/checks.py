@@ -74,6 +74,21 @@ def _trusts(configuration: Configuration) -> Iterator[str]:
             yield f"{place}.desk_phone: an enrolled trust must give its PACS desk's 24 h phone (SAF-09)"
 
 
+def _aliases(configuration: Configuration) -> Iterator[str]:
+    """AE titles that address one trust must each mean one."""
+    dimse = configuration.listen.dimse
+    known = {dimse.ae_title: "listen.dimse.ae_title"} if dimse is not None else {}
+    for number, trust in enumerate(configuration.trust, start=1):
+        if trust.ae_alias is None:
+            continue
+        place = f"trust {number} ({trust.ods}).ae_alias"
+        other = known.setdefault(trust.ae_alias, place)
+        if other != place:
+            yield f"{place}: {trust.ae_alias} is also {other}"
+        if dimse is None:
+            yield f"{place}: means nothing without [listen.dimse]"
+
+
 def _caller_trusts(configuration: Configuration) -> Iterator[str]:
     known = {trust.ods for trust in configuration.trust}
     for place, caller in _callers(configuration):
@@ -206,6 +221,7 @@ def _shown(caller: CallerEntry) -> tuple[object, ...]:
 _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], ...] = (
     (frozenset({"limits", "sharing"}), _limits),
     (frozenset(), _trusts),
+    (frozenset({"listen", "trust"}), _aliases),
     (frozenset({"trust"}), _caller_trusts),
     (frozenset({"trust"}), _peer_trusts),
     (frozenset(), _caller_proofs),

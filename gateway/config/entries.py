@@ -36,6 +36,7 @@ class TrustEntry(Section):
     desk_phone: Annotated[str, Field(max_length=60, pattern=r"^[0-9+() ext.-]*$")] = ""
     patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
     accession_issuer: Annotated[str, Field(max_length=64)] = ""
+    ae_alias: AeTitle | None = None
 
 
 class CallerEntry(Section):

@@ -29,6 +29,8 @@ AE_TITLES: Final = {
 }
 CALLERS: Final = tuple(AE_TITLES)
 ASKED_BY_C_FIND: Final = EASTVALE
+ALIASES: Final = {trust.ods_code: f"{trust.ods_code}_ONLY" for trust in TRUSTS}
+"""AE titles under which one trust alone is asked, by ODS code."""
 
 _SURGERY_ODS: Final = "G81234"
 
@@ -97,6 +99,7 @@ def _trust_lines(trust: Trust, phone: str) -> list[str]:
     return [
         *("[[trust]]", f'ods = "{trust.ods_code}"', f'name = "{trust.name}"', "enrolled = true"),
         *(f'desk_phone = "{phone}"', f'patient_id_issuer = "{trust.local_issuer}"'),
+        f'ae_alias = "{ALIASES[trust.ods_code]}"',
     ]
 
 

@@ -94,6 +94,16 @@ async def test_findscu_lists_every_match_in_each_model(model: str, level: str) -
 
 
 @pytest.mark.peer
+async def test_findscu_asks_one_trust_by_its_title() -> None:
+    found = shelf(1)
+    keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"PatientID={ANNE.digits}", "-k", "StudyInstanceUID")
+    async with opened(found, Doorkeeper(PACS)) as house:
+        code, printed = await dcmtk("findscu", house.port, "-S", *keys, called="RZ2_ONLY")
+    assert code == 0 and "Received Final Find Response (Success)" in printed
+    assert [query.only_trust for _, query in found.asked] == [RZ2]
+
+
+@pytest.mark.peer
 async def test_findscu_shows_the_row_of_a_missing_trust() -> None:
     keys = (
         "-k",

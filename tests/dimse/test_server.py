@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import ssl
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import pytest
@@ -352,6 +353,21 @@ async def test_a_reload_while_nothing_can_be_recorded_ends_nobodys_association()
         directory.error = AuditUnavailable("not recorded")
         await house.door.rejudge()
         assert await caller.echo() == 0x0000
+
+
+async def test_a_reload_ends_the_associations_to_a_title_that_means_another_trust_now_and_no_others() -> None:
+    aliases = {"RZ2_ONLY": TrustId("RZ2"), "RZ3_ONLY": TrustId("RZ3"), "RZ4_ONLY": TrustId("RZ4")}
+    async with opened(Shelf(), Doorkeeper(PACS), aliases=aliases) as house, AsyncExitStack() as stack:
+        titles = [*aliases, "GATEWAY"]
+        callers = [await stack.enter_async_context(client(house.port, proposal(called=title))) for title in titles]
+        del aliases["RZ2_ONLY"]
+        aliases["RZ3_ONLY"] = TrustId("RZ2")
+        await house.door.rejudge()
+        for gone in callers[:2]:
+            with pytest.raises(AssociationFailure):
+                await gone.echo()
+        assert [await kept.echo() for kept in callers[2:]] == [0, 0]
+        assert await rejection(house, proposal(called="RZ2_ONLY")) == CALLED
 
 
 async def test_a_reload_that_gives_a_title_to_another_caller_ends_its_associations() -> None:

@@ -177,6 +177,15 @@ PLAIN_DIMSE = '[listen.dimse]\nae_title = "GATEWAY"\nplain_on_loopback = true\n'
     ("text", "problem"),
     [
         (TRUST + TRUST, "trust (RZ1): stands 2 times"),
+        (TRUST + 'ae_alias = "ONE"\n', "trust 1 (RZ1).ae_alias: means nothing without [listen.dimse]"),
+        (
+            PLAIN_DIMSE + TRUST + 'ae_alias = "GATEWAY"\n',
+            "trust 1 (RZ1).ae_alias: GATEWAY is also listen.dimse.ae_title",
+        ),
+        (
+            PLAIN_DIMSE + TRUST + 'ae_alias = "ONE"\n' + TRUST.replace("rz1", "rz2") + 'ae_alias = "ONE"\n',
+            "trust 2 (RZ2).ae_alias: ONE is also trust 1 (RZ1).ae_alias",
+        ),
         (TRUST.replace("01632 960001", ""), "trust 1 (RZ1).desk_phone: an enrolled trust must give"),
         (TRUST + 'kind = "independent-provider"', "trust 1 (RZ1).enrolled: only NHS hospital trusts"),
         (CALLER + 'certificate_name = "a"', "caller 1 (pacs).trust: no [[trust]] has the code RZ1"),

@@ -16,13 +16,15 @@ from gateway.demo.cast import (
     IVY,
     JACK,
     KATE,
+    NORTHMOOR,
     SOUTHBRIDGE,
     StudyPlan,
 )
-from gateway.demo.configuration import CLINICIAN, PACS_CALLER, SURGERY
+from gateway.demo.configuration import AE_TITLES, ALIASES, CLINICIAN, PACS_CALLER, SURGERY, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer
+from gateway.demo.workstation import Workstation
 from tests.stories.conftest import Door
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -236,3 +238,16 @@ async def test_what_ohif_sends_is_understood(viewer: Viewer) -> None:
     )
     assert answer.studies == uids(cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT, cast.ANNE_HEART_US)
     assert all(row["00080061"]["Value"] for row in answer.rows)
+
+
+async def test_a_workstation_that_calls_a_trusts_own_title_asks_that_trust_alone(region: Region) -> None:
+    for trust, studies in (
+        (EASTVALE, uids(cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT)),
+        (NORTHMOOR, uids(cast.ANNE_NECK_X_RAY)),
+    ):
+        title = ALIASES[trust.ods_code]
+        pair = region.key_pair(VIEWER)
+        async with Workstation(region.dimse_port, title, AE_TITLES[VIEWER], region.authority, pair) as workstation:
+            answer = await workstation.studies(PatientID=ANNE.nhs_number)
+        assert (answer.outcome, answer.studies) == (Outcome.ANSWERED, studies)
+        assert not answer.missing

@@ -27,9 +27,11 @@ async def test_echoscu_and_findscu_work_as_printed(region: Region) -> None:
     if shutil.which("findscu", path="/usr/bin") is None:
         pytest.skip("DCMTK is not installed")
     lines = [line for line in lines_to_try(region) if "scu " in line and not line.strip().startswith("#")]
-    (echo, _), (found, annes), (refused, claras) = [await typed(line) for line in lines]
-    assert (echo, found, refused) == (0, 0, 0)
+    (echo, _), (found, annes), (refused, claras), (alone, eastvales) = [await typed(line) for line in lines]
+    assert (echo, found, refused, alone) == (0, 0, 0, 0)
     for plan in (cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT, cast.ANNE_HEART_US):
         assert study_instance_uid(plan) in annes
     assert "0x124" in claras
     assert study_instance_uid(cast.CLARA_BRAIN_MR) not in claras
+    assert study_instance_uid(cast.ANNE_BODY_CT) in eastvales
+    assert study_instance_uid(cast.ANNE_HEART_US) not in eastvales
