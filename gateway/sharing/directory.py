@@ -101,6 +101,10 @@ class Directory:
         """The studies that are filed under two patients, until their custodians have put that right (SAF-08)."""
         return self._roll().quarantined
 
+    def predecessors(self, trust: TrustId) -> tuple[TrustEntry, ...]:
+        """The retired organisations whose successor this one is (C3)."""
+        return tuple(self._trusts[code] for code in sorted(self._roll().predecessors(trust)) if code in self._trusts)
+
     def announced(self, trusts: Iterable[TrustId], at: datetime) -> dict[TrustId, str]:
         """What those of these trusts announced that are down by plan, in words for every caller."""
         found = {trust: self._roll().downtime(trust, at) for trust in trusts}

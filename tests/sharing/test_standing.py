@@ -7,16 +7,26 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.model.errors import Denied
-from gateway.model.imaging import Matches, NotAskedReason, Source, SourceState
-from policy.parties import TrustId
+from gateway.model.errors import Denied, InvalidRequest
+from gateway.model.imaging import (
+    ISSUER_OF_PATIENT_ID,
+    PATIENT_ID,
+    Key,
+    Level,
+    Matches,
+    NotAskedReason,
+    Query,
+    Source,
+    SourceState,
+)
+from policy.parties import NhsNumber, TrustId
 from policy.trusts import Stage, Standing
 from storage.database import Tx
 from storage.registers import patients, trusts
 from storage.registers.trusts import SignedOff
 from storage.store import SqlStore
 from tests.region import CLERK, Region
-from tests.sharing.rows import ANNE, BEN, asking_for, asking_for_study
+from tests.sharing.rows import ANNE, BEN, asking_for, asking_for_study, row
 
 RZ1, RZ2, RZ3 = TrustId("RZ1"), TrustId("RZ2"), TrustId("RZ3")
 
@@ -149,3 +159,64 @@ async def test_a_retired_trust_is_named_no_more(region: Region, store: SqlStore)
     await enter(region, store, lambda tx: trusts.retire(tx, RZ3, RZ1, CLERK))
     matches = await region.find(asking_for(ANNE))
     assert studies(matches) == ["1.2.3"] and [each.trust for each in matches.sources] == [RZ2]
+
+
+# --- the numbers of a trust that succeeded another one (C3, SAF-34) ---
+
+
+async def test_the_word_of_a_retired_trust_counts_as_its_successors_where_they_share_one_numbering(
+    region: Region, store: SqlStore
+) -> None:
+    for code in ("RZ1", "RZ3"):
+        region.trust(code).filing_under("SHARED-PAS")
+    await region.link(ANNE, "SHARED-PAS", "77", source="RZ3")
+    [before, _] = (await region.find(asking_for(ANNE))).rows
+    await enter(region, store, lambda tx: trusts.retire(tx, RZ3, RZ1, CLERK))
+    [after] = (await region.find(asking_for(ANNE))).rows
+    assert [row.attributes[PATIENT_ID]["Value"] for row in (before, after)] == [[ANNE.digits], ["77"]]
+
+
+async def test_a_trust_with_the_numbers_of_two_hospitals_is_shown_none_of_them_as_patient_id(
+    region: Region, store: SqlStore
+) -> None:
+    for code in ("RZ1", "RZ3"):
+        region.trust(code).filing_under(f"{code}-PAS")
+    await region.link(ANNE, "RZ1-PAS", "77", source="RZ1")
+    assert (await region.find(asking_for(ANNE))).rows[0].attributes[PATIENT_ID]["Value"] == ["77"]
+    await enter(region, store, lambda tx: trusts.retire(tx, RZ3, RZ1, CLERK))
+    assert (await region.find(asking_for(ANNE))).rows[0].attributes[PATIENT_ID]["Value"] == [ANNE.digits]
+
+
+async def test_a_bare_number_of_one_of_two_hospitals_is_never_guessed(region: Region, store: SqlStore) -> None:
+    """At the trust itself 77 is Anne, at the one that it took over it is Ben."""
+    for code in ("RZ1", "RZ3"):
+        region.trust(code).filing_under(f"{code}-PAS")
+    await region.link(ANNE, "RZ1-PAS", "77")
+    await region.link(BEN, "RZ3-PAS", "77")
+    await enter(region, store, lambda tx: trusts.retire(tx, RZ3, RZ1, CLERK))
+    for number in ("77", "78"):  # whoever has it, if anybody
+        with pytest.raises(InvalidRequest, match="several hospitals: send the number with its issuer"):
+            await region.find(by_local(number))
+    assert studies(await region.find(by_local("77", "RZ1-PAS"))) == ["1.2.3"]
+    assert studies(await region.find(by_local("77", "RZ3-PAS"))) == ["1.2.4"]
+    assert studies(await region.find(asking_for(ANNE))) == ["1.2.3"]
+
+
+async def test_a_number_that_a_retired_trust_vouched_for_needs_no_further_evidence(
+    region: Region, store: SqlStore
+) -> None:
+    clara = NhsNumber("9990000034")
+    await region.number(clara, status="02")
+    await region.refer(clara, to="RZ1")
+    await region.link(clara, "RZ3-PAS", "79", source="RZ3")
+    await region.find(asking_for(clara, born="19580314"))
+    region.trust("RZ2").with_row(row("1.2.6", clara, born=""))
+    assert studies(await region.find(asking_for(clara, born="19580314"))) == []
+    await enter(region, store, lambda tx: trusts.retire(tx, RZ3, RZ1, CLERK))
+    assert studies(await region.find(asking_for(clara, born="19580314"))) == ["1.2.6"]
+
+
+def by_local(value: str, issuer: str = "") -> Query:
+    """A question by a hospital's number."""
+    named = (Key((ISSUER_OF_PATIENT_ID,), "LO", (issuer,)),) if issuer else ()
+    return Query(Level.STUDY, (Key((PATIENT_ID,), "LO", (value,)), *named))

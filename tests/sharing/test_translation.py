@@ -15,6 +15,7 @@ from gateway.sharing.identity.translation import (
     asked_local,
     identifiers_to_look_up,
     nhs,
+    own_numbers_of,
     questions,
     translated,
 )
@@ -130,7 +131,7 @@ def test_a_trusts_own_numbers_are_known_by_its_issuers(issuer: str, own: str, ex
     ],
 )
 def test_what_a_patient_id_names(query: Query, expected: Asked | None) -> None:
-    assert asked_local(query, entry("EAST-PAS")) == expected
+    assert asked_local(query, own_numbers_of(entry("EAST-PAS"))) == expected
 
 
 @pytest.mark.parametrize(
@@ -155,4 +156,4 @@ def test_a_question_that_names_no_patient_is_asked_once_as_it_is() -> None:
 
 def test_every_trust_has_an_issuer_of_its_own() -> None:
     plain = TrustEntry(TrustId("RJ1"), "Trust", OrganisationKind.NHS_HOSPITAL_TRUST, True, "")
-    assert asked_local(by("77"), plain) == Asked(PatientId("RJ1", "77"), None)
+    assert asked_local(by("77"), own_numbers_of(plain)) == Asked(PatientId("RJ1", "77"), None)

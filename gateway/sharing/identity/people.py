@@ -21,11 +21,13 @@ from gateway.sharing.identity.patients import stated
 from gateway.sharing.identity.shown import own_number
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.identity.translation import (
+    OwnNumbers,
     asked_local,
     by_number,
     identifiers_to_look_up,
     is_asked_in_part,
     nhs,
+    own_numbers_of,
     questions,
     translated,
 )
@@ -71,14 +73,15 @@ class People:
         Raises as `pinned_scope` does; `InvalidRequest` for a number of the caller's hospital that is linked to nobody,
         in the same words for every patient; `RegisterUnavailable` where that cannot be looked up.
         """
-        entry = self._entry(caller.principal.trust)
-        asked = asked_local(query, entry)
+        asked = asked_local(query, self._own(caller.principal.trust))
         if asked is None:
             return await self._pinned(caller, query, None)
         if asked.number is None:
+            if asked.others:
+                raise InvalidRequest("your trust has the numbers of several hospitals: send the number with its issuer")
             number = await self._number_of(caller, asked.local)
             return await self._pinned(caller, by_number(query, number), asked.local)
-        return await self._pinned(caller, query, None, asked.local)
+        return await self._pinned(caller, query, None, (asked.local, *asked.others))
 
     async def pinned(self, query: Query) -> Named:
         """The same for a question that no caller asks; nobody else is asked for it who the patient is.
@@ -94,20 +97,20 @@ class People:
         return Named(query, replace(scope, patient=person.number), person)
 
     async def _pinned(
-        self, caller: Caller, query: Query, asked: PatientId | None, rival: PatientId | None = None
+        self, caller: Caller, query: Query, asked: PatientId | None, rivals: Sequence[PatientId] = ()
     ) -> Named:
-        """Look the patient up; `rival` is what the number would be if it were one of the hospital's own."""
+        """Look the patient up; `rivals` are what the number would be if it were one of the hospital's own."""
         scope = pinned_scope(query)
         if scope.patient is None:
             return Named(query, scope)
         number = nhs(scope.patient)
         await self._trace(caller, number)
         try:
-            known = await self._read([number, *([] if rival is None else [rival])])
+            known = await self._read([number, *rivals])
         except RegisterUnavailable as error:
             return Named(query, scope, asked=asked or number, fault=error)
         person = known.get(number)
-        if rival is not None and rival in known and known[rival] != person:
+        if any(rival in known and known[rival] != person for rival in rivals):
             raise InvalidRequest(
                 "the patient id may be an NHS number or one of your hospital's own: send it with its issuer"
             )
@@ -234,9 +237,9 @@ class People:
         return not asked_by_nhs_number or self._settings.patient_id_shown is PatientIdShown.OWN_NUMBER
 
     def _own_numbers(self, trust: TrustId, known: Mapping[PatientId, CrossReference]) -> dict[NhsNumber, PatientId]:
-        issuers = self._entry(trust).own_issuers
+        hospital = self._own(trust)
         people = {person.number: person for person in known.values() if person.number is not None}
-        own = {number: own_number(person, trust, issuers) for number, person in people.items()}
+        own = {number: own_number(person, hospital) for number, person in people.items()}
         return {number: mine for number, mine in own.items() if mine is not None}
 
     async def _known(self, wanted: Iterable[PatientId], named: Named) -> Mapping[PatientId, CrossReference]:
@@ -306,7 +309,12 @@ class People:
         )
         if self._settings.accepts(person.status) and not is_invalidated:
             return False
-        return not any(linked.source == trust.code for linked in person.local)
+        hospital = self._own(trust)
+        return not any(hospital.is_own_word(linked.source) for linked in person.local)
+
+    def _own(self, trust: TrustId) -> OwnNumbers:
+        """The numbers of the asking trust's own hospital, or hospitals."""
+        return own_numbers_of(self._entry(trust), self._directory.predecessors(trust))
 
 
 def _check_asked(named: Named, known: Mapping[PatientId, CrossReference]) -> None:

@@ -10,15 +10,22 @@ from __future__ import annotations
 from gateway.model.imaging import ISSUER_OF_PATIENT_ID, OTHER_PATIENT_IDS, PATIENT_ID, Element, JsonValue
 from gateway.model.seams import CrossReference
 from gateway.sharing.identity.patients import RowIdentity
-from policy.parties import NHS_NUMBER_ISSUER, NhsNumber, PatientId, TrustId
+from gateway.sharing.identity.translation import OwnNumbers
+from policy.parties import NHS_NUMBER_ISSUER, NhsNumber, PatientId
 
 
-def own_number(person: CrossReference, trust: TrustId, issuers: frozenset[str]) -> PatientId | None:
-    """The number under which this trust files the person, by its own word; None without one, or with several."""
+def own_number(person: CrossReference, hospital: OwnNumbers) -> PatientId | None:
+    """The number under which this trust files the person, by its own word; None without one, or with several.
+
+    None as well for a trust that files under several hospitals' numbers since it took another one over: which of them a
+    caller's system takes a bare number for is not known here, and the same number is another patient's at the other.
+    """
+    if len(hospital.numberings) > 1:
+        return None
     own = {
         linked.patient_id
         for linked in person.local
-        if linked.source == trust.code and linked.patient_id.issuer in issuers
+        if hospital.is_own_word(linked.source) and linked.patient_id.issuer in hospital.issuers
     }
     return own.pop() if len(own) == 1 else None
 

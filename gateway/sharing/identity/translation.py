@@ -8,7 +8,7 @@ that somebody recorded ever translates, never likeness (IDN-07). Pure: `people` 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.model.imaging import ISSUER_OF_PATIENT_ID, PATIENT_ID, Key, Query
@@ -29,6 +29,34 @@ class Asked:
     local: PatientId
     number: NhsNumber | None
     """What it would be as an NHS number, where no issuer says which of the two is meant."""
+    others: tuple[PatientId, ...] = ()
+    """What it would be at the other hospitals of the trust, where no issuer says which of them is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnNumbers:
+    """A trust's own numbers: its hospital's, and those of the organisations whose successor it is (C3)."""
+
+    numberings: tuple[str, ...]
+    """Who issues them, the trust itself first; its callers and archives mean any of these by a bare number."""
+    issuers: frozenset[str]
+    """Every name of these issuers."""
+    words: frozenset[str]
+    """The codes whose word about the numbers is the trust's own (SAF-34)."""
+
+    def is_own_word(self, source: str) -> bool:
+        """Whether a link with this source came from the trust's own feed."""
+        return source in self.words
+
+
+def own_numbers_of(entry: TrustEntry, predecessors: Iterable[TrustEntry] = ()) -> OwnNumbers:
+    """A trust's own numbers, out of its entry and those of the organisations that it succeeded."""
+    entries = (entry, *predecessors)
+    return OwnNumbers(
+        tuple(dict.fromkeys(each.issuer_of_own_numbers for each in entries)),
+        frozenset().union(*(each.own_issuers for each in entries)),
+        frozenset(each.trust.code for each in entries),
+    )
 
 
 def nhs(number: NhsNumber) -> PatientId:
@@ -36,7 +64,7 @@ def nhs(number: NhsNumber) -> PatientId:
     return PatientId(NHS_NUMBER_ISSUER, number.digits)
 
 
-def asked_local(query: Query, entry: TrustEntry) -> Asked | None:
+def asked_local(query: Query, hospital: OwnNumbers) -> Asked | None:
     """The number of the caller's own hospital that a question names, or may name; None if it names none.
 
     What else a Patient ID may be, and every refusal, is `scope.pinned_scope`'s affair.
@@ -50,11 +78,12 @@ def asked_local(query: Query, entry: TrustEntry) -> Asked | None:
         return None
     value, named = whole.group(2).strip(), issuer.values[0].strip(" *") if issuer is not None else ""
     if named:
-        own = next((one for one in entry.own_issuers if one.upper() == named.upper()), None)
+        own = next((one for one in hospital.issuers if one.upper() == named.upper()), None)
         return Asked(PatientId(own, value), None) if own is not None else None
     number = _number(value)
     # A bare number with ten digits whose check digit agrees is the NHS number, unless it is one of the trust's own too.
-    return Asked(PatientId(entry.issuer_of_own_numbers, value), number) if value else None
+    local, *others = (PatientId(issuer, value) for issuer in hospital.numberings)
+    return Asked(local, number, tuple(others)) if value else None
 
 
 def by_number(query: Query, number: NhsNumber) -> Query:
