@@ -57,8 +57,20 @@ def test_stages_are_not_skipped_and_going_back_needs_nobody(gateway: Commands) -
 def test_a_retired_code_leads_to_its_successor_and_never_in_a_circle(gateway: Commands) -> None:
     gateway.do("trust", "retire", "RZ2", "--successor", "RZ1", "--reason", "merger")
     assert standing(gateway)["successor"] == "RZ1"
-    assert "leads back" in gateway.refused("trust", "retire", "RZ1", "--successor", "RZ2")
+    assert "leads back" in gateway.refused("trust", "retire", "RZ1", "--successor", "RZ2", "--reason", "merger")
     assert "retired already" in gateway.refused("trust", "enrol", "RZ2", "--stage", "test")
+
+
+def test_a_code_is_not_closed_without_a_reason_nor_while_its_archive_hangs_on_it(gateway: Commands) -> None:
+    """An archive that is asked no more is missing in no answer: nobody would know what is there."""
+    assert "--reason" in gateway.refused("trust", "retire", "RZ2", "--successor", "RZ1")
+    archive = '[[peer]]\ntrust = "RZ2"\nurl = "http://127.0.0.1:9/dicom-web"\nplain_http_on_loopback = true\n'
+    gateway.path.write_text(gateway.path.read_text() + archive)
+    retire = ("trust", "retire", "RZ2", "--successor", "RZ1", "--reason", "merger")
+    assert "[[peer]]" in gateway.refused(*retire)
+    assert standing(gateway)["standing"] == "enrolled"
+    gateway.do(*retire, "--leave-archive")
+    assert standing(gateway)["standing"] == "retired"
 
 
 def test_a_downtime_is_planned_listed_and_ended(gateway: Commands) -> None:

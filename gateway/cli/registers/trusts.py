@@ -112,6 +112,9 @@ def retire(
     trust: Code,
     by: By,
     successor: Annotated[str, typer.Option(help="ODS code that inherits its access.")] = "",
+    leave_archive: Annotated[
+        bool, typer.Option("--leave-archive", help="Its archive is to be asked no more, and nobody is told of it.")
+    ] = False,
     reason: Why = "",
     config: Config = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -121,6 +124,13 @@ def retire(
     async def work(opened: Session) -> None:
         code = opened.trust(trust)
         heir = opened.trust(successor) if successor else None
+        if not reason.strip():
+            raise InvalidRequest("say why: --reason")
+        if code in {peer.trust for peer in opened.configuration.peer} and not leave_archive:
+            raise InvalidRequest(
+                f"{code} has an archive here that would be asked no more, and be missing in no answer: give its [[peer]] "
+                "to the successor first, keep both codes until the archives are one, or say --leave-archive"
+            )
         await _change(opened, by, reason, lambda tx, who: trusts.retire(tx, code, heir, who), as_json)
 
     session.run(config, work)
