@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Final
 
-from gateway.demo.cast import EASTVALE, SOUTHBRIDGE, Trust
+from gateway.demo.cast import EASTVALE, SOUTHBRIDGE, TRUSTS, Trust
 from gateway.demo.configuration import Ports, configuration_text
 from gateway.demo.images import make_region
 from gateway.demo.region import Region
@@ -43,7 +43,8 @@ from tests.peers.orthanc import running_orthanc
 
 ASKED: Final = (EASTVALE, SOUTHBRIDGE, WESTHAVEN, OAKFIELD, HARBOURSIDE)
 """The trusts that Northmoor's questions go to."""
-PHONES: Final = {trust.ods_code: f"0300 555 01{trust.ods_code[-1]}5" for trust in FOREIGN}
+PHONES: Final = {trust.ods_code: f"0300 555 01{number}0" for number, trust in enumerate((*TRUSTS, *FOREIGN))}
+"""The PACS desks, as the demo region numbers them."""
 CONNECT_TIMEOUT_S: Final = 1.5
 FIND_TIMEOUT_S: Final = 3.0
 LIMITS: Final = {
@@ -89,7 +90,7 @@ class MixedRegion(Region):
     async def be_honest(self) -> None:
         """All archives and all ways to them are again as they were at the start."""
         fresh = ScriptedArchive(rows=[scripted_row()])
-        self.scripted.rows, self.scripted.script, self.scripted.reject = fresh.rows, fresh.script, fresh.reject
+        self.scripted.rows, self.scripted.script, self.scripted.reject = fresh.rows, None, None
         for archive in self.archives.values():
             await archive.behave()
         for proxy in self.proxies.values():

@@ -89,6 +89,9 @@ class Archive:
     charset: tuple[str, ...] = ()
     """Written as Specific Character Set and used for text; empty: none is declared."""
     reject: pdu.AssociateReject | None = None
+    """What it says to associations, or to those beyond `associations_max`."""
+    associations_max: int = 0
+    """How many it takes before it rejects: none."""
     pdu_bytes_max: int = 131_072
     port: int = 0
     asked: list[Attributes] = field(default_factory=list)
@@ -112,7 +115,7 @@ class Archive:
     ) -> pdu.AssociateAccept | pdu.AssociateReject:
         """See `Acceptor`."""
         self.requests.append(request)
-        if self.reject is not None:
+        if self.reject is not None and len(self.associations) >= self.associations_max:
             return self.reject
         self.associations.append(association)
         syntaxes = dict.fromkeys(self.models, self.transfer_syntaxes) | {VERIFICATION: _BOTH}

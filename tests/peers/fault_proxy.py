@@ -34,7 +34,9 @@ class FaultProxy:
         self._connections = 0
         self.port = 0
         self.met: Counter[Fault] = Counter()
-        """How often each fault really came to pass."""
+        """How often each fault really began."""
+        self.is_past = asyncio.Event()
+        """Set once a fault is over, and what it held back has gone on, since the latest `behave`."""
         self.bytes_passed: Counter[Direction] = Counter()
 
     async def __aenter__(self) -> FaultProxy:
@@ -54,6 +56,7 @@ class FaultProxy:
         """Hang up, and treat connections so from now on; honestly if nothing is said."""
         self._plans = plans
         self._connections = 0
+        self.is_past.clear()
         await self.hang_up()
 
     async def hang_up(self) -> None:
@@ -97,22 +100,22 @@ class FaultProxy:
             self._server.close()
             self._server = None
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number, self._connections = self._connections, self._connections + 1
+        task = asyncio.get_running_loop().create_task(self._served((reader, writer), number, self._plans))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
-        number, self._connections = self._connections, self._connections + 1
-        plans = self._plans
+
+    async def _served(self, client: _Stream, number: int, plans: Plans) -> None:
         try:
             if len(self._open) <= CONNECTIONS_MAX:
                 async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                     onward = await asyncio.open_connection("127.0.0.1", self.target_port, limit=_CHUNK_BYTES)
-                await self._relayed((reader, writer), onward, number, plans)
+                await self._relayed(client, onward, number, plans)
         except (OSError, TimeoutError):
             pass  # nobody is there: whoever connected finds the connection ended
         finally:
-            writer.transport.abort()
+            client[1].transport.abort()
 
     async def _relayed(self, client: _Stream, server: _Stream, number: int, plans: Plans) -> None:
         async def both_ways() -> None:
@@ -152,6 +155,7 @@ class FaultProxy:
                 break
             if hit:
                 await _befall(plan, hit, give)
+                self.is_past.set()
             if after:
                 await give(after)
         if target.can_write_eof():
