@@ -103,6 +103,15 @@ def _peer_trusts(configuration: Configuration) -> Iterator[str]:
             yield f"{place}.trust: no [[trust]] has the code {peer.trust}"
 
 
+def _peer_limits(configuration: Configuration) -> Iterator[str]:
+    """No archive is given more than every question has: what is above it would look set and hold for nobody."""
+    for place, peer in peers(configuration):
+        for name in ("find_timeout_s", "connect_timeout_s", "peer_matches_max", "peer_requests_at_once_max"):
+            own, of_all = getattr(peer.limits, name), getattr(configuration.limits, name)
+            if own is not None and own > of_all:
+                yield f"{place}.limits.{name}: must be {of_all:g} at most: limits.{name} holds for every peer"
+
+
 def _caller_proofs(configuration: Configuration) -> Iterator[str]:
     for name, count in Counter(caller.name for caller in configuration.caller).items():
         if count > 1:
@@ -224,6 +233,7 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"listen", "trust"}), _aliases),
     (frozenset({"trust"}), _caller_trusts),
     (frozenset({"trust"}), _peer_trusts),
+    (frozenset({"limits"}), _peer_limits),
     (frozenset(), _caller_proofs),
     (frozenset(), _caller_associations),
     (frozenset(), transport.peer_connections),

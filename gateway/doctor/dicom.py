@@ -92,7 +92,9 @@ def _judge_nobody(visit: Visit, level: Level, answer: Answer) -> None:
         return
     limit_s = visit.subject.limits.find_timeout_s
     if answer.duration_s > _SLOW_SHARE * limit_s:
-        advice = f"callers wait {limit_s:g} s at most: raise find_timeout_s in [peer.limits], or ask the archive why"
+        advice = (
+            f"callers wait {limit_s:g} s at most: ask the archive's desk why, else raise find_timeout_s in [limits]"
+        )
         report.add(Layer.FIND, check, Verdict.WARNING, "slow", advice, duration_s=answer.duration_s)
         return
     report.add(Layer.FIND, check, Verdict.GOOD, "no rows, success", duration_s=answer.duration_s)

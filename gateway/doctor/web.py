@@ -198,7 +198,9 @@ def _judge_nobody(visit: WebVisit, check: str, reply: Reply) -> None:
         found = f"{len(rows)} rows that were not asked for"
         report.add(Layer.QIDO, check, Verdict.WARNING, found, advice, duration_s=reply.duration_s)
     elif reply.duration_s > _SLOW_SHARE * limit_s:
-        advice = f"callers wait {limit_s:g} s at most: raise find_timeout_s in [peer.limits], or ask the archive why"
+        advice = (
+            f"callers wait {limit_s:g} s at most: ask the archive's desk why, else raise find_timeout_s in [limits]"
+        )
         report.add(Layer.QIDO, check, Verdict.WARNING, "slow", advice, duration_s=reply.duration_s)
     else:
         empty = "no content" if reply.status == HTTPStatus.NO_CONTENT else "an empty list"

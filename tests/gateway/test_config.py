@@ -150,7 +150,7 @@ trust = "RZ1"
 url = "http://127.0.0.1:8080/dicom-web"
 plain_http_on_loopback = true
 [peer.limits]
-find_timeout_s = 8
+find_timeout_s = 4
 """
         )
     )
@@ -159,8 +159,25 @@ find_timeout_s = 8
     assert caller.certificate_sha256 == "ab" * 32
     assert caller.addresses == (ip_network("10.0.0.0/8"),)
     assert caller.purposes == (PurposeOfUse.COC, PurposeOfUse.TREAT)
-    assert peer.limits.over(configuration.limits).find_timeout_s == 8
+    assert peer.limits.over(configuration.limits).find_timeout_s == 4
     assert peer.limits.over(configuration.limits).matches_max == configuration.limits.matches_max
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("find_timeout_s", 5),
+        ("connect_timeout_s", 3),
+        ("peer_matches_max", 5_000),
+        ("peer_requests_at_once_max", 8),
+    ],
+)
+def test_a_peers_limit_that_could_not_hold_is_refused(write: Write, name: str, most: int) -> None:
+    """A question waits for no trust longer than for all of them."""
+    peer = '[[peer]]\ntrust = "RZ1"\nurl = "http://127.0.0.1:1"\nplain_http_on_loopback = true\n[peer.limits]\n'
+    load(write(f"{PLAIN}{TRUST}{peer}{name} = {most}"))
+    [problem] = problems_of(write(f"{PLAIN}{TRUST}{peer}{name} = {most + 1}"))
+    assert problem.startswith(f"peer 1 (RZ1).limits.{name}: must be {most} at most")
 
 
 CALLER = '[[caller]]\nname = "pacs"\ntrust = "RZ1"\n'

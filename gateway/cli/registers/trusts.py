@@ -128,8 +128,8 @@ def retire(
             raise InvalidRequest("say why: --reason")
         if code in {peer.trust for peer in opened.configuration.peer} and not leave_archive:
             raise InvalidRequest(
-                f"{code} has an archive here that would be asked no more, and be missing in no answer: give its [[peer]] "
-                "to the successor first, keep both codes until the archives are one, or say --leave-archive"
+                f"{code} has an archive here that would be asked no more, and be missing in no answer: give its "
+                "[[peer]] to the successor first, keep both codes until the archives are one, or say --leave-archive"
             )
         await _change(opened, by, reason, lambda tx, who: trusts.retire(tx, code, heir, who), as_json)
 
