@@ -44,6 +44,28 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What a trust's system tells of a study by itself (PS3.4 R). It names no patient."""
+
+    study_uid: str
+    instances: int
+    """Of which it tells."""
+    is_available: bool
+    """Whether any of them can be had, now or after a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A study that a trust told of, and of which it is not known yet whose it is."""
+
+    trust: TrustId
+    study_uid: str
+    told_at: datetime
+    tries: int = 0
+    """How often the trust was asked and did not show it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Location:
     """What is known of one patient at one trust, whenever it was learnt."""
 
@@ -60,7 +82,8 @@ class Knowledge:
 
     locations: Mapping[TrustId, Location] = field(default_factory=dict)
     feeds: Mapping[TrustId, datetime] = field(default_factory=dict)
-    """When each trust's feed was last heard, by a notification or a heartbeat."""
+    """When each trust's feed was last heard, by a notification or a heartbeat; without those that told of a study of
+    which nobody knows yet whose it is."""
     identity_changed_at: datetime | None = None
     """When the patient was last merged, parted, or given or denied a hospital's number: what is older was asked for by
     other numbers than now, or of half a person."""

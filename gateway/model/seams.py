@@ -14,7 +14,7 @@ from typing import Protocol
 
 from gateway.model.audit import AuditEntry, AuditRecord
 from gateway.model.imaging import Attributes, JsonValue, Query
-from gateway.model.locations import Knowledge, PeerStanding, Sighting
+from gateway.model.locations import Knowledge, PeerStanding, Sighting, Told
 from policy.facts import Facts
 from policy.parties import NhsNumber, PatientId, TrustId
 
@@ -218,6 +218,47 @@ class LocationIndex(Protocol):
 
     def note(self, sightings: Sequence[Sighting]) -> None:
         """Remember, some time soon. Returns at once and never fails: what does not fit is forgotten."""
+
+
+class NoticeBook(Protocol):
+    """Where it is kept what trusts told of by themselves, until it is known whose it is. Raises `StoreUnavailable`."""
+
+    async def heard(self, trust: TrustId, at: datetime, sightings: Sequence[Sighting] = ()) -> None:
+        """Note that a trust's feed was heard, and what was learnt by it; returns when that is durable."""
+
+    async def told(self, trust: TrustId, study_uid: str, at: datetime, waiting_max: int) -> None:
+        """Note that it told of a study, or with an empty UID of something that could not be read; returns when durable.
+
+        Raises `OverCapacity` where so many of the trust's studies wait already. In either of these two cases nothing
+        that is known of the trust is relied on until it lapses.
+        """
+
+    async def claim(self, count_max: int, until: datetime) -> list[Told]:
+        """Those that are due; nobody else is given them before `until`."""
+
+    async def defer(self, told: Sequence[Told], until: datetime, *, is_try: bool) -> None:
+        """Leave them until then; `is_try`: the trust was asked, and does not show them yet."""
+
+    async def settle(self, told: Told, sightings: Sequence[Sighting]) -> None:
+        """Write down what was learnt of one, and take it off the list, in one go."""
+
+    async def lapse(self, before: datetime) -> int:
+        """Forget what was told before then; how many those were."""
+
+    async def waiting(self) -> Mapping[TrustId, int]:
+        """How many wait, of each trust that has any."""
+
+
+class SampleBook(Protocol):
+    """What the choice of whom to sample hangs on. Raises `StoreUnavailable`."""
+
+    async def feeds(self) -> Mapping[TrustId, datetime]:
+        """When each trust's feed was last heard; without those that left something open."""
+
+    async def least_checked(
+        self, trusts: Collection[TrustId], after: str, count_max: int
+    ) -> tuple[list[NhsNumber], str]:
+        """Whom these trusts were longest not asked for, and where to go on the next time; `after` is that place."""
 
 
 class StandingBook(Protocol):

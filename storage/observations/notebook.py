@@ -9,18 +9,18 @@ durable, because a study of which nobody was told again must not be missed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
-from gateway.model.errors import ServiceFault
-from gateway.model.locations import Knowledge, PeerStanding, Sighting
+from gateway.model.errors import OverCapacity, ServiceFault
+from gateway.model.locations import Knowledge, PeerStanding, Sighting, Told
 from gateway.model.seams import Clock
 from policy.parties import NhsNumber, TrustId
 from storage.database import Tx
-from storage.observations import locations, standings
+from storage.observations import locations, notices, samples, standings
 from storage.observations.locations import Entry
 from storage.observations.pseudonyms import Pseudonyms
 from storage.store import SqlStore
@@ -75,6 +75,54 @@ class Notebook:
             locations.hear(tx, [(trust, at)])
 
         await self._store.write(body)
+
+    async def told(self, trust: TrustId, study_uid: str, at: datetime, waiting_max: int) -> None:
+        """See `gateway.model.seams.NoticeBook`."""
+
+        def body(tx: Tx) -> bool:
+            locations.hear(tx, [(trust, at)])
+            return notices.tell(tx, trust, study_uid, at, waiting_max)
+
+        if not await self._store.write(body):
+            raise OverCapacity("too many notifications of this trust wait")
+
+    async def claim(self, count_max: int, until: datetime) -> list[Told]:
+        """See `gateway.model.seams.NoticeBook`."""
+        return await self._store.write(lambda tx: notices.claim(tx, count_max, until))
+
+    async def defer(self, told: Sequence[Told], until: datetime, *, is_try: bool) -> None:
+        """See `gateway.model.seams.NoticeBook`."""
+        await self._store.write(lambda tx: notices.defer(tx, told, until, is_try=is_try))
+
+    async def settle(self, told: Told, sightings: Sequence[Sighting]) -> None:
+        """See `gateway.model.seams.NoticeBook`."""
+        entries = [locations.entry_of(sighting, self._stand_ins) for sighting in sightings]
+
+        def body(tx: Tx) -> None:
+            locations.record(tx, entries)
+            notices.settle(tx, told)
+
+        await self._store.write(body)
+
+    async def lapse(self, before: datetime) -> int:
+        """See `gateway.model.seams.NoticeBook`."""
+        return await self._store.write(lambda tx: notices.lapse(tx, before))
+
+    async def waiting(self) -> dict[TrustId, int]:
+        """See `gateway.model.seams.NoticeBook`."""
+        return await self._store.read(notices.waiting)
+
+    async def feeds(self) -> dict[TrustId, datetime]:
+        """See `gateway.model.seams.SampleBook`."""
+        return await self._store.read(locations.whole_feeds)
+
+    async def least_checked(
+        self, trusts: Collection[TrustId], after: str, count_max: int
+    ) -> tuple[list[NhsNumber], str]:
+        """See `gateway.model.seams.SampleBook`."""
+        return await self._store.read(
+            lambda read: samples.least_checked(read, self._stand_ins, trusts, after, count_max)
+        )
 
     async def standings(self) -> list[PeerStanding]:
         """What this node wrote down before; raises `ServiceFault`."""

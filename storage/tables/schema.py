@@ -6,7 +6,7 @@ For migrations and for the test that compares them with the tables as the code d
 from __future__ import annotations
 
 from storage import checkpoints, reserve
-from storage.observations import locations, standings
+from storage.observations import locations, notices, standings
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state, trusts
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
@@ -20,6 +20,7 @@ MODULES = (
     commits,
     labels,
     locations,
+    notices,
     optouts,
     patients,
     quality,
