@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,57 @@ def shown_to(association: Association) -> int:
     return int(str(certificate["serialNumber"]), 16)
 
 
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A connection of the gateway's to a web archive."""
+
+    serial_number: int
+    is_over: asyncio.Event
+
+
+class WebArchive:
+    """An archive that has nothing, and sees which certificate each question comes by."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.asked: asyncio.Queue[Connected] = asyncio.Queue()
+
+    @classmethod
+    @asynccontextmanager
+    async def listening(cls, secure: ssl.SSLContext) -> AsyncIterator[WebArchive]:
+        """One that listens until the block ends."""
+        archive = cls()
+        server = await asyncio.start_server(archive._serve, "127.0.0.1", 0, ssl=secure)
+        archive.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield archive
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shown = writer.get_extra_info("ssl_object").getpeercert()
+        connected = Connected(int(str(shown["serialNumber"]), 16), asyncio.Event())
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.asked.put_nowait(connected)
+                head = b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\nContent-Length: 2\r\n\r\n"
+                writer.write(head + b"[]")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            connected.is_over.set()
+        finally:
+            writer.close()
+
+
+def web_peer(node: Node, port: int, ours: Files) -> str:
+    """Eastvale's archive, asked by QIDO over TLS."""
+    return f"""
+[[peer]]
+trust = "RZ2"
+url = "https://localhost:{port}/dicom-web"
+client_certificate = "{ours.certificate}"
+client_private_key = "{ours.private_key}"
+ca = "{node.authority.certificate}"
+"""
+
+
 async def asked_anew(archive: Archive) -> Association:
     """Wait for the next question; the association that it came on."""
     async with asyncio.timeout(30):
@@ -84,6 +138,27 @@ async def test_archives_are_shown_a_renewed_certificate_and_their_old_associatio
                 await before.over()
             assert before.end is not None and before.end.why is Ended.RELEASED
             assert after.is_open
+
+
+async def test_web_archives_are_shown_a_renewed_certificate_and_their_old_connections_end(node: Node) -> None:
+    ours = node.authority.issue("asker.example")
+    old = ours.read().serial_number
+    async with WebArchive.listening(
+        archives_tls(node, node.authority.issue("archive.example", "localhost"))
+    ) as archive:
+        node.write(web_peer(node, archive.port, ours), replace=QUICK)
+        async with node.serving() as serving:
+            before = await archive.asked.get()
+            assert before.serial_number == old
+            node.authority.issue("asker.example")
+            serving.signal(signal.SIGHUP)
+            await serving.logged("reloaded")
+            async with asyncio.timeout(30):
+                while (after := await archive.asked.get()).serial_number == old:
+                    pass  # a probe that was under way
+                await before.is_over.wait()
+            assert after.serial_number == ours.read().serial_number
+            assert not after.is_over.is_set()
 
 
 async def test_an_association_at_the_door_outlives_the_renewal_of_the_doors_certificate(node: Node) -> None:
