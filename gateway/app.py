@@ -288,6 +288,9 @@ def validities_in_use(configuration: Configuration) -> list[tls.Validity]:
     for peer in configuration.peer:
         named += [(f"peer ({peer.trust}).client_certificate", peer.client_certificate)]
         named += [(f"peer ({peer.trust}).ca", peer.ca)]
+    for lookup in configuration.lookup:
+        named += [(f"lookup ({lookup.kind}).client_certificate", lookup.client_certificate)]
+        named += [(f"lookup ({lookup.kind}).ca", lookup.ca)]
     found = tls.validities([(name, path) for name, path in named if path is not None])
     found += [tls.crl_validity(name, path) for name, path in lists if path is not None]
     return found

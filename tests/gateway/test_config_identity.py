@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app import validities_in_use
 from gateway.config.checks import load
 from gateway.config.lookups import LookupKind
 from gateway.model.errors import ConfigurationError
 from gateway.sharing.directory import PatientIdAsked
+from tests.gateway.certificates import Authority
 
 PLAIN = """
 [gateway]
@@ -62,3 +64,18 @@ def test_what_may_not_be_set_is_named_with_its_place(tmp_path: Path, text: str, 
     with pytest.raises(ConfigurationError) as caught:
         load(written(tmp_path, text))
     assert any(problem.startswith(place) for problem in caught.value.problems), caught.value.problems
+
+
+def test_the_end_of_a_certificate_towards_a_lookup_is_watched_like_any_other(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "certificates")
+    ours = authority.issue("asker.example")
+    text = f"""
+[[lookup]]
+kind = "pds"
+url = "https://pds.example/FHIR/R4"
+client_certificate = "{ours.certificate}"
+client_private_key = "{ours.private_key}"
+ca = "{authority.certificate}"
+"""
+    watched = {each.name: each.path for each in validities_in_use(load(written(tmp_path, text)))}
+    assert watched == {"lookup (pds).client_certificate": ours.certificate, "lookup (pds).ca": authority.certificate}
