@@ -18,7 +18,12 @@ demo: setup ## Run a demo region: gateway and three trusts on loopback, until Ct
 
 test: lint ## Check everything: lint, types, import contracts, tests (as CI does)
 	@.ci/setup apt
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not soak and not alone"
+	$(BIN)/python -m pytest -m alone
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 lint: setup-dev ## Check layout, types and import contracts only
 	$(BIN)/ruff check
