@@ -1,4 +1,4 @@
-"""Read what `gateway doctor` found out about an archive into its [[peer]]: habits, model, character set.
+"""Read what `gateway doctor` found out about an archive into its [[peer]]: habits, model, character set, limits.
 
 A profile is a small TOML file that a [[peer]] names by `profile`. What the [[peer]] says itself wins over it, setting
 by setting, so that an operator can overrule the doctor and a later examination cannot overrule the operator.
@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-SETTINGS = frozenset({"quirks", "model", "character_set"})
+SETTINGS = frozenset({"quirks", "model", "character_set", "limits"})
 """What a profile may say."""
 FILE_BYTES_MAX = 64 * 1024
 
@@ -37,8 +37,16 @@ def with_profiles(tables: dict[str, object], folder: Path) -> Iterator[str]:
             yield f"{place}: {path} cannot be read: {error}"
             found = {}
         yield from (f"{place}: {path}: {word}: no such setting" for word in sorted(found.keys() - SETTINGS))
-        filled.append({**{word: found[word] for word in found.keys() & SETTINGS}, **peer})
+        filled.append(_under({word: found[word] for word in found.keys() & SETTINGS}, peer))
     tables["peer"] = filled
+
+
+def _under(found: dict[str, object], peer: dict[str, object]) -> dict[str, object]:
+    """What the [[peer]] says, and beyond it what was found; limits one by one."""
+    limits, own = found.get("limits"), peer.get("limits", {})
+    if isinstance(limits, dict) and isinstance(own, dict):
+        return {**found, **peer, "limits": {**limits, **own}}
+    return {**found, **peer}
 
 
 def _read(path: Path) -> dict[str, object]:

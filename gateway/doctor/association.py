@@ -129,6 +129,8 @@ def agreed_terms(association: Association, report: Report) -> list[Model]:
     terms = association.terms
     name = terms.peer_implementation or "says no name"
     report.add(Layer.ASSOCIATION, "implementation", Verdict.NOTE, name)
+    longest = f"{terms.peer_pdu_bytes_max:,} bytes" if terms.peer_pdu_bytes_max else "no limit"
+    report.add(Layer.ASSOCIATION, "longest PDU that it takes", Verdict.NOTE, longest)
     models = [model for model, uid in FIND_CLASSES.items() if context_of(association, uid) is not None]
     match models:
         case []:
@@ -175,6 +177,24 @@ async def echo(association: Association, limits: Limits, report: Report) -> bool
     verdict = Verdict.GOOD if status == 0 else Verdict.WARNING
     report.add(Layer.ECHO, "echo", verdict, f"status {status:04X}", duration_s=time.monotonic() - began)
     return True
+
+
+async def associations_at_once(visit: Visit) -> None:
+    """Open as many associations as may be asked on at once, and count those that are granted.
+
+    Many archives take a handful from one title; callers would see a trust that is missing now and then.
+    """
+    wanted, refusal = visit.subject.limits.peer_requests_at_once_max, ""
+    granted: list[Association] = []
+    try:
+        while len(granted) < wanted and not refusal:
+            try:
+                granted.append(await visit.association())
+            except AssociationFailure as error:
+                refusal = str(error)
+    finally:
+        await asyncio.gather(*(leave(association) for association in granted))
+    visit.report.bears_at_once("associations at once", len(granted), wanted, refusal)
 
 
 async def leave(association: Association) -> None:

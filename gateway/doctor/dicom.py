@@ -11,7 +11,17 @@ from collections.abc import Mapping, Sequence
 from dimse.scu.questions import Model, Quirk, first_text
 from dimse.sop_classes import IMPLICIT_VR_LITTLE_ENDIAN
 from dimse.upper_layer.association import AssociationFailure
-from gateway.doctor.association import FIND_CLASSES, Subject, Visit, agreed_terms, associated, context_of, echo, leave
+from gateway.doctor.association import (
+    FIND_CLASSES,
+    Subject,
+    Visit,
+    agreed_terms,
+    associated,
+    associations_at_once,
+    context_of,
+    echo,
+    leave,
+)
 from gateway.doctor.findings import Layer, Report, Verdict
 from gateway.doctor.trial import Answer, Trial, ask, bears
 from gateway.model.imaging import (
@@ -49,6 +59,7 @@ async def examine_dimse(subject: Subject, report: Report) -> None:
     await _second_query(visit)
     await _uid_lists(visit)
     await _modalities(visit)
+    await associations_at_once(visit)
     if subject.test_patient:
         await _test_patient(visit)
 

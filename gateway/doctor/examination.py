@@ -14,7 +14,7 @@ from gateway.config.transport import AnyPeer, client_files
 from gateway.doctor.association import Subject
 from gateway.doctor.connection import Place, examine_connection
 from gateway.doctor.dicom import examine_dimse
-from gateway.doctor.findings import Report
+from gateway.doctor.findings import AT_ONCE, Report
 from gateway.doctor.web import WebSubject, examine_dicomweb
 from gateway.model.errors import ConfigurationError
 
@@ -50,4 +50,7 @@ async def examine(
                 )
         case _:
             assert_never(peer)
+    if peer.limits.peer_requests_at_once_max is not None:
+        # No more than this was tried: a profile written without it would take it back.
+        report.limits.setdefault(AT_ONCE, peer.limits.peer_requests_at_once_max)
     return report

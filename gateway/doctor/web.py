@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from urllib.parse import quote
 
 import aiohttp
@@ -26,8 +27,19 @@ from gateway.model.imaging import PATIENT_ID, STUDY_UID, Attributes
 from gateway.model.settings import Limits
 
 DICOM_JSON = "application/dicom+json"
-ACCEPTED = (DICOM_JSON, "application/json", 'multipart/related; type="application/dicom+xml"', "*/*")
-"""Only the first is ever asked for; the others say something about the archive."""
+_JSON = frozenset({DICOM_JSON, "application/json"})
+ACCEPTED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        DICOM_JSON: _JSON,
+        "application/json": _JSON,
+        'multipart/related; type="application/dicom+xml"': frozenset({"multipart/related"}),
+        "*/*": frozenset(),
+    }
+)
+"""Forms of an answer, and the media types that they come as (none: any).
+
+Only the first is ever asked for; the others say something about the archive.
+"""
 BODY_BYTES_MAX = 4 * 1024 * 1024
 _EMPTY = frozenset({HTTPStatus.OK, HTTPStatus.NO_CONTENT})
 _MANY = 2
@@ -122,7 +134,9 @@ async def examine_dicomweb(subject: WebSubject, report: Report) -> None:
     """Examine from HTTP upwards; the connection was found good before."""
     secure = subject.place.secure
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=1, ssl=secure if secure is not None else True),
+        connector=aiohttp.TCPConnector(
+            limit=subject.limits.peer_requests_at_once_max, ssl=secure if secure is not None else True
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
@@ -134,6 +148,7 @@ async def examine_dicomweb(subject: WebSubject, report: Report) -> None:
         await _media_types(visit)
         await _paging(visit)
         await _uid_lists(visit)
+        await _requests_at_once(visit)
         if subject.test_patient:
             await _test_patient(visit)
 
@@ -209,16 +224,18 @@ def _judge_nobody(visit: WebVisit, check: str, reply: Reply) -> None:
 
 
 async def _media_types(visit: WebVisit) -> None:
-    for accept in ACCEPTED:
+    for accept, types in ACCEPTED.items():
         reply = await visit.ask("/studies", {"StudyInstanceUID": visit.subject.new_uid()}, accept)
         check = f"Accept: {accept.partition(';')[0]}"
-        if reply.is_good:
+        is_asked_for = not reply.body or not types or reply.content_type in types
+        if reply.is_good and is_asked_for:
             visit.report.add(Layer.QIDO, check, Verdict.GOOD, reply.outcome)
         elif accept == DICOM_JSON:
             advice = "DICOM JSON is the only form that is asked for, and every archive must give it (PS3.18 10.6.4)"
             visit.report.add(Layer.QIDO, check, Verdict.FAILED, reply.outcome, advice)
         else:
-            visit.report.add(Layer.QIDO, check, Verdict.NOTE, reply.outcome)
+            words = f"{reply.outcome}: not what was asked for" if reply.is_good else reply.outcome
+            visit.report.add(Layer.QIDO, check, Verdict.NOTE, words)
 
 
 async def _paging(visit: WebVisit) -> None:
@@ -243,6 +260,15 @@ async def _uid_lists(visit: WebVisit) -> None:
         return
     advice = "questions that list studies will fail at this archive: have it mended"
     visit.report.add(Layer.QIDO, "list of UIDs", Verdict.WARNING, reply.outcome, advice)
+
+
+async def _requests_at_once(visit: WebVisit) -> None:
+    """Send as many searches as may be under way at once, and count those that are answered."""
+    wanted = visit.subject.limits.peer_requests_at_once_max
+    keys = [{"StudyInstanceUID": visit.subject.new_uid()} for _ in range(wanted)]
+    replies = await asyncio.gather(*(visit.ask("/studies", each) for each in keys))
+    refusals = [reply.outcome for reply in replies if not reply.is_good]
+    visit.report.bears_at_once("requests at once", wanted - len(refusals), wanted, ", ".join(dict.fromkeys(refusals)))
 
 
 async def _test_patient(visit: WebVisit) -> None:

@@ -70,12 +70,46 @@ def test_what_the_peer_says_itself_wins_over_the_profile(tmp_path: Path) -> None
     assert archive.quirks == () and archive.character_set == "ISO_IR 101"
 
 
+def test_limits_of_a_profile_hold_one_by_one_beneath_the_peers_own(tmp_path: Path) -> None:
+    peer = web_peer(80).replace("plain_http", 'profile = "found.toml"\nplain_http') + "\n[peer.limits]\n"
+    (tmp_path / "found.toml").write_text("quirks = []\n[limits]\npeer_requests_at_once_max = 2\npeer_matches_max = 9\n")
+    path = tmp_path / "gateway.toml"
+    path.write_text(HEAD + peer + "peer_matches_max = 7\n")
+    reading = read(path)
+    assert reading.problems == () and reading.configuration is not None
+    limits = reading.configuration.peer[0].limits
+    assert (limits.peer_requests_at_once_max, limits.peer_matches_max) == (2, 7)
+
+
+def test_a_written_profile_is_read_back_with_its_limits() -> None:
+    report = Report(TrustId("RZ2"))
+    report.settings["model"] = "study-root"
+    report.bears_at_once("associations at once", 2, 8, "limit reached")
+    written = profile_text(report, frozenset(), "2026-11-21")
+    assert tomllib.loads(written) == {
+        "model": "study-root",
+        "quirks": [],
+        "limits": {"peer_requests_at_once_max": 2},
+    }
+
+
+def test_an_archive_that_grants_nothing_just_now_gets_no_limit_of_none() -> None:
+    report = Report(TrustId("RZ2"))
+    report.bears_at_once("requests at once", 0, 8, "status 503")
+    assert report.findings[0].verdict is Verdict.WARNING and not report.limits
+
+
 @pytest.mark.parametrize(
-    ("profile", "words"), [("quirks = [", "cannot be read"), ('url = "https://elsewhere"', "url: no such setting")]
+    ("profile", "words"),
+    [
+        ('limits = "few"', "limits"),
+        ("quirks = [", "cannot be read"),
+        ('url = "https://elsewhere"', "url: no such setting"),
+    ],
 )
 def test_a_profile_that_cannot_be_used_is_named(tmp_path: Path, profile: str, words: str) -> None:
     [problem] = reading_of(tmp_path, web_peer(80), profile).problems
-    assert problem.startswith("peer 1 (RZ2).profile:") and words in problem
+    assert problem.startswith("peer 1 (RZ2).") and words in problem
 
 
 def test_a_quirk_set_before_stays_until_it_is_refuted() -> None:

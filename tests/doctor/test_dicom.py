@@ -12,7 +12,7 @@ from dimse.upper_layer import pdu
 from dimse.upper_layer.association import Association
 from dimse.upper_layer.commands import CommandField
 from dimse.upper_layer.messages import Message
-from gateway.doctor.findings import Report, Verdict
+from gateway.doctor.findings import Report, Verdict, profile
 from gateway.model.imaging import PATIENT_ID, STUDY_UID
 from tests.doctor.archives import bad, dimse_peer, examined, of
 from tests.peers.dimse_archive import Archive, Script, listening, study, text
@@ -183,6 +183,39 @@ async def test_padded_patient_ids_become_a_quirk(tmp_path: Path) -> None:
 
     report = await doctor(tmp_path, Archive(script=padded), test_patient=ANNE)
     assert report.quirks == {"wildcard-patient-id"}
+
+
+class Narrow(Archive):
+    """Takes two associations at once from one title, and rejects the third."""
+
+    async def admit(
+        self, association: Association, request: pdu.AssociateRequest
+    ) -> pdu.AssociateAccept | pdu.AssociateReject:
+        if sum(each.is_open for each in self.associations) >= 2:
+            return pdu.AssociateReject(2, 3, 2)
+        return await super().admit(association, request)
+
+
+async def test_an_archive_that_takes_few_associations_at_once_is_to_be_asked_less(tmp_path: Path) -> None:
+    report = await doctor(tmp_path, Narrow())
+    finding = of(report, "associations at once")
+    assert finding.verdict is Verdict.SET and finding.found.startswith("2 of 8: ")
+    assert "peer_requests_at_once_max = 2" in finding.advice
+    assert profile(report, frozenset())["limits"] == {"peer_requests_at_once_max": 2}
+
+
+async def test_a_limit_that_was_set_before_is_what_is_tried_and_is_kept(tmp_path: Path) -> None:
+    async with listening(Narrow()) as archive:
+        peer = dimse_peer(archive.port, "[peer.limits]", "peer_requests_at_once_max = 2")
+        report = await examined(tmp_path, peer)
+    assert of(report, "associations at once").found == "2, which is as many as it is asked"
+    assert profile(report, frozenset())["limits"] == {"peer_requests_at_once_max": 2}
+
+
+async def test_the_longest_pdu_that_an_archive_takes_is_told(tmp_path: Path) -> None:
+    assert (
+        of(await doctor(tmp_path, Archive(pdu_bytes_max=16_384)), "longest PDU that it takes").found == "16,384 bytes"
+    )
 
 
 async def test_no_word_of_a_report_names_the_test_patient(tmp_path: Path) -> None:

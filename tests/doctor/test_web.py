@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from gateway.demo.cast import EVE
 from gateway.doctor.findings import Report, Verdict
+from gateway.model.settings import Limits
 from tests.doctor.archives import bad, examined, of, web_peer
 from tests.gateway.simulated_pacs import SimulatedPacs
 
@@ -75,6 +80,70 @@ async def test_a_wrong_path_is_suspected(folder: Path, eastvale: SimulatedPacs) 
     peer = web_peer(eastvale.port("web")).replace("/dicom-web", "/elsewhere")
     report = await examined(folder, peer)
     assert report.has_failed and "the path in url" in of(report, "/studies").advice
+
+
+async def test_another_form_than_was_asked_for_is_told_and_harms_nobody(folder: Path, eastvale: SimulatedPacs) -> None:
+    report = await doctor(folder, eastvale)
+    matrix = {finding.check: finding for finding in report.findings if finding.check.startswith("Accept: ")}
+    assert {check: finding.verdict for check, finding in matrix.items()} == {
+        "Accept: application/dicom+json": Verdict.GOOD,
+        "Accept: application/json": Verdict.GOOD,
+        "Accept: multipart/related": Verdict.NOTE,
+        "Accept: */*": Verdict.GOOD,
+    }
+    assert "not what was asked for" in matrix["Accept: multipart/related"].found
+
+
+async def test_a_media_type_that_is_no_json_fails(folder: Path, eastvale: SimulatedPacs) -> None:
+    eastvale.behave(lies=["wrong-content-type"])
+    assert of(await doctor(folder, eastvale), "Accept: application/dicom+json").verdict is Verdict.FAILED
+
+
+async def test_an_archive_that_turns_questions_away_when_there_are_many_is_to_be_asked_less(folder: Path) -> None:
+    async with Turnstile.listening(3) as port:
+        report = await examined(folder, web_peer(port))
+    finding = of(report, "requests at once")
+    assert (finding.verdict, finding.found) == (Verdict.SET, "3 of 8: status 429")
+    assert report.limits == {"peer_requests_at_once_max": 3}
+
+
+class Turnstile:
+    """An archive that has nothing, and answers so many requests at once; the others it turns away.
+
+    Whoever asks alone asks on the first connection, and is answered. On the others it waits until all have come.
+    """
+
+    def __init__(self, at_once_max: int) -> None:
+        self._places = at_once_max - 1
+        self._to_come = Limits().peer_requests_at_once_max - 1
+        self._all_have_come = asyncio.Event()
+        self._first: asyncio.BaseTransport | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def listening(cls, at_once_max: int) -> AsyncIterator[int]:
+        """One that listens until the block ends; its port."""
+        application = web.Application()
+        application.router.add_get("/{tail:.*}", cls(at_once_max)._answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self._first = self._first or request.transport
+        if request.transport is not self._first:
+            self._to_come -= 1
+            if self._to_come == 0:
+                self._all_have_come.set()
+            self._places -= 1
+            if self._places < 0:
+                return web.Response(status=429)
+            await self._all_have_come.wait()
+        return web.Response(body=b"[]", content_type="application/dicom+json")
 
 
 async def test_no_word_of_a_report_names_the_test_patient(folder: Path, eastvale: SimulatedPacs) -> None:
