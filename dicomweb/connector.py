@@ -1,9 +1,10 @@
-"""A trust's DICOMweb archive, asked by QIDO-RS (PS3.18 10.6 as user agent).
+"""A trust's DICOMweb archive, or another gateway that fronts it, asked by QIDO-RS (PS3.18 10.6 as user agent).
 
 Asks for all that identity, policy and merging need, reads the answer with limits, and believes it only as a whole:
-`dicomweb.dicomjson` checks every row. Follows no redirect, reads no proxy setting from the environment, keeps no
-cookies, never retries. The address of a question holds a patient's number, so no address is ever logged or put into an
-error, and no library exception that might quote one is shown.
+`dicomweb.dicomjson` checks every row, `dicomweb.gateway_peer` what a gateway says beside them. Follows no redirect,
+reads no proxy setting from the environment, keeps no cookies, never retries. The address of a question holds a
+patient's number, so no address is ever logged or put into an error, and no library exception that might quote one is
+shown.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -20,12 +22,14 @@ import aiohttp
 from yarl import URL
 
 from dicomweb.dicomjson import Reading, read_rows_in_turns
-from dicomweb.listener import CORRELATION_HEADER, HOPS_HEADER
+from dicomweb.gateway_peer import PROBLEM_BYTES_MAX, asking_headers, failure_of, read_sources, speaks_of_more
+from dicomweb.listener import CORRELATION_CHARS_MAX, CORRELATION_HEADER, HOPS_HEADER
+from dicomweb.notices import SOURCES_HEADER
 from gateway.model.asking import DistinctRows, asked_attributes, single_value, with_known_parents
 from gateway.model.attributes import keyword_of
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import PATIENT_ID, SERIES_UID, STUDY_UID, Attributes, Key, Level, Query
-from gateway.model.seams import PeerAnswer, PeerRequest
+from gateway.model.seams import PeerAnswer, PeerRequest, ToldByGateway
 from gateway.model.settings import Limits
 from policy.parties import TrustId
 
@@ -67,6 +71,8 @@ class DicomwebPeerProfile:
     """Address of its DICOMweb service, without a slash at the end."""
     fallback_charset: str = ""
     quirks: frozenset[Quirk] = frozenset()
+    is_gateway: bool = False
+    """Whether another gateway answers there for the trust (DEC-01)."""
 
 
 class DicomwebPeer:
@@ -101,7 +107,7 @@ class DicomwebPeer:
         can_page = Quirk.NO_PAGING not in self._profile.quirks
         rows = DistinctRows(self.trust, request.query.level)
         bytes_left = self._limits.peer_answer_bytes_max
-        has_more, has_gap, has_news = True, False, True
+        has_more, has_gap, has_news, told = True, False, True, None
         while has_more and has_news and len(rows) <= request.matches_max:
             page_rows = min(PAGE_ROWS_MAX, request.matches_max + 1 - len(rows))
             page = await self._page(request, len(rows), page_rows, bytes_left)
@@ -110,11 +116,11 @@ class DicomwebPeer:
             rows.add(page.rows)
             # A page that is just full may have a next one; a longer one shows that the limit was not read at all.
             has_more = page.says_more or (can_page and len(page.rows) == page_rows)
-            has_gap = has_gap or page.has_gap
+            has_gap, told = has_gap or page.has_gap, page.told
             has_news = can_page and len(rows) > known
         found = with_known_parents(rows.rows, request.query)
         is_cut = len(found) > request.matches_max
-        return PeerAnswer(found[: request.matches_max], is_truncated=is_cut or has_gap or has_more)
+        return PeerAnswer(found[: request.matches_max], is_truncated=is_cut or has_gap or has_more, told=told)
 
     async def close(self) -> None:
         """Give up pooled connections; idempotent."""
@@ -128,9 +134,11 @@ class DicomwebPeer:
         headers = {
             "Accept": "application/dicom+json",
             "Accept-Encoding": "identity",
-            CORRELATION_HEADER: request.request_id,
+            CORRELATION_HEADER: correlation_of(request.request_id),
             HOPS_HEADER: str(request.hops),
         }
+        if self._profile.is_gateway:
+            headers |= asking_headers(request, self.trust)
         try:
             async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
                 return await self._read(response, bytes_max)
@@ -146,13 +154,20 @@ class DicomwebPeer:
             raise PeerProtocolError(self.trust, "the answer is not HTTP as it should be") from error
 
     async def _read(self, response: aiohttp.ClientResponse, bytes_max: int) -> _Page:
+        if self._profile.is_gateway and response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            problem = await response.content.read(PROBLEM_BYTES_MAX)
+            raise failure_of(problem, self.trust, response.status)
         self._check_status(response.status)
         warnings = _warnings(response)
         others = [text for text in warnings if not _SAYS_MORE.search(text)]
         # A 299 that is nothing else is taken for a gap (a gateway's missing trust), but that a parameter was ignored.
-        has_gap = any(not _IGNORED_A_PARAMETER.search(text) for text in others)
-        if response.status == 204:
-            return _Page((), says_more=False, has_gap=has_gap, size=0)
+        gaps = [text for text in others if not _IGNORED_A_PARAMETER.search(text)]
+        has_gap, told = bool(gaps), None
+        if self._profile.is_gateway:
+            said = read_sources(response.headers.getall(SOURCES_HEADER, ()), self.trust)
+            has_gap, told = said.is_gap or any(map(speaks_of_more, gaps)), said.told
+        if response.status == HTTPStatus.NO_CONTENT:
+            return _Page((), says_more=False, has_gap=has_gap, size=0, told=told)
         if (
             response.content_type not in _JSON_TYPES
             or response.headers.get("Content-Encoding", "identity") != "identity"
@@ -167,7 +182,7 @@ class DicomwebPeer:
                 self._disbelieve(f"the answer is longer than {self._limits.peer_answer_bytes_max} bytes")
         rows = await read_rows_in_turns(bytes(body), self._reading, response.charset or "")
         says_more = response.status == 206 or len(others) < len(warnings)
-        return _Page(tuple(rows), says_more, has_gap, len(body))
+        return _Page(tuple(rows), says_more, has_gap, len(body), told)
 
     def _check_status(self, status: int) -> None:
         if status in (200, 204, 206):
@@ -219,6 +234,12 @@ class _Page:
     says_more: bool
     has_gap: bool
     size: int
+    told: ToldByGateway | None = None
+
+
+def correlation_of(request_id: str) -> str:
+    """A request's id as the next gateway will take it: where a caller's own stands before ours, ours alone may fit."""
+    return request_id if len(request_id) <= CORRELATION_CHARS_MAX else request_id.rpartition("/")[2]
 
 
 def question_url(profile: DicomwebPeerProfile, query: Query, *, offset: int, limit: int) -> URL:

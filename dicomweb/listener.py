@@ -32,9 +32,14 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 CORRELATION_HEADER = "Gateway-Correlation"
 HOPS_HEADER = "Gateway-Hops"
 PURPOSE_HEADER = "Gateway-Purpose"
+ASKING_TRUST_HEADER = "Gateway-Asking-Trust"
+"""By which another gateway says for which of its trusts it asks; from anybody else a reason not to be believed."""
 
 GZIP_BYTES_MIN = 1_024
 """Smaller bodies are sent as they are."""
+
+CORRELATION_CHARS_MAX = 100
+"""Of an asker's own id of a request; a longer one is not taken."""
 
 HEADER_LINES_MAX = 64
 """Headers of one request. Real viewers and proxies send fewer than 30."""
@@ -44,7 +49,7 @@ LINGER_S = 2.0
 
 _GZIP_LEVEL = 1
 _GZIP_BYTES_AT_ONCE = 256 * 1024
-_CORRELATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+_CORRELATION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:/-]{{0,{CORRELATION_CHARS_MAX - 1}}}")
 _METHODS = "GET, HEAD, OPTIONS"
 _REQUEST_HEADERS = ", ".join(("Accept", CORRELATION_HEADER, PURPOSE_HEADER, SNAPSHOT_HEADER))
 _EXPOSED_HEADERS = ", ".join(

@@ -31,7 +31,11 @@ SOURCES_A_LINE = 20
 _TRUSTS_A_LINE = 10
 _NAMES_SHOWN_MAX = 10
 
-_CONFLICT = "An item at {} could not be shared because identity details differ"
+MISSING_OPENING = "Imaging may be missing: "
+COVERAGE_OPENING = "The agreement, not this patient, decides: "
+CONFLICT_OPENING = "An item at "
+"""With which the warnings begin that name trusts; machines read them in `Gateway-Sources`."""
+
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9.]{1,64}")
 
@@ -63,10 +67,10 @@ def _warnings(matches: Matches, unsupported: Sequence[str], is_fuzzy: bool) -> I
     yield from _missing([source for source in matches.sources if source.state.is_missing])
     yield from _in_groups(
         [_coverage(source) for source in matches.sources if _is_covered_in_part(source)],
-        "The agreement, not this patient, decides: ",
+        COVERAGE_OPENING,
     )
     conflicting = [source for source in matches.sources if source.has_identity_conflict]
-    yield from _in_groups([f"{_CONFLICT.format(_name(source))}: {_ring(source)}" for source in conflicting], "")
+    yield from _in_groups([f"{_conflict(source)}: {_ring(source)}" for source in conflicting], "")
     if unsupported:
         names = sorted({name if _PARAMETER_NAME.fullmatch(name) else "(unreadable)" for name in unsupported})
         more = f" and {len(names) - _NAMES_SHOWN_MAX} more" if len(names) > _NAMES_SHOWN_MAX else ""
@@ -77,7 +81,7 @@ def _warnings(matches: Matches, unsupported: Sequence[str], is_fuzzy: bool) -> I
 
 def _missing(missing: Sequence[Source]) -> Iterator[str]:
     texts = [f"{_name(source)} {words_of(source)}: {_ring(source)}" for source in missing]
-    return _in_groups(texts, "Imaging may be missing: ")
+    return _in_groups(texts, MISSING_OPENING)
 
 
 def _in_groups(texts: Sequence[str], opening: str) -> Iterator[str]:
@@ -94,6 +98,10 @@ def _coverage(source: Source) -> str:
     if source.state is SourceState.NOT_SHARED or not source.shared_modalities:
         return f"{_name(source)} shares no imaging with you: {_ring(source)}"
     return f"{_name(source)} shares only {ascii_text(' '.join(source.shared_modalities))} with you: {_ring(source)}"
+
+
+def _conflict(source: Source) -> str:
+    return f"{CONFLICT_OPENING}{_name(source)} could not be shared because identity details differ"
 
 
 def _name(source: Source) -> str:

@@ -17,7 +17,7 @@ from aiohttp import web
 from dicomweb.accept import json_type
 from dicomweb.answer import encode, wanted
 from dicomweb.credentials import Connections
-from dicomweb.listener import HOPS_HEADER, PURPOSE_HEADER, REQUEST_ID
+from dicomweb.listener import ASKING_TRUST_HEADER, HOPS_HEADER, PURPOSE_HEADER, REQUEST_ID
 from dicomweb.notices import SNAPSHOT_HEADER, headers
 from dicomweb.parameters import parse_question, uid_from_path
 from gateway.model.errors import InvalidRequest
@@ -43,7 +43,9 @@ class FindsMatches(Protocol):
 class Identifies(Protocol):
     """Who is asking."""
 
-    async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+    async def identified(
+        self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0, asking_trust: str = ""
+    ) -> Caller:
         """The one caller that the evidence proves; raises `NotIdentified`, once that is recorded."""
 
 
@@ -111,6 +113,7 @@ class _Qido:
             request.headers.get(PURPOSE_HEADER, ""),
             request[REQUEST_ID],
             _hops(request),
+            request.headers.get(ASKING_TRUST_HEADER, ""),
         )
         trust = request.match_info.get("trust")
         question = parse_question(

@@ -101,6 +101,8 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         on_empty=means.delays.peer_was_empty,
         book=means.notebook,
         left_alone=lambda: directory.left_alone(clock.now()),
+        beyond=directory.behind_gateways,
+        asking=lambda: directory.asking,
     )
     gate = Gate(
         means.store,
@@ -149,9 +151,11 @@ class Door:
         """See `Broker.find`."""
         return await self._open().watch.find(caller, query, snapshot)
 
-    async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+    async def identified(
+        self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0, asking_trust: str = ""
+    ) -> Caller:
         """See `Gate.identified`."""
-        return await self._open().gate.identified(evidence, purpose, request_id, hops)
+        return await self._open().gate.identified(evidence, purpose, request_id, hops, asking_trust)
 
     def _open(self) -> Core:
         if self.core is None:
@@ -170,6 +174,7 @@ def _connector(peer: AnyPeer, configuration: Configuration) -> PeerConnector:
                 url=peer.url.rstrip("/"),
                 fallback_charset=peer.character_set,
                 quirks=frozenset(map(DicomwebQuirk, peer.quirks)),
+                is_gateway=peer.gateway,
             )
             return DicomwebPeer(web, limits, secure)
         case DimsePeerEntry():

@@ -71,6 +71,7 @@ def trust_entries(configuration: Configuration) -> list[TrustEntry]:
     """The region's organisations; a peer may say better what its archive means by a bare Patient ID."""
     issuers = {peer.trust: peer.patient_id_issuer for peer in configuration.peer if peer.patient_id_issuer}
     asked = {peer.trust: peer.patient_id for peer in configuration.peer}
+    beyond = {peer.trust for peer in configuration.peer if peer.gateway}
     return [
         TrustEntry(
             trust=trust.ods,
@@ -82,6 +83,7 @@ def trust_entries(configuration: Configuration) -> list[TrustEntry]:
             own_issuer=trust.patient_id_issuer,
             patient_id_asked=asked.get(trust.ods, PatientIdAsked.NHS_NUMBER),
             accession_issuer=trust.accession_issuer,
+            is_behind_gateway=trust.ods in beyond,
         )
         for trust in configuration.trust
     ]
@@ -100,6 +102,7 @@ def caller_bindings(configuration: Configuration) -> list[CallerBinding]:
             ae_titles=caller.ae_titles,
             teams=frozenset(caller.teams),
             purposes=caller.purposes,
+            asks_for=frozenset(caller.asks_for),
             loopback_only=caller.loopback_only,
         )
         for caller in configuration.caller

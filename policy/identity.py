@@ -70,6 +70,8 @@ class CallerBinding:
     teams: frozenset[str] = frozenset()
     purposes: tuple[PurposeOfUse, ...] = (PurposeOfUse.TREAT,)
     """Purposes it may state; the first is meant when it states none."""
+    asks_for: frozenset[TrustId] = frozenset()
+    """Of another gateway: the trusts that it may speak for. It never speaks for itself (DEC-01)."""
     loopback_only: bool = False
     """Comes from this machine alone, and then needs no certificate."""
 
@@ -84,6 +86,8 @@ class Unproven(StrEnum):
     ADDRESS_UNKNOWN = "address-unknown"
     AE_TITLE_UNKNOWN = "ae-title-unknown"
     AMBIGUOUS = "ambiguous"
+    TRUST_NOT_STATED = "asking-trust-not-stated"
+    TRUST_NOT_SPOKEN_FOR = "asking-trust-not-spoken-for"
     PURPOSE_UNKNOWN = "purpose-unknown"
     PURPOSE_NOT_ALLOWED = "purpose-not-allowed"
 
@@ -133,6 +137,19 @@ def purpose_of(binding: CallerBinding, stated: str) -> PurposeOfUse | NotProven:
     if purpose.is_direct_care and purpose not in binding.purposes:
         return NotProven(Unproven.PURPOSE_NOT_ALLOWED)
     return purpose
+
+
+def trust_of(binding: CallerBinding, stated: str) -> TrustId | NotProven:
+    """Which trust asks: the caller's own, or the one of its trusts for which another gateway says that it asks.
+
+    Only a gateway may say so: what another system said of a trust would make one trust's certificate speak for two.
+    """
+    code = stated.strip()
+    if binding.kind is not PrincipalKind.GATEWAY:
+        return NotProven(Unproven.TRUST_NOT_SPOKEN_FOR) if code else binding.trust
+    if not code:
+        return NotProven(Unproven.TRUST_NOT_STATED)
+    return next((trust for trust in binding.asks_for if trust.code == code), NotProven(Unproven.TRUST_NOT_SPOKEN_FOR))
 
 
 def _by_certificate(evidence: Evidence, bindings: Sequence[CallerBinding]) -> list[CallerBinding] | NotProven:

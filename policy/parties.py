@@ -130,6 +130,8 @@ class PrincipalKind(StrEnum):
     """A trust's PACS or viewer without a user's identity (SAF-10, `pacs_user_assurance = system-only`)."""
     CLINICIAN = "clinician"
     """A person who delivers care; subject to the team check (SHR-02)."""
+    GATEWAY = "gateway"
+    """Another gateway, for the systems of one of its trusts: the principal's trust is that one (DEC-01)."""
     SERVICE = "service"
     """The gateway itself, working for a trust (prefetch, push)."""
     OFFICER = "officer"

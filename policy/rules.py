@@ -56,7 +56,7 @@ def require_proven_identity(access: Access, facts: Facts, settings: Settings) ->
 def require_receiving_kind(access: Access, facts: Facts, settings: Settings) -> Reason | None:
     """Systems and clinicians receive images; officers administer, and the gateway's own jobs have no door yet."""
     match access.kind:
-        case PrincipalKind.SYSTEM | PrincipalKind.CLINICIAN:
+        case PrincipalKind.SYSTEM | PrincipalKind.CLINICIAN | PrincipalKind.GATEWAY:
             return None
         case PrincipalKind.OFFICER | PrincipalKind.SERVICE:
             return _told("require-receiving-kind", "kind-receives-no-images", "this account does not receive images")
@@ -210,7 +210,7 @@ def grant_in_scope(access: Access, facts: Facts) -> Grant | None:
         if grant.trust != access.recipient or not in_force(grant.valid_from, grant.valid_until, access.at):
             continue
         match access.kind:
-            case PrincipalKind.SYSTEM:
+            case PrincipalKind.SYSTEM | PrincipalKind.GATEWAY:
                 if grant.subject in ("", access.subject):
                     return grant
             case PrincipalKind.CLINICIAN:

@@ -61,7 +61,8 @@ def _parts(annotation: object) -> Iterator[object]:
     """Open `X | None`, `list[X]`, `dict[str, X]` and `Annotated[X, ...]` down to the classes in them."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        yield from _parts(get_args(annotation)[0])
+        is_read_as_one = any(isinstance(part, BeforeValidator) for part in get_args(annotation)[1:])
+        yield from [str] if is_read_as_one else _parts(get_args(annotation)[0])
     elif origin in (Union, types.UnionType, list, tuple, dict, frozenset, set):
         for argument in get_args(annotation):
             yield from _parts(argument)

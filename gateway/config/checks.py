@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from dimse import charsets
-from gateway.config import transport
+from gateway.config import gateways, transport
 from gateway.config.configuration import Configuration
 from gateway.config.entries import CallerEntry
 from gateway.config.reading import read
@@ -236,6 +236,8 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"limits"}), _peer_limits),
     (frozenset(), _caller_proofs),
     (frozenset(), _caller_associations),
+    (frozenset({"trust"}), gateways.callers),
+    (frozenset({"sharing"}), gateways.peers),
     (frozenset(), transport.peer_connections),
     (frozenset(), transport.peer_habits),
     (frozenset({"listen"}), transport.peer_titles),

@@ -55,6 +55,7 @@ class CallerEntry(Section):
     character_set: Text = "ISO_IR 100"
     teams: tuple[Text, ...] = ()
     purposes: Annotated[tuple[PurposeOfUse, ...], Field(min_length=1)] = (PurposeOfUse.TREAT,)
+    asks_for: tuple[Trust, ...] = ()
     loopback_only: bool = False
 
 
@@ -83,6 +84,7 @@ class _Archive(Section):
     patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
     patient_id: PatientIdAsked = PatientIdAsked.NHS_NUMBER
     quirks: tuple[Token, ...] = ()
+    gateway: bool = False
     profile: ReadableFile | None = None
     limits: PeerLimits = PeerLimits()
 

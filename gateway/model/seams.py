@@ -16,7 +16,7 @@ from gateway.model.audit import AuditEntry, AuditRecord
 from gateway.model.imaging import Attributes, JsonValue, Query
 from gateway.model.locations import Knowledge, PeerStanding, Sighting, Told
 from policy.facts import Facts
-from policy.parties import NhsNumber, PatientId, TrustId
+from policy.parties import NhsNumber, PatientId, PurposeOfUse, TrustId
 
 
 class Clock(Protocol):
@@ -40,6 +40,20 @@ class PeerRequest:
     request_id: str
     hops: int
     matches_max: int
+    asking_trust: TrustId | None = None
+    """For which trust it is asked, as only another gateway is told; None: for nobody but this gateway itself."""
+    purpose: PurposeOfUse = PurposeOfUse.TREAT
+    """Told with the trust."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldByGateway:
+    """What another gateway says of the trust that it was asked for, beside its rows (DEC-01)."""
+
+    shared_modalities: frozenset[str] | None = None
+    """The only modalities that it ever shows the asking trust, whoever the patient; None: any (SAF-07)."""
+    has_identity_conflict: bool = False
+    """Something there could not be shown because identity details differ (SAF-08)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,8 @@ class PeerAnswer:
 
     rows: Sequence[Attributes]
     is_truncated: bool = False
+    told: ToldByGateway | None = None
+    """Of an answer by another gateway."""
 
 
 class Observer(Protocol):

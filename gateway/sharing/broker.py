@@ -20,16 +20,15 @@ from gateway.model.imaging import (
     Level,
     Match,
     Matches,
-    NotAskedReason,
     Query,
-    Source,
-    SourceState,
 )
 from gateway.model.locations import Sighting
 from gateway.model.seams import Clock, LocationIndex, PeerRequest
 from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from gateway.sharing import locate
 from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
+from gateway.sharing.answers.sources import Reach, check_somebody_answered, sources_of
+from gateway.sharing.answers.tally import source_record
 from gateway.sharing.directory import Directory
 from gateway.sharing.gate import Gate, Passage, Wish
 from gateway.sharing.identity.conflicts import Judgement, quality_items
@@ -41,7 +40,6 @@ from gateway.sharing.merge import Part, as_shown, lacking_keys, merge
 from gateway.sharing.peers import Peers, TrustAnswer
 from gateway.sharing.scope import Scope, for_peers
 from gateway.sharing.snapshots import Heard, Snapshot, Snapshots
-from policy.agreements import Coverage
 from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
@@ -49,12 +47,8 @@ log = structlog.get_logger(__name__)
 NO_ANSWERS = Judgement((), ())
 HOPS_MAX = 1
 """Gateways that a question may have passed before this one (DEC-01)."""
-DESKS_NAMED_MAX = 10
-"""Desks named in one refusal."""
 QUALITY_ITEMS_MAX = 50
 """Data-quality items recorded for one question; an archive that sends more has shown enough."""
-
-_HEARD = frozenset({SourceState.ANSWERED, SourceState.TRUNCATED})
 
 
 @dataclass(slots=True)
@@ -130,35 +124,33 @@ class Broker:
         # Whether a patient is known is decided study by study: archives are asked for studies, and what may be seen of
         # them becomes the patient's row.
         studies = replace(query, level=Level.STUDY) if query.level is Level.PATIENT else query
-        coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
-        sharing = frozenset(trust for trust, extent in coverage.items() if not extent.is_nothing)
-        down = self._directory.announced(sharing, self._clock.now())
-        askable = (sharing & self._peers.trusts) - down.keys()
-        asked = self._people.askable(named, askable, is_hidden=passage.is_hidden)
+        reach, asker = self._reach(passage, caller, query), caller.principal.trust
+        asked = self._people.askable(named, reach.askable, is_hidden=passage.is_hidden)
         fingerprint = _fingerprint(caller, query)
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
         heard = kept.heard if kept is not None else await self._hear(passage, caller, named, studies, asked)
         await passage.refresh(heard.judgement)
         permitted = await passage.visible(heard.judgement.accepted)
         visible, own_numbers = await self._people.as_now(caller, named, permitted)
-        conflicting = await self._told_conflicts(passage, heard.judgement, scope)
+        conflicting = await self._told_conflicts(passage, heard, scope)
         # Of the rows that are shown alone: a key that a hidden row lacks would tell that there is one.
         lacking = lacking_keys(query, scope, visible) if heard.has_lacking_rows else ()
         rows = merge(query.level, visible, own_numbers, self._origins)
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
             token = self._snapshots.keep(Snapshot(fingerprint, heard, began + self._limits.snapshot_max_s), began)
-        not_asked = self._not_asked(sharing - asked, down)
-        answered = as_shown(heard.parts, self._expected(asked), scope, visible)
+        not_asked = reach.not_asked(asked)
+        answered = as_shown(heard.parts, self._expected(asked, asker), scope, visible)
         showing = {row.trust for row in visible} | conflicting
         shown = (*locate.as_told(answered, heard.left_out, showing), *not_asked)
-        sources = self._sources(coverage, shown, conflicting, down)
+        extents = {trust: self._peers.extent(trust, asker, caller.purpose) for trust in asked}
+        sources = sources_of(self._directory, reach, shown, conflicting, extents)
         passage.tally.returned = len(page)
         if query.level is not Level.PATIENT:
-            _record_only(page, passage)
-        passage.tally.sources = _source_record((*heard.parts, *not_asked), heard.judgement, page)
+            passage.tally.disclose_only(page)
+        passage.tally.sources = source_record((*heard.parts, *not_asked), heard.judgement, page)
         absence.is_empty = not rows
-        self._raise_if_none_answered(shown, sources)
+        check_somebody_answered(self._directory, shown, sources)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
     async def _hear(
@@ -171,22 +163,28 @@ class Broker:
         question = for_peers(studies, scope)
         began, began_at = self._clock.monotonic(), self._clock.now()
         if passage.is_hidden:
-            expected = self._expected(asked)
+            expected = self._expected(asked, caller.principal.trust)
             await self._let_asking_take_its_time(expected)
             self._note(locate.feigned(question, scope, expected, left_out, began_at))
             return Heard(NO_ANSWERS, expected, False, left_out)
-        request = PeerRequest(question, caller.request_id, caller.hops + 1, self._limits.peer_matches_max)
+        asker = caller.principal.trust
+        request = PeerRequest(
+            question, caller.request_id, caller.hops + 1, self._limits.peer_matches_max, asker, caller.purpose
+        )
         requests = self._people.requests(named, request, asked - left_out.unasked)
-        answers = await self._ask(requests, self._expected(left_out.unasked))
-        reading, judgement = await self._people.judged(caller.principal.trust, named, studies, answers)
+        answers = await self._ask(requests, self._expected(left_out.unasked, asker))
+        reading, judgement = await self._people.judged(asker, named, studies, answers)
         for answer, part in zip(answers, reading.parts, strict=True):
             if part.state is not answer.state:
                 log.warning("rows not used", trust=part.trust.code, state=part.state.value, rows=part.rows)
         if not left_out.unasked and not any(part.rows for part in reading.parts):
             self._delays.question_was_empty(_profile(reading.parts), self._clock.monotonic() - began)
         self._note(locate.learnt(question, scope, judgement, reading.parts, left_out, began_at))
-        parts = sorted((*reading.parts, *map(locate.unasked_part, left_out.unasked)), key=lambda part: part.trust)
-        return Heard(judgement, tuple(parts), reading.has_lacking_rows, left_out)
+        why = {answer.trust: answer.reason for answer in answers}
+        answered = (replace(part, reason=why[part.trust]) for part in reading.parts)
+        parts = sorted((*answered, *map(locate.unasked_part, left_out.unasked)), key=lambda part: part.trust)
+        told = frozenset(answer.trust for answer in answers if answer.has_identity_conflict)
+        return Heard(judgement, tuple(parts), reading.has_lacking_rows, left_out, told)
 
     async def _left_out(self, caller: Caller, scope: Scope, asked: frozenset[TrustId]) -> LeftOut:
         """Who need not be asked (SAF-05); nobody, whenever that cannot be known."""
@@ -200,7 +198,7 @@ class Broker:
         except ServiceFault:
             log.warning("location index not read")
             return locate.NOBODY
-        expected = {answer.trust: answer.state for answer in self._peers.expected(asked)}
+        expected = {answer.trust: answer.state for answer in self._peers.expected(asked, caller.principal.trust)}
         return locate.left_out(knowledge, expected, self._settings, self._clock.now())
 
     async def _ask(
@@ -231,23 +229,24 @@ class Broker:
         known = (self._directory.enrolled | self._peers.trusts) - self._directory.retired
         return sorted(known - {caller.principal.trust})
 
-    def _not_asked(self, trusts: frozenset[TrustId], down: Mapping[TrustId, str]) -> tuple[Part, ...]:
-        """The trusts that would share and cannot be asked: down by plan, no archive, or no number of this patient."""
-        no_number, no_archive = NotAskedReason.NO_LINKED_NUMBER, NotAskedReason.NO_ARCHIVE
-        reasons = {trust: no_number if trust in self._peers.trusts else no_archive for trust in sorted(trusts)}
-        reasons |= dict.fromkeys(trusts & down.keys(), NotAskedReason.PLANNED_DOWNTIME)
-        return tuple(Part(trust, SourceState.NOT_ASKED, reason=reason) for trust, reason in reasons.items())
+    def _reach(self, passage: Passage, caller: Caller, query: Query) -> Reach:
+        coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
+        sharing = [trust for trust, extent in coverage.items() if not extent.is_nothing]
+        down = self._directory.announced(sharing, self._clock.now())
+        beyond = self._directory.behind_gateways if caller.hops >= HOPS_MAX else frozenset()
+        return Reach(coverage, self._peers.trusts, down, beyond)
 
-    def _expected(self, trusts: Iterable[TrustId]) -> tuple[Part, ...]:
-        return tuple(Part(answer.trust, answer.state) for answer in self._peers.expected(trusts))
+    def _expected(self, trusts: Iterable[TrustId], asker: TrustId) -> tuple[Part, ...]:
+        return tuple(Part(answer.trust, answer.state) for answer in self._peers.expected(trusts, asker))
 
-    async def _told_conflicts(self, passage: Passage, judgement: Judgement, scope: Scope) -> frozenset[TrustId]:
+    async def _told_conflicts(self, passage: Passage, heard: Heard, scope: Scope) -> frozenset[TrustId]:
         """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""
+        judgement = heard.judgement
         items = [item for each in (*judgement.conflicts, *judgement.doubts) for item in quality_items(each)]
         if len(items) > QUALITY_ITEMS_MAX:
             log.warning("conflicts left unreported", items=len(items) - QUALITY_ITEMS_MAX)
         await self._gate.report(items[:QUALITY_ITEMS_MAX])
-        told: set[TrustId] = set()
+        told = set(passage.told_by_gateways(heard.conflicts_told, scope.patient))
         for conflict in judgement.conflicts:
             passage.tally.withheld += len(conflict.rows)
             told |= passage.told_at(conflict, scope.patient)
@@ -259,32 +258,6 @@ class Broker:
         limit = len(whole) if query.limit is None else query.limit
         page = tuple(whole[query.offset : query.offset + limit])
         return page, max(0, len(whole) - query.offset - len(page)), truncated_at
-
-    def _sources(
-        self,
-        coverage: dict[TrustId, Coverage],
-        parts: Sequence[Part],
-        conflicting: frozenset[TrustId],
-        down: Mapping[TrustId, str],
-    ) -> tuple[Source, ...]:
-        told = {part.trust: part for part in parts}
-        sources = []
-        for trust, extent in sorted(coverage.items()):
-            entry = self._directory.trust(trust)
-            shared = None if extent.modalities is None else tuple(sorted(extent.modalities))
-            part = told.get(trust, Part(trust, SourceState.NOT_SHARED))
-            told_of = (shared, trust in conflicting, part.reason, down.get(trust, ""))
-            sources.append(Source(trust, entry.name, part.state, entry.desk_phone, *told_of))
-        return tuple(sources)
-
-    def _raise_if_none_answered(self, parts: Sequence[Part], sources: tuple[Source, ...]) -> None:
-        """Nobody answered although somebody was asked: no list at all is better than an empty one."""
-        if not parts or any(part.state in _HEARD for part in parts):
-            return
-        desks = "; ".join(self._directory.desk(part.trust) for part in parts[:DESKS_NAMED_MAX])
-        first = TrustAnswer(parts[0].trust, parts[0].state)
-        missing = tuple(source for source in sources if source.state.is_missing)
-        raise first.failure(f"no trust that was asked could answer; ring {desks}", missing)
 
     async def _let_asking_take_its_time(self, parts: Sequence[Part]) -> None:
         """Stand in for the asking of trusts when nobody is asked: as long as it lately took to hear of nothing.
@@ -326,13 +299,6 @@ def _profile(parts: Sequence[Part]) -> Profile:
     return frozenset((part.trust, part.state) for part in parts)
 
 
-def _record_only(page: Sequence[Match], passage: Passage) -> None:
-    """Take out of the record what lies beyond the page: it was not disclosed."""
-    uids = {match.sop_uid or match.series_uid or match.study_uid for match in page}
-    for verdict in passage.tally.verdicts:
-        verdict.disclosed = [uid for uid in verdict.disclosed if uid in uids]
-
-
 def _fingerprint(caller: Caller, query: Query) -> str:
     """What a snapshot is bound to: everything that the answer hangs on but the page. Sets in one order."""
     who = caller.principal
@@ -349,27 +315,3 @@ def _question(query: Query) -> dict[str, JsonValue]:
         "offset": query.offset,
         "trust": query.only_trust.code if query.only_trust is not None else "",
     }
-
-
-def _source_record(parts: Sequence[Part], judgement: Judgement, page: Sequence[Match]) -> list[JsonValue]:
-    conflicts = Counter(row.trust for conflict in judgement.conflicts for row in conflict.rows)
-    in_copies = [match for match in page if match.study_uid and (match.versions or len(match.holders) > 1)]
-    return [
-        {
-            "trust": part.trust.code,
-            "state": part.state.value,
-            "rows": part.rows,
-            "conflicts": conflicts[part.trust],
-            "duration_ms": round(part.duration_s * 1000, 1),
-            **({"reason": part.reason.value} if part.reason is not None else {}),
-            **_copies(part.trust, in_copies),
-        }
-        for part in parts
-    ]
-
-
-def _copies(trust: TrustId, in_copies: Sequence[Match]) -> dict[str, JsonValue]:
-    """Of the studies that came in copies: those shown as here, and those of which the header here differs (SAF-35)."""
-    shown = dict.fromkeys(match.study_uid for match in in_copies if match.shown_from == trust)
-    versions = dict.fromkeys(match.study_uid for match in in_copies if trust in match.versions)
-    return {key: list(uids) for key, uids in (("shown", shown), ("versions", versions)) if uids}

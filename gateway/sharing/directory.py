@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 from gateway.model.errors import InvalidRequest, NotFound, NotIdentified
 from policy.facts import Organisation, OrganisationKind
-from policy.identity import CallerBinding, Evidence, NotProven, identify, purpose_of
-from policy.parties import Caller, InvalidIdentifier, NhsNumber, TrustId, is_nhs_issuer
+from policy.identity import CallerBinding, Evidence, NotProven, Unproven, identify, purpose_of, trust_of
+from policy.parties import Caller, InvalidIdentifier, NhsNumber, PrincipalKind, TrustId, is_nhs_issuer
 from policy.trusts import Downtime, Roll, Standing
 
 LONDON = ZoneInfo("Europe/London")
@@ -48,6 +48,8 @@ class TrustEntry:
     """Who issues the trust's own numbers, where its archive means another by a bare Patient ID; empty: as there."""
     accession_issuer: str = ""
     """Who issues its accession numbers; empty: the trust, by its ODS code (C4)."""
+    is_behind_gateway: bool = False
+    """Whether its archive is asked through another gateway, which answers for it (DEC-01)."""
 
     @property
     def is_enrolled_trust(self) -> bool:
@@ -89,6 +91,17 @@ class Directory:
     def enrolled(self) -> frozenset[TrustId]:
         """The enrolled NHS hospital trusts: whoever may hold imaging that is shared here."""
         return frozenset(trust for trust, entry in self._trusts.items() if self._may_hold(entry))
+
+    @property
+    def behind_gateways(self) -> frozenset[TrustId]:
+        """The trusts that are asked through another gateway."""
+        return frozenset(trust for trust, entry in self._trusts.items() if entry.is_behind_gateway)
+
+    @property
+    def asking(self) -> tuple[TrustId, ...]:
+        """The enrolled trusts that have callers of their own here, by ODS code: for them this gateway asks."""
+        callers = {binding.trust for binding in self._callers if binding.kind is not PrincipalKind.GATEWAY}
+        return tuple(sorted(callers & self.enrolled))
 
     @property
     def retired(self) -> frozenset[TrustId]:
@@ -157,22 +170,32 @@ class Directory:
             if entry is not None
         )
 
-    def identify(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+    def identify(
+        self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0, asking_trust: str = ""
+    ) -> Caller:
         """Who asks, and for what purpose: the one stated, if the caller may state it, else the caller's first.
 
-        Raises `NotIdentified` when the evidence does not bind to exactly one caller, `InvalidRequest` for a purpose
-        that this caller may not state. A purpose that is not direct care is kept: policy refuses it in words.
+        Another gateway asks for the trust that it states, and its question has passed a gateway, whatever it says of
+        that. Raises `NotIdentified` when the evidence does not bind to exactly one caller, or that one speaks for
+        others than its own; `InvalidRequest` for a purpose that this caller may not state. A purpose that is not
+        direct care is kept: policy refuses it in words.
         """
         principal = identify(evidence, self._callers)
         if isinstance(principal, NotProven):
             raise NotIdentified(principal.reason.value)
         binding = next(binding for binding in self._callers if binding.name == principal.subject)
+        trust = trust_of(binding, asking_trust)
+        if isinstance(trust, NotProven):
+            if trust.reason is Unproven.TRUST_NOT_STATED:
+                raise InvalidRequest("another gateway says for which of its trusts it asks")
+            raise NotIdentified(trust.reason.value)
         stated = purpose_of(binding, purpose)
         if isinstance(stated, NotProven):
             raise InvalidRequest(f"the stated purpose of use is refused: {stated.reason.value}")
         # A closed code has the access of its successor (C3); what is on record keeps the old one.
-        present = replace(principal, trust=self._roll().present(principal.trust))
-        return Caller(present, stated, request_id, hops, evidence.stated_identity)
+        present = replace(principal, trust=self._roll().present(trust))
+        passed = max(hops, 1) if principal.kind is PrincipalKind.GATEWAY else hops
+        return Caller(present, stated, request_id, passed, evidence.stated_identity)
 
     def _may_hold(self, entry: TrustEntry) -> bool:
         standing = self._roll().standings.get(entry.trust)

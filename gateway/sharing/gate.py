@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import structlog
 
@@ -28,6 +28,7 @@ from gateway.model.errors import (
 from gateway.model.faults import faultpoint
 from gateway.model.imaging import JsonValue
 from gateway.model.seams import Clock, FactsSnapshot, Observer, QualityItem, Store
+from gateway.sharing.answers.tally import Tally, Verdict
 from gateway.sharing.directory import Directory
 from gateway.sharing.identity.conflicts import Conflict, Judgement
 from gateway.sharing.identity.patients import age_years
@@ -45,6 +46,8 @@ from policy.settings import Settings
 log = structlog.get_logger(__name__)
 
 FACTS_AGE_MAX = timedelta(seconds=1)
+ASKING_TRUST_CHARS_MAX = 20
+"""Of what an unproven caller says of a trust, so much is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,43 +59,6 @@ class Wish:
     only_trust: TrustId | None
     question: Mapping[str, JsonValue]
     """The question as the audit keeps it."""
-
-
-@dataclass(slots=True)
-class _Verdict:
-    """One decision on rows of an answer: on one study, or on all of those that it holds for alike."""
-
-    decision: Decision
-    resource: Resource
-    """With the first of the studies; the decision replays with any of them."""
-    at: datetime
-    studies: dict[str, None] = field(default_factory=dict)
-    """Study UIDs in the order of the rows."""
-    disclosed: list[JsonValue] = field(default_factory=list)
-    """The rows that were shown under it, each by the UID of its own level."""
-
-    def to_json(self) -> JsonValue:
-        """Its part of the outcome record."""
-        return {
-            "decision": record.decision_to_json(self.decision),
-            "resource": record.resource_to_json(self.resource),
-            "at": self.at.isoformat(),
-            "studies": list(self.studies),
-            "disclosed": self.disclosed,
-        }
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What the outcome record says; filled while the work goes on."""
-
-    sources: list[JsonValue] = field(default_factory=list)
-    verdicts: list[_Verdict] = field(default_factory=list)
-    returned: int = 0
-    withheld: int = 0
-    facts: JsonValue = "attempt"
-    alerted: set[str] = field(default_factory=set)
-    """Custodians of whom the privacy officers know by now that this question stands on a grant."""
 
 
 class Passage:
@@ -108,7 +74,7 @@ class Passage:
         # Whether a trust that is being tried takes part hangs on the patient's label, and on nothing else of them.
         trusts = (access.recipient, *gate.custodians)
         self._shared = gate.with_organisations(snapshot.unpinned, trusts, wish.patient)
-        self.tally = _Tally()
+        self.tally = Tally()
 
     @property
     def is_hidden(self) -> bool:
@@ -145,7 +111,7 @@ class Passage:
 
         Rows of one study share a decision, and so do studies that differ in nothing that any rule looked at.
         """
-        verdicts: dict[object, _Verdict] = {}
+        verdicts: dict[object, Verdict] = {}
         visible = []
         for candidate in candidates:
             modalities = modalities_of(candidate.row)
@@ -169,17 +135,26 @@ class Passage:
         So a patient who opted out, or a labelled study, is not betrayed by its trust's name; and whoever is in conflict
         with such a row does not vanish without a word. A row without an NHS number is judged as the patient asked for.
         """
-        told: dict[Resource, bool] = {}
-        for row in conflict.rows:
-            resource = self._resource(row, modalities_of(row.row))
-            if resource.patient is None:
-                resource = replace(resource, patient=pinned)
-            if resource not in told:
-                access, facts = self._access.to_see(resource), self._facts(resource.patient)
-                told[resource] = self._gate.decide(access, facts, f"{self._decision.decision_id}.conflict").is_permitted
-        return frozenset(
-            resource.custodian for resource, is_told in told.items() if is_told and resource.custodian is not None
+        resources = {self._resource(row, modalities_of(row.row)) for row in conflict.rows}
+        return self._told_of(
+            replace(resource, patient=pinned) if resource.patient is None else resource for resource in resources
         )
+
+    def told_by_gateways(self, trusts: Iterable[TrustId], pinned: NhsNumber | None) -> frozenset[TrustId]:
+        """Those of these trusts of which another gateway's notice of a conflict is passed on: none unless the question
+        names its patient, for nobody else here can say whose item it is."""
+        return self._told_of(
+            Resource(pinned, trust, modalities=self.coverage(trust).modalities or frozenset()) for trust in trusts
+        )
+
+    def _told_of(self, resources: Iterable[Resource]) -> frozenset[TrustId]:
+        told = set()
+        for resource in dict.fromkeys(resources):
+            access, facts = self._access.to_see(resource), self._facts(resource.patient)
+            decision = self._gate.decide(access, facts, f"{self._decision.decision_id}.conflict")
+            if decision.is_permitted and resource.custodian is not None:
+                told.add(resource.custodian)
+        return frozenset(told)
 
     def _facts(self, patient: NhsNumber | None) -> Facts:
         facts = self._complete.get(patient)
@@ -194,12 +169,12 @@ class Passage:
         age = age_years(candidate.identity.demographics.birth_date, self._access.at.date())
         return Resource(candidate.patient, candidate.trust, candidate.study_uid, frozenset(modalities), age)
 
-    async def _verdict(self, resource: Resource, decision_id: str) -> tuple[_Verdict, bool]:
+    async def _verdict(self, resource: Resource, decision_id: str) -> tuple[Verdict, bool]:
         """Decide on a row, discharge what that obliges to, and begin its part of the record."""
         access = self._access.to_see(resource)
         decision, is_for_all = self._gate.decide_for_studies(access, self._facts(resource.patient), decision_id)
         await self._gate.discharge(decision, self._wish, resource, self.tally.alerted)
-        verdict = _Verdict(decision, resource, self._access.at)
+        verdict = Verdict(decision, resource, self._access.at)
         self.tally.verdicts.append(verdict)
         return verdict, is_for_all
 
@@ -251,10 +226,12 @@ class Gate:
             await asyncio.shield(outcome)
             faultpoint("question.outcome.after")
 
-    async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+    async def identified(
+        self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0, asking_trust: str = ""
+    ) -> Caller:
         """Who asks. An unproven one raises `NotIdentified`, after a security alert (at most so many a minute)."""
         try:
-            return self._directory.identify(evidence, purpose, request_id, hops)
+            return self._directory.identify(evidence, purpose, request_id, hops, asking_trust)
         except NotIdentified as error:
             body: dict[str, JsonValue] = {
                 "alert": "node-authentication",
@@ -264,8 +241,10 @@ class Gate:
                 "certificate": evidence.certificate_sha256,
                 "ae_title": evidence.ae_title,
                 "stated_identity": evidence.stated_identity,
+                "asking_trust": asking_trust[:ASKING_TRUST_CHARS_MAX],
             }
             await self._refusals.note(AuditEvent.SECURITY_ALERT, request_id, body)
+            self._observer.question_answered(type(error).__name__, 0.0)
             log.warning("caller not identified", reason=str(error), address=evidence.address)
             raise
 

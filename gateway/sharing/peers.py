@@ -11,18 +11,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import structlog
 
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
-from gateway.model.imaging import STUDY_UID, Attributes, Key, Level, Query, Source, SourceState
+from gateway.model.imaging import (
+    PATIENT_ID,
+    STUDY_UID,
+    Attributes,
+    Key,
+    Level,
+    NotAskedReason,
+    Query,
+    Source,
+    SourceState,
+)
 from gateway.model.locations import PeerStanding
 from gateway.model.seams import Clock, Observer, PeerConnector, PeerRequest, StandingBook
 from gateway.model.settings import Limits
-from policy.parties import TrustId
+from policy.parties import PurposeOfUse, TrustId
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +53,18 @@ class TrustAnswer:
     state: SourceState
     rows: Sequence[Attributes] = ()
     duration_s: float = 0.0
+    reason: NotAskedReason | None = None
+    """Why it was not asked."""
+    has_identity_conflict: bool = False
+    """The gateway that fronts it says that something could not be shown (SAF-08)."""
 
     def failure(self, detail: str, missing: tuple[Source, ...] = ()) -> PeerError:
         """This part as an error, told from its state alone: so a failure known and a failure met look the same."""
         kind = next((kind for kind, state in _STATES.items() if state is self.state), PeerUnavailable)
         return kind(self.trust, detail, missing)
+
+
+_Asker = tuple[TrustId, PurposeOfUse]
 
 
 @dataclass(slots=True)
@@ -66,6 +83,10 @@ class _Standing:
     """When its speaking to us last ended a pause."""
     written: PeerStanding | None = None
     """What was last written down."""
+    extents: dict[_Asker, frozenset[str] | None] = field(default_factory=dict)
+    """Of another gateway: the only modalities that it said to show each asker; None: any."""
+    refused: set[TrustId] = field(default_factory=set)
+    """The trusts for which another gateway lately answered nothing, whoever the patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +113,8 @@ class Peers:
         on_empty: Callable[[TrustId, SourceState, float], None],
         book: StandingBook | None = None,
         left_alone: Callable[[], frozenset[TrustId]] = frozenset,
+        beyond: Collection[TrustId] = (),
+        asking: Callable[[], Sequence[TrustId]] = tuple,
     ) -> None:
         self._limits = limits
         self._clock = clock
@@ -99,6 +122,9 @@ class Peers:
         self._on_empty = on_empty
         self._book = book
         self._left_alone = left_alone
+        self._beyond = frozenset(beyond)
+        self._asking = asking
+        self._probes = 0
         self.probed = asyncio.Event()
         """Set once every trust has been asked: before that nobody can say what a trust would do (SAF-06)."""
         self._clinging: set[asyncio.Task[TrustAnswer]] = set()
@@ -112,9 +138,20 @@ class Peers:
         """Every trust that can be asked."""
         return frozenset(self._standings)
 
-    def expected(self, trusts: Iterable[TrustId]) -> list[TrustAnswer]:
+    def expected(self, trusts: Iterable[TrustId], asker: TrustId | None = None) -> list[TrustAnswer]:
         """What an empty answer of these trusts would look like now, by their last known states, asking nobody."""
-        return [TrustAnswer(trust, self._expected_state(trust)) for trust in sorted(trusts)]
+        return [TrustAnswer(trust, self._expected_state(trust, asker)) for trust in sorted(trusts)]
+
+    def extent(self, trust: TrustId, asker: TrustId, purpose: PurposeOfUse) -> frozenset[str] | None:
+        """The only modalities that the gateway in front of a trust shows this asker, as it last said; None: any.
+
+        Remembered, so that it is the same whether a question was answered, found nothing, or was withheld (SAF-06).
+        """
+        standing = self._standings.get(trust)
+        if standing is None:
+            return None
+        asked_so = (asker, purpose) if (asker, purpose) in standing.extents else (asker, PurposeOfUse.TREAT)
+        return standing.extents.get(asked_so)
 
     async def ask(
         self, request: PeerRequest, trusts: Iterable[TrustId], *, is_probe: bool = False
@@ -157,6 +194,7 @@ class Peers:
             standing.failures, standing.paused_until = known.failures, known.paused_until
             standing.last_state, standing.empty_state = known.last_state, known.empty_state
             standing.heard_at, standing.written = known.heard_at, known.written
+            standing.extents, standing.refused = known.extents, known.refused
 
     def restore(self, standings: Iterable[PeerStanding]) -> None:
         """Begin with what was written down of the trusts that are asked; no pause is longer than the longest."""
@@ -200,10 +238,24 @@ class Peers:
         """Ask every peer, in back-off or not, for a study that does not exist."""
         query = Query(Level.STUDY, (Key((STUDY_UID,), "UI", (new_uid(),)),), limit=1)
         request = PeerRequest(query, f"probe-{new_uid()[-12:]}", 0, 1)
-        for answer in await self.ask(request, self.trusts - self._left_alone(), is_probe=True):
+        asked = self.trusts - self._left_alone()
+        requests: dict[TrustId, Sequence[PeerRequest]] = dict.fromkeys(asked, (request,))
+        requests |= dict.fromkeys(asked & self._beyond, self._for_askers(request))
+        for answer in await self.ask_each(requests, is_probe=True):
             if answer.state.is_missing:
                 log.warning("peer probe failed", trust=answer.trust.code, state=answer.state.value)
         self.probed.set()
+
+    def _for_askers(self, request: PeerRequest) -> tuple[PeerRequest, ...]:
+        """A probe as another gateway takes it, which answers every trust by its own agreements.
+
+        At first for each trust that asks here, then for one after the other: each is a question in its audit.
+        """
+        askers = self._asking()
+        if self._probes and askers:
+            askers = (askers[self._probes % len(askers)],)
+        self._probes += 1
+        return tuple(replace(request, asking_trust=asker) for asker in askers)
 
     async def _probe_for_ever(self, new_uid: Callable[[], str]) -> None:
         while True:
@@ -220,6 +272,8 @@ class Peers:
             try:
                 answer = await standing.connector.find(question.request)
             except PeerError as error:
+                if isinstance(error, PeerRefused) and trust in self._beyond:
+                    return self._refused(standing, question.request, error, self._clock.monotonic() - began)
                 return self._failed(standing, error, self._clock.monotonic() - began)
             except Exception as error:  # noqa: BLE001  # outermost frame of this trust's task: a bug is its failure alone
                 log.error("peer connector failed unexpectedly", trust=trust.code, error=type(error).__name__)
@@ -234,7 +288,12 @@ class Peers:
             self._on_empty(trust, state, duration_s)
         standing.last_state = standing.empty_state
         self._write_down(standing)
-        return TrustAnswer(trust, state, answer.rows, duration_s)
+        asker, conflict = question.request.asking_trust, False
+        if answer.told is not None and asker is not None:
+            standing.refused.discard(asker)
+            standing.extents[asker, question.request.purpose] = answer.told.shared_modalities
+            conflict = answer.told.has_identity_conflict
+        return TrustAnswer(trust, state, answer.rows, duration_s, has_identity_conflict=conflict)
 
     def _let_go(self, tasks: Iterable[asyncio.Task[TrustAnswer]]) -> None:
         """Give up what is still asked, and wait for no connector that clings to it: it keeps its place until then."""
@@ -249,7 +308,7 @@ class Peers:
         # A trust that had less than half of the time has shown nothing: our own queue took the rest.
         if self._clock.monotonic() - question.asked_at.get(trust, math.inf) < self._limits.find_timeout_s / 2:
             log.warning("peer not asked", trust=trust.code, reason="too many questions are under way to it")
-            return TrustAnswer(trust, SourceState.NOT_ASKED)
+            return TrustAnswer(trust, SourceState.NOT_ASKED, reason=NotAskedReason.BUSY)
         error = PeerTimeout(trust, f"no answer within {self._limits.find_timeout_s:g} s")
         return self._failed(self._standings[trust], error, self._clock.monotonic() - began)
 
@@ -267,7 +326,18 @@ class Peers:
         else:
             state = SourceState.TRUNCATED
         duration_s = max(part.duration_s for part in parts)
-        return TrustAnswer(parts[0].trust, state, rows[: self._limits.peer_matches_max], duration_s)
+        reason = next((part.reason for part in parts if part.state is state), None)
+        conflict = any(part.has_identity_conflict for part in parts)
+        return TrustAnswer(parts[0].trust, state, rows[: self._limits.peer_matches_max], duration_s, reason, conflict)
+
+    def _refused(self, standing: _Standing, request: PeerRequest, error: PeerRefused, duration_s: float) -> TrustAnswer:
+        """Another gateway refuses one asker or one patient, and goes on answering all others."""
+        before = standing.empty_state
+        answer = self._failed(standing, error, duration_s)
+        standing.last_state = before
+        if request.asking_trust is not None and request.query.key(PATIENT_ID) is None:
+            standing.refused.add(request.asking_trust)
+        return answer
 
     def _failed(self, standing: _Standing, error: PeerError, duration_s: float) -> TrustAnswer:
         state = next((state for kind, state in _STATES.items() if isinstance(error, kind)), SourceState.UNREACHABLE)
@@ -301,8 +371,10 @@ class Peers:
             standing.written = present
             self._book.write_down(present)
 
-    def _expected_state(self, trust: TrustId) -> SourceState:
+    def _expected_state(self, trust: TrustId, asker: TrustId | None) -> SourceState:
         standing = self._standings[trust]
         if standing.paused_until > self._clock.monotonic():
             return SourceState.BACKING_OFF
+        if asker in standing.refused:
+            return SourceState.REFUSED
         return standing.last_state

@@ -14,6 +14,7 @@ from gateway.model.settings import Limits
 from gateway.sharing.identity.conflicts import Judgement
 from gateway.sharing.locate import LeftOut
 from gateway.sharing.merge import Part
+from policy.parties import TrustId
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Heard:
     """Whether some row did not carry a key of the question."""
     left_out: LeftOut
     """The trusts that need not have been asked."""
+    conflicts_told: frozenset[TrustId] = frozenset()
+    """The trusts of which another gateway says that an item could not be shown there (SAF-08)."""
 
 
 @dataclass(frozen=True, slots=True)

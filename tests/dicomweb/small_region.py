@@ -141,7 +141,9 @@ class Reception:
     knows_nobody: bool = False
     seen: list[Evidence] = field(default_factory=list)
 
-    async def identified(self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0) -> Caller:
+    async def identified(
+        self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0, asking_trust: str = ""
+    ) -> Caller:
         self.seen.append(evidence)
         if self.knows_nobody:
             raise NotIdentified("no-certificate")

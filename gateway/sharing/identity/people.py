@@ -35,7 +35,7 @@ from gateway.sharing.merge import Candidate, Reading, read_answers
 from gateway.sharing.peers import TrustAnswer
 from gateway.sharing.scope import Scope, pinned_scope
 from policy.facts import OrganisationKind
-from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
+from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, PrincipalKind, TrustId
 
 _NOBODY = PatientId("", "")
 """An identifier that leads to nobody."""
@@ -73,7 +73,9 @@ class People:
         Raises as `pinned_scope` does; `InvalidRequest` for a number of the caller's hospital that is linked to nobody,
         in the same words for every patient; `RegisterUnavailable` where that cannot be looked up.
         """
-        asked = asked_local(query, self._own(caller.principal.trust))
+        # Another gateway has translated its callers' numbers by its own registers, and asks by NHS number alone.
+        is_gateway = caller.principal.kind is PrincipalKind.GATEWAY
+        asked = None if is_gateway else asked_local(query, self._own(caller.principal.trust))
         if asked is None:
             return await self._pinned(caller, query, None)
         if asked.number is None:
@@ -201,7 +203,7 @@ class People:
             for key, row in alike.items()
             if translated(row.identity, self._entry(row.trust), known).nhs_number != row.patient
         }
-        own = self._own_numbers(caller.principal.trust, known) if self._shows_own_numbers(named) else {}
+        own = self._own_numbers(caller.principal.trust, known) if self._shows_own_numbers(caller, named) else {}
         return [row for row in rows if id(row.identity) not in gone], own
 
     async def _translated(
@@ -232,7 +234,9 @@ class People:
         numbers = {person.number for person in known.values() if person.number is not None}
         return {number: self._tracing.known(nhs(number)).surnames for number in numbers}
 
-    def _shows_own_numbers(self, named: Named) -> bool:
+    def _shows_own_numbers(self, caller: Caller, named: Named) -> bool:
+        if caller.principal.kind is PrincipalKind.GATEWAY:
+            return False
         asked_by_nhs_number = named.asked is not None and named.asked.issuer == NHS_NUMBER_ISSUER
         return not asked_by_nhs_number or self._settings.patient_id_shown is PatientIdShown.OWN_NUMBER
 
