@@ -146,7 +146,7 @@ class Sights:
         """See `Observer`."""
         self.peers.append((trust, state))
 
-    def decided(self, rule: str, effect: str) -> None:
+    def decided(self, custodian: TrustId | None, rule: str, effect: str) -> None:
         """See `Observer`."""
 
     def audit_appended(self, duration_s: float) -> None:
@@ -360,11 +360,13 @@ class Region:
         at = BEFORE if self.clock.monotonic() == 0 else self.clock.now()
         await self.sql.write(lambda tx: agreements.import_version(tx, TrustId(custodian), clauses, at, CLERK))
 
-    async def refer(self, patient: NhsNumber, *, to: str, team: str = "", until: datetime | None = None) -> str:
-        """Refer a patient to a trust since a month ago; the relationship's id."""
+    async def refer(
+        self, patient: NhsNumber, *, to: str, team: str = "", since: datetime = BEFORE, until: datetime | None = None
+    ) -> str:
+        """Refer a patient to a trust, since a month ago unless it says other; the relationship's id."""
         row = await self._row_of(patient)
         claim = relationships.NewRelationship(
-            row, TrustId(to), RelationshipKind.REFERRAL, "letter", "test", BEFORE, until, team
+            row, TrustId(to), RelationshipKind.REFERRAL, "letter", "test", since, until, team
         )
         return await self.sql.write(lambda tx: relationships.add(tx, claim, CLERK))
 
@@ -408,13 +410,14 @@ class Region:
         """Part two patients again."""
         await self.sql.write(lambda tx: merges.undo_merge(tx, merge, OFFICER))
 
-    async def opt_out(self, patient: NhsNumber, *, only_verified: bool = False) -> str:
+    async def opt_out(self, patient: NhsNumber, *, only_verified: bool = False, only_received: bool = False) -> str:
         """Implement a patient's opt-out now, or only come as far as the provisional restriction; the case."""
-        return await self._case(patient, SharingChoice.OPT_OUT, only_verified)
+        steps = 1 if only_received else 2 if only_verified else None
+        return await self._case(patient, SharingChoice.OPT_OUT, steps)
 
     async def opt_in(self, patient: NhsNumber) -> str:
         """Implement a patient's opt-in now."""
-        return await self._case(patient, SharingChoice.OPT_IN, False)
+        return await self._case(patient, SharingChoice.OPT_IN)
 
     async def label(
         self,
@@ -423,17 +426,22 @@ class Region:
         study: str = "",
         *,
         visible_to: Iterable[PurposeOfUse] = (),
+        teams: Iterable[str] = (),
         since: datetime = BEFORE,
     ) -> str:
         """Mark a study, or all of a patient's at a trust, as sensitive, since then or from then on."""
         row = await self._row_of(patient)
-        new = labels.NewLabel(row, TrustId(custodian), "safeguarding", study, frozenset(visible_to), frozenset(), since)
+        shown = frozenset(visible_to), frozenset(teams)
+        new = labels.NewLabel(row, TrustId(custodian), "safeguarding", study, *shown, since)
         return await self.sql.write(lambda tx: labels.add_label(tx, new, CLERK))
 
-    async def grant(self, patient: NhsNumber, *, to: str, hours: float = 8) -> str:
-        """Let a trust break the glass for some hours from now."""
-        row, now = await self._row_of(patient), self.clock.now()
-        new = labels.NewGrant(row, TrustId(to), "", "unconscious on arrival", now, now + timedelta(hours=hours))
+    async def grant(
+        self, patient: NhsNumber, *, to: str, subject: str = "", since: datetime | None = None, hours: float = 8
+    ) -> str:
+        """Let a trust, or one person of it, break the glass for some hours from now."""
+        row, begins = await self._row_of(patient), since or self.clock.now()
+        ends = begins + timedelta(hours=hours)
+        new = labels.NewGrant(row, TrustId(to), subject, "unconscious on arrival", begins, ends)
         return await self.sql.write(lambda tx: labels.add_grant(tx, new, CLERK))
 
     async def lose(self, table: str) -> None:
@@ -463,13 +471,13 @@ class Region:
     async def _row_of(self, patient: NhsNumber) -> str:
         return await self.sql.write(lambda tx: patients.ensure(tx, patients.nhs(patient), CLERK, source="test"))
 
-    async def _case(self, patient: NhsNumber, choice: SharingChoice, only_verified: bool) -> str:
+    async def _case(self, patient: NhsNumber, choice: SharingChoice, steps_taken: int | None = None) -> str:
         row, at = await self._row_of(patient), self.clock.now()
         receipt = optouts.Receipt(row, choice, "paper", "patient", at)
         calendar = optouts.Calendar(CaseTerms(), (), UTC)
         case = await self.sql.write(lambda tx: optouts.open_case(tx, receipt, calendar, Role.OFFICER, CLERK))
         steps = [CaseEvent.ACKNOWLEDGE, CaseEvent.VERIFY, CaseEvent.CONSIDER, CaseEvent.IMPLEMENT]
-        for step in steps[:2] if only_verified else steps:
+        for step in steps[:steps_taken]:
             await self._move(case.case_id, step, at)
         return case.case_id
 
