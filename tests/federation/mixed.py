@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Final
 
 from gateway.demo.cast import EASTVALE, SOUTHBRIDGE, TRUSTS, Trust
 from gateway.demo.configuration import Ports, configuration_text
-from gateway.demo.images import make_region
+from gateway.demo.images import MadeStudy, make_region
 from gateway.demo.region import Region
 from tests.federation.filing import (
     FILED_AT_OAKFIELD,
@@ -65,6 +65,8 @@ class MixedRegion(Region):
         super().__init__(folder)
         self.proxies: Final = {trust.ods_code: FaultProxy() for trust in ASKED}
         self.scripted: Final = ScriptedArchive(rows=[scripted_row()])
+        self.made: Sequence[MadeStudy] = ()
+        """The studies of the demo region's archives, of which the foreign ones file some."""
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> MixedRegion:
@@ -97,13 +99,13 @@ class MixedRegion(Region):
             await proxy.behave()
 
     def _start_foreign_archives(self, stack: ExitStack) -> None:
-        made = [study for trust in make_region(self.folder / "made") for study in trust.studies]
+        self.made = [study for trust in make_region(self.folder / "made") for study in trust.studies]
         for name in ("dcmqrscp", "orthanc"):
             (self.folder / name).mkdir()
-        files = list(write(FILED_AT_WESTHAVEN, made, self.folder / "westhaven"))
+        files = list(write(FILED_AT_WESTHAVEN, self.made, self.folder / "westhaven"))
         port = stack.enter_context(running_dcmqrscp(self.folder / "dcmqrscp", files))
         self.proxies[WESTHAVEN.ods_code].target_port = port
-        files = list(write(FILED_AT_OAKFIELD, made, self.folder / "oakfield"))
+        files = list(write(FILED_AT_OAKFIELD, self.made, self.folder / "oakfield"))
         archive = stack.enter_context(running_orthanc(self.folder / "orthanc"))
         assert archive.store(files) == len(files)
         self.proxies[OAKFIELD.ods_code].target_port = archive.port
