@@ -97,6 +97,8 @@ async def _replay(opened: Session, decision_id: str, by: str, *, as_json: bool) 
     is_equal = again == past.recorded
     await _record(opened, by, {"replayed": decision_id, "equal": is_equal})
     where = {"node": past.node, "record": past.sequence, "request": past.request_id, "replays_equal": is_equal}
+    if past.versions:
+        where["shown_as_another_holder_has_it"] = " ".join(past.versions)
     _show(past.recorded, past.record.access, past.record.facts, as_json=as_json, more=where)
     if is_equal:
         return

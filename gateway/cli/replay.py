@@ -38,6 +38,8 @@ class Past:
     node: str
     sequence: int
     request_id: str
+    versions: tuple[str, ...] = ()
+    """Of the studies decided on alike: those shown as another holder has them, because headers differ (SAF-35)."""
 
     @property
     def recorded(self) -> Decision:
@@ -74,6 +76,7 @@ def _past(
 ) -> Past:
     holder = attempt if outcome is None or "." not in decision_id else outcome
     asked = _body(attempt)
+    versions: tuple[str, ...] = ()
     try:
         access, facts = asked["access"], asked["facts"]
         decision = asked["decision"]
@@ -85,6 +88,7 @@ def _past(
             resource = _mapping(row["resource"])
             access = {**_mapping(access), "action": "see", "resource": resource, "at": row["at"]}
             decision = row["decision"]
+            versions = _versions(said, row)
             facts_then = _facts_of_row(facts, said, resource.get("patient"))
         else:
             facts_then = facts_from_json(facts)
@@ -95,7 +99,7 @@ def _past(
     except (KeyError, TypeError, UnreadableRecord) as error:
         raise InvalidRequest(f"the record of this decision cannot be read: {error}") from error
     request_id = str(audit_log.contents(holder).get("request", ""))
-    return Past(past, holder.node, holder.sequence, request_id)
+    return Past(past, holder.node, holder.sequence, request_id, versions)
 
 
 def _facts_of_row(asked: object, outcome: Said, patient: object) -> Facts:
@@ -108,6 +112,19 @@ def _facts_of_row(asked: object, outcome: Said, patient: object) -> Facts:
         # A row without a patient is decided on what is known of nobody: the same snapshot without the person.
         return replace(facts, patient=None, relationships=(), choices=(), labels=(), grants=())
     return facts
+
+
+def _versions(outcome: Said, row: Said) -> tuple[str, ...]:
+    """The studies decided on in this row whose header at this custodian differs from the one that was shown."""
+    custodian, studies = _mapping(row["resource"]).get("custodian"), row["studies"]
+    sources = outcome["sources"]
+    for source in sources if isinstance(sources, list) else ():
+        said = _mapping(source)
+        if said.get("trust") == custodian:
+            differing = said.get("versions", ())
+            decided = studies if isinstance(studies, list) else ()
+            return tuple(uid for uid in decided if isinstance(differing, list) and uid in differing)
+    return ()
 
 
 def _rows(outcome: Said, decision_id: str) -> Iterator[Said]:

@@ -107,13 +107,14 @@ def test_a_question_that_cannot_be_explained_is_refused(
 
 
 @asynccontextmanager
-async def archive() -> AsyncIterator[str]:
-    """Eastvale's archive: one CT and one MR study of Anne."""
+async def archive(description: str = "CT HEAD") -> AsyncIterator[str]:
+    """An archive with one CT and one MR study of Anne, described so."""
 
     def row(number: int, modality: str) -> dict[str, object]:
         return {
             "00080020": {"vr": "DA", "Value": ["20260101"]},
             "00080061": {"vr": "CS", "Value": [modality]},
+            "00081030": {"vr": "LO", "Value": [description]},
             "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Walker^Anne"}]},
             "00100020": {"vr": "LO", "Value": [ANNE]},
             "00100021": {"vr": "LO", "Value": ["NHS"]},
@@ -161,3 +162,31 @@ async def test_past_decisions_replay_equal_from_the_audit(tmp_path: Path) -> Non
         assert said["decision"] == decision_id
         effects.append(said["effect"])
     assert effects == ["permit", "permit", "forbid"], "asked; the CT; the MR that is not shared"
+
+
+async def test_a_replayed_decision_says_that_another_holders_copy_was_shown(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    async with archive() as url, archive("CT brain") as other:
+        settings = 'plain_http_on_loopback = true\npatient_id_issuer = "NHS"'
+        southbridge = '[[trust]]\nods = "RZ3"\nname = "Southbridge"\nenrolled = true\ndesk_phone = "01632 960003"'
+        node.write(
+            southbridge,
+            *(f'[[peer]]\ntrust = "{code}"\nurl = "{at}"\n{settings}' for code, at in (("RZ2", url), ("RZ3", other)))
+        )
+        for code in ("RZ2", "RZ3"):
+            path = tmp_path / f"{code}.toml"
+            path.write_text(f'custodian = "{code}"\n[[clause]]\nmodalities = ["CT"]\n')
+            assert (await node.run("agreement", "import", str(path))).status == 0
+        related = ("relationship", "add", "--patient", ANNE, "--trust", "RZ1", "--kind", "mdt", "--evidence", "list-7")
+        assert (await node.run(*related)).status == 0
+        async with node.serving() as serving:
+            status, body = await serving.get(f"{serving.machines}/studies?PatientID={ANNE}", node.pacs)
+            assert (status, len(json.loads(body))) == (200, 1)
+    records = [json.loads(line)["said"] for line in (await node.run("audit", "export")).output.splitlines()]
+    [outcome] = [said["body"] for said in records if said["event"] == "query-outcome"]
+    said = {}
+    for row in outcome["decisions"]:
+        if row["decision"]["effect"] == "permit":
+            explained = await node.run("explain", "--decision", row["decision"]["decision_id"], "--json")
+            said[row["resource"]["custodian"]] = json.loads(explained.output).get("shown_as_another_holder_has_it")
+    assert said == {"RZ2": None, "RZ3": "1.2.3"}
