@@ -97,20 +97,26 @@ class Broker:
         asked failed. `snapshot` continues the page order of an earlier answer while it lives (DEC-35).
         """
         absence = _Absence(self._clock.monotonic())
+        if caller.hops > HOPS_MAX:
+            raise InvalidRequest("this question has passed another gateway already")
+        if query.only_trust is not None:
+            self._directory.trust(query.only_trust)
         try:
             named = await self._people.named(caller, query)
         except QueryTooBroad:
             await self._gate.too_broad(caller, _question(query))
             raise
         self._peers.heard_from(caller.principal.trust)
-        if caller.hops > HOPS_MAX:
-            raise InvalidRequest("this question has passed another gateway already")
-        if query.only_trust is not None:
-            self._directory.trust(query.only_trust)
+
+        async def settle() -> Wish:
+            nonlocal named
+            named = await self._people.looked_up(caller, query)
+            return _wish(caller, query, named)
+
         async with self._place(caller.principal.trust):
-            wish = Wish(caller, named.scope.patient, query.only_trust, _question(query))
+            is_settled = named.pending is None
             try:
-                async with self._gate.guard(wish) as passage:
+                async with self._gate.guard(_wish(caller, query, named), None if is_settled else settle) as passage:
                     matches = await self._answer(passage, caller, named, snapshot, absence)
             except PeerError:
                 await self._let_absence_wait(absence)
@@ -304,6 +310,10 @@ def _fingerprint(caller: Caller, query: Query) -> str:
     who = caller.principal
     asker = (who.subject, who.kind, who.trust, sorted(who.teams), sorted(who.proven_by), caller.purpose)
     return repr((asker, replace(query, include=frozenset(), limit=None, offset=0), sorted(query.include)))
+
+
+def _wish(caller: Caller, query: Query, named: Named) -> Wish:
+    return Wish(caller, named.scope.patient, query.only_trust, _question(query))
 
 
 def _question(query: Query) -> dict[str, JsonValue]:

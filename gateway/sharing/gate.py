@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -46,8 +46,7 @@ from policy.settings import Settings
 log = structlog.get_logger(__name__)
 
 FACTS_AGE_MAX = timedelta(seconds=1)
-ASKING_TRUST_CHARS_MAX = 20
-"""Of what an unproven caller says of a trust, so much is recorded."""
+ASKING_TRUST_CHARS_MAX = 20  # of what an unproven caller says of a trust, so much is recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,10 @@ class Wish:
     only_trust: TrustId | None
     question: Mapping[str, JsonValue]
     """The question as the audit keeps it."""
+
+
+Settle = Callable[[], Awaitable[Wish]]
+"""Finds out who the patient of a wish is, and says it again; raises `GatewayError`."""
 
 
 class Passage:
@@ -204,15 +207,22 @@ class Gate:
         self._refusals = Refusals(self._append, clock, alerts_per_minute_max)
 
     @contextlib.asynccontextmanager
-    async def guard(self, wish: Wish) -> AsyncIterator[Passage]:
+    async def guard(self, wish: Wish, settle: Settle | None = None) -> AsyncIterator[Passage]:
         """Let a question through, or refuse it.
 
+        `settle` finds out elsewhere who the patient is, behind the record and the reasons that hang on no patient: for
+        somebody else the question is judged and recorded again.
         Raises `Denied` with what may be told, `RegisterUnavailable` (SAF-01), `AuditUnavailable` (SAF-30). A denial
         that must not be told gives a passage that `is_hidden`. On leaving, the outcome is durable, whatever happened.
         """
         passage, snapshot_facts = await self._admit(wish)
         began, result = self.clock.monotonic(), "error"
         try:
+            if settle is not None:
+                self._refuse_for_anybody(passage, snapshot_facts)
+                settled = await settle()
+                if settled.patient != wish.patient:
+                    passage, snapshot_facts = await self._admit(settled, passage._decision.decision_id)
             self._refuse(passage, snapshot_facts)
             yield passage
             result = "hidden" if passage.is_hidden else "answered"
@@ -307,7 +317,7 @@ class Gate:
         except ServiceFault:
             log.error("quality items not recorded", items=len(items))
 
-    async def _admit(self, wish: Wish) -> tuple[Passage, Facts]:
+    async def _admit(self, wish: Wish, first_asked: str = "") -> tuple[Passage, Facts]:
         access = self._question(wish)
         patients = [wish.patient] if wish.patient is not None else []
         try:
@@ -325,16 +335,27 @@ class Gate:
             "decision": record.decision_to_json(decision),
             "hops": wish.caller.hops,
             "stated_identity": wish.caller.stated_identity,
+            **({"first_asked": first_asked} if first_asked else {}),
         }
         faultpoint("question.attempt.before")
         await self._append(AuditEvent.QUERY_ATTEMPT, wish.caller.request_id, body)
         faultpoint("question.attempt.after")
         return Passage(self, wish, access, snapshot, decision), facts
 
+    def _refuse_for_anybody(self, passage: Passage, facts: Facts) -> None:
+        """Refuse what would be refused whoever the patient is, before anybody elsewhere learns of whom it was asked."""
+        if facts.faults:
+            self._refuse(passage, facts)
+        access = replace(passage._access, resource=Resource(None, passage._wish.only_trust), patient_named=False)
+        decision_id = f"{passage._decision.decision_id}.anybody"
+        self._deny(decide_for_studies(access, passage._shared, self._settings, decision_id)[0], passage._wish)
+
     def _refuse(self, passage: Passage, facts: Facts) -> None:
-        decision, wish = passage._decision, passage._wish
-        if shows_fault(decision, facts):
+        if shows_fault(passage._decision, facts):
             self.fault(facts.faults)
+        self._deny(passage._decision, passage._wish)
+
+    def _deny(self, decision: Decision, wish: Wish) -> None:
         if decision.told:
             trust = wish.only_trust or wish.caller.principal.trust
             desk = self._directory.desk(trust)

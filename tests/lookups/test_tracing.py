@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gateway.lookups.fhir import NHS_NUMBER_SYSTEM, FhirServer
 from gateway.lookups.pds import PdsLookup
 from gateway.lookups.pixm import PixmLookup
-from gateway.model.errors import InvalidRequest
+from gateway.model.errors import AuditUnavailable, Denied, InvalidRequest, NotFound
 from gateway.model.imaging import ISSUER_OF_PATIENT_ID, PATIENT_ID, Key, Level, Matches, Query
 from gateway.model.seams import PatientLookup, Trace, TraceState
 from gateway.model.settings import IdentitySettings
 from gateway.sharing.directory import PatientIdAsked
 from gateway.sharing.identity.translation import nhs
-from policy.parties import PatientId
+from policy.parties import PatientId, PrincipalKind, PurposeOfUse, TrustId
 from storage.store import SqlStore
 from tests.clock import FakeClock
 from tests.lookups.fhir_stub import running_stub
@@ -235,6 +237,87 @@ async def test_a_patient_who_opted_out_is_looked_up_like_any_other(region: Regio
     await region.opt_out(ANNE)
     await region.find(asking_for(ANNE))
     assert lookup.asked == [nhs(ANNE)]
+
+
+# --- behind the record ---
+
+
+async def test_nobody_is_looked_up_before_the_question_is_on_record(region: Region, lookup: Lookup) -> None:
+    region.store.failing_appends = range(1, 3)
+    await region.prepare()
+    with pytest.raises(AuditUnavailable):
+        await region.find(asking_for(ANNE))
+    with pytest.raises(AuditUnavailable):
+        await region.find(by_own_number())
+    assert lookup.asked == []
+
+
+async def test_who_may_ask_for_nobody_has_nobody_looked_up(region: Region, lookup: Lookup) -> None:
+    for caller in (
+        region.caller("RZ1", purpose=PurposeOfUse.HRESCH),
+        region.caller("RZ1", kind=PrincipalKind.OFFICER),
+        region.caller("RZ9"),
+    ):
+        for query in (asking_for(ANNE), asking_for(BEN)):
+            with pytest.raises(Denied) as denied:
+                await region.find(query, by=caller)
+            assert "relationship" not in str(denied.value)
+    assert lookup.asked == []
+    assert len(await region.records("query-attempt")) == len(await region.records("query-outcome")) == 6
+
+
+async def test_a_question_that_passed_two_gateways_or_names_no_trust_here_has_nobody_looked_up(
+    region: Region, lookup: Lookup
+) -> None:
+    with pytest.raises(InvalidRequest):
+        await region.find(asking_for(ANNE), by=region.caller("RZ1", hops=2))
+    with pytest.raises(NotFound):
+        await region.find(replace(asking_for(ANNE), only_trust=TrustId("XYZ")))
+    assert lookup.asked == []
+
+
+async def test_a_question_whose_patient_proves_another_one_stands_twice_in_the_audit(
+    region: Region, lookup: Lookup
+) -> None:
+    lookup.says[nhs(BEN)] = SURVIVES
+    await region.find(asking_for(BEN))
+    first, second = await bodies(region, "query-attempt")
+    assert [patient_of(body) for body in (first, second)] == [BEN.digits, ANNE.digits]
+    assert second["first_asked"] == first["decision"]["decision_id"] and "first_asked" not in first
+    [outcome] = await bodies(region, "query-outcome")
+    assert outcome["attempt"] == second["decision"]["decision_id"]
+
+
+async def test_a_number_of_the_callers_own_stands_alone_in_the_first_record(region: Region, lookup: Lookup) -> None:
+    lookup.says[HERE] = Trace(TraceState.FOUND, ANNE, local=(HERE,))
+    await region.find(by_own_number())
+    first, second = await bodies(region, "query-attempt")
+    assert patient_of(first) is None and HERE.value in str(first["question"])
+    assert patient_of(second) == ANNE.digits
+
+
+async def test_a_number_that_leads_to_nobody_is_refused_behind_its_record(region: Region, lookup: Lookup) -> None:
+    with pytest.raises(InvalidRequest, match="not linked"):
+        await region.find(by_own_number())
+    [outcome] = await bodies(region, "query-outcome")
+    assert outcome["result"] == "InvalidRequest"
+
+
+async def test_who_is_known_by_now_is_asked_for_in_one_record(region: Region, lookup: Lookup) -> None:
+    lookup.says[nhs(ANNE)] = Trace(TraceState.FOUND, ANNE)
+    await region.find(asking_for(ANNE))
+    await region.find(asking_for(ANNE))
+    assert len(await region.records("query-attempt")) == 2
+
+
+async def bodies(region: Region, event: str) -> list[Any]:
+    """What the audit's records of this kind say, oldest first."""
+    return [record["body"] for record in await region.records(event)]
+
+
+def patient_of(body: dict[str, Any]) -> object:
+    """The patient of an attempt's decision."""
+    return body["access"]["resource"]["patient"]
 
 
 # --- over HTTP, as configured ---

@@ -37,6 +37,11 @@ from gateway.sharing.scope import Scope, pinned_scope
 from policy.facts import OrganisationKind
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, PrincipalKind, TrustId
 
+LOOKUPS_MAX = 2
+"""Identifiers of one question that lookups are asked about: a hospital's number, and the NHS number behind it."""
+
+_SOME_NUMBER = NhsNumber("9999999905")
+"""Stands for a number that is not known yet, where only the form of a question is judged."""
 _NOBODY = PatientId("", "")
 """An identifier that leads to nobody."""
 
@@ -54,6 +59,8 @@ class Named:
     """What the caller named the patient by; leads to the person as long as nobody parts the two."""
     fault: RegisterUnavailable | None = None
     """Why the person could not be looked up: raised behind the reasons that come before it (SAF-02)."""
+    pending: PatientId | None = None
+    """What services beyond the registers have still to be asked about: they may know another number, or the person."""
 
 
 class People:
@@ -70,20 +77,33 @@ class People:
     async def named(self, caller: Caller, query: Query) -> Named:
         """Pin the question's patient, study or accession number, by the surviving NHS number where it has one.
 
-        Raises as `pinned_scope` does; `InvalidRequest` for a number of the caller's hospital that is linked to nobody,
-        in the same words for every patient; `RegisterUnavailable` where that cannot be looked up.
+        By the registers, and what lookups said lately: nobody else is asked. Raises as `pinned_scope` does;
+        `InvalidRequest` for a number of the caller's hospital that is linked to nobody, in the same words for every
+        patient; `RegisterUnavailable` where that cannot be read.
         """
         # Another gateway has translated its callers' numbers by its own registers, and asks by NHS number alone.
         is_gateway = caller.principal.kind is PrincipalKind.GATEWAY
         asked = None if is_gateway else asked_local(query, self._own(caller.principal.trust))
         if asked is None:
-            return await self._pinned(caller, query, None)
+            return await self._pinned(query, None)
         if asked.number is None:
             if asked.others:
                 raise InvalidRequest("your trust has the numbers of several hospitals: send the number with its issuer")
-            number = await self._number_of(caller, asked.local)
-            return await self._pinned(caller, by_number(query, number), asked.local)
-        return await self._pinned(caller, query, None, (asked.local, *asked.others))
+            return await self._by_local(query, asked.local)
+        return await self._pinned(query, None, (asked.local, *asked.others))
+
+    async def looked_up(self, caller: Caller, query: Query) -> Named:
+        """The same, once services beyond the registers have been asked. Never before the attempt is on record.
+
+        Raises as `named` does.
+        """
+        named = await self.named(caller, query)
+        for _ in range(LOOKUPS_MAX):
+            if named.pending is None or self._tracing is None:
+                break
+            await self._tracing.trace(named.pending, caller.request_id)
+            named = await self.named(caller, query)
+        return named
 
     async def pinned(self, query: Query) -> Named:
         """The same for a question that no caller asks; nobody else is asked for it who the patient is.
@@ -98,15 +118,13 @@ class People:
             return Named(query, scope, person)
         return Named(query, replace(scope, patient=person.number), person)
 
-    async def _pinned(
-        self, caller: Caller, query: Query, asked: PatientId | None, rivals: Sequence[PatientId] = ()
-    ) -> Named:
+    async def _pinned(self, query: Query, asked: PatientId | None, rivals: Sequence[PatientId] = ()) -> Named:
         """Look the patient up; `rivals` are what the number would be if it were one of the hospital's own."""
         scope = pinned_scope(query)
         if scope.patient is None:
             return Named(query, scope)
         number = nhs(scope.patient)
-        await self._trace(caller, number)
+        pending = self._pending(number)
         try:
             known = await self._read([number, *rivals])
         except RegisterUnavailable as error:
@@ -117,17 +135,23 @@ class People:
                 "the patient id may be an NHS number or one of your hospital's own: send it with its issuer"
             )
         if person is None or person.number is None:
-            return Named(query, scope, person, asked or number)
-        return Named(query, replace(scope, patient=person.number), person, asked or number)
+            return Named(query, scope, person, asked or number, pending=pending)
+        return Named(query, replace(scope, patient=person.number), person, asked or number, pending=pending)
 
-    async def _number_of(self, caller: Caller, local: PatientId) -> NhsNumber:
-        await self._trace(caller, local)
+    async def _by_local(self, query: Query, local: PatientId) -> Named:
+        """Look up whose a number of the caller's hospital is."""
+        pending = self._pending(local)
         person = (await self._read([local])).get(local)
-        if person is None or person.number is None:
+        if person is not None and person.number is not None:
+            named = await self._pinned(by_number(query, person.number), local)
+            return named if pending is None else replace(named, pending=pending)
+        if pending is None:
             raise InvalidRequest(
                 "this number of your hospital is not linked to an NHS number here: ask by the NHS number"
             )
-        return person.number
+        # A question that would be refused with any number is refused now.
+        scope = pinned_scope(by_number(query, _SOME_NUMBER))
+        return Named(query, replace(scope, patient=None), asked=local, pending=pending)
 
     def check(self, caller: Caller, named: Named) -> None:
         """Refuse a patient who could not be looked up, or whose NHS number is not verified while nothing else says who
@@ -286,9 +310,8 @@ class People:
         except StoreUnavailable as error:
             raise RegisterUnavailable("sharing not checked") from error
 
-    async def _trace(self, caller: Caller, identifier: PatientId) -> None:
-        if self._tracing is not None:
-            await self._tracing.trace(identifier, caller.request_id)
+    def _pending(self, identifier: PatientId) -> PatientId | None:
+        return identifier if self._tracing is not None and self._tracing.is_due(identifier) else None
 
     def _entry(self, trust: TrustId) -> TrustEntry:
         """The trust's entry; of an organisation that the region does not know, one that says nothing."""

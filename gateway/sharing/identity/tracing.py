@@ -75,11 +75,16 @@ class Tracing:
         self._clock = clock
         self._kept: OrderedDict[PatientId, _Kept] = OrderedDict()
 
+    def is_due(self, identifier: PatientId) -> bool:
+        """Whether some lookup can be asked about an identifier, and none was in its age."""
+        self.known(identifier)  # forgets what is too old
+        kept, now = self._kept.get(identifier), self._clock.monotonic()
+        is_known = kept is not None and kept.is_asked_for
+        return not is_known and any(standing.paused_until <= now for standing in self._standings)
+
     async def trace(self, identifier: PatientId, request_id: str) -> None:
         """Learn what the lookups know of an identifier, unless that is known; never raises, and never takes long."""
-        self.known(identifier)  # forgets what is too old
-        kept = self._kept.get(identifier)
-        if (kept is not None and kept.is_asked_for) or not self._standings:
+        if not self.is_due(identifier):
             return
         traces = await asyncio.gather(*(self._ask(standing, identifier, request_id) for standing in self._standings))
         for standing, trace in zip(self._standings, traces, strict=True):
