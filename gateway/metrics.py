@@ -49,6 +49,13 @@ class Figures:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._callers = Histogram(
+            "gateway_caller_seconds",
+            "A trust's own questions, by how they ended",
+            ["trust", "outcome"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self._peers = Histogram(
             "gateway_peer_seconds", "A trust's part, by state", ["trust", "state"], buckets=_SECONDS, registry=registry
         )
@@ -56,9 +63,12 @@ class Figures:
             "gateway_peer_up", "1 if the trust's latest part was an answer, else 0", ["trust"], registry=registry
         )
         self._rules = Counter(
-            "gateway_rule_findings", "What rules found in decisions", ["rule", "effect"], registry=registry
+            "gateway_rule_findings",
+            "What rules found in decisions, by the trust whose imaging it was about",
+            ["trust", "rule", "effect"],
+            registry=registry,
         )
-        self._findings: dict[tuple[str, str], Counter] = {}
+        self._findings: dict[tuple[str, str, str], Counter] = {}
         self._audit = Histogram(
             "gateway_audit_append_seconds", "Time until a record is durable", buckets=_FINE_SECONDS, registry=registry
         )
@@ -102,18 +112,23 @@ class Figures:
         """A caller's question ended."""
         self._questions.labels(outcome).observe(duration_s)
 
+    def caller_answered(self, trust: TrustId, outcome: str, duration_s: float) -> None:
+        """A question of a trust's caller was answered, whatever was withheld, or refused with an error's name."""
+        self._callers.labels(trust.code, outcome).observe(duration_s)
+
     def peer_answered(self, trust: TrustId, state: str, duration_s: float) -> None:
         """A peer's part ended in a `SourceState`."""
         self._peers.labels(trust.code, state).observe(duration_s)
         self._peer_state.labels(trust.code).set(state in ("answered", "truncated"))
         self._latest[trust.code] = _Part(state, duration_s, self._monotonic())
 
-    def decided(self, rule: str, effect: str) -> None:
-        """A rule found something in a decision."""
+    def decided(self, custodian: TrustId | None, rule: str, effect: str) -> None:
+        """A rule found something in a decision about this trust's imaging; None: about a question as a whole."""
         # Rules speak of every row: their counters are looked up once, not a thousand times an answer.
-        found = self._findings.get((rule, effect))
+        key = (custodian.code if custodian is not None else "", rule, effect)
+        found = self._findings.get(key)
         if found is None:
-            found = self._findings[rule, effect] = self._rules.labels(rule, effect)
+            found = self._findings[key] = self._rules.labels(*key)
         found.inc()
 
     def audit_appended(self, duration_s: float) -> None:

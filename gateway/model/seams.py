@@ -70,13 +70,13 @@ class Observer(Protocol):
     """Who counts what happens: figures by trust, rule and state, never a patient."""
 
     def question_answered(self, outcome: str, duration_s: float) -> None:
-        """A caller's question ended: `answered`, `empty`, `refused`, or a `ServiceFault`'s class name."""
+        """A caller's question ended: `answered`, `hidden`, `cancelled`, or the class name of the error."""
 
     def peer_answered(self, trust: TrustId, state: str, duration_s: float) -> None:
         """A peer's part ended in a `SourceState`."""
 
-    def decided(self, rule: str, effect: str) -> None:
-        """A rule found something in a decision."""
+    def decided(self, custodian: TrustId | None, rule: str, effect: str) -> None:
+        """A rule found something in a decision about this trust's imaging; None: about a question as a whole."""
 
     def audit_appended(self, duration_s: float) -> None:
         """An audit record became durable."""

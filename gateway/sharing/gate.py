@@ -272,7 +272,7 @@ class Gate:
         """Decide and count, and say whether it holds for every study like this one."""
         decision, is_for_all = decide_for_studies(access, facts, self._settings, decision_id)
         for reason in decision.reasons:
-            self._observer.decided(reason.rule, reason.effect.value)
+            self._observer.decided(access.resource.custodian, reason.rule, reason.effect.value)
         return decision, is_for_all
 
     def with_organisations(self, facts: Facts, trusts: Iterable[TrustId], patient: NhsNumber | None = None) -> Facts:

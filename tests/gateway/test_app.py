@@ -65,6 +65,7 @@ async def test_neither_log_nor_figures_hold_the_patient_or_the_question(node: No
     assert ANNE not in whole
     assert "PatientID" not in whole
     assert 'gateway_question_seconds_count{outcome="Denied"} 1.0' in figures
+    assert 'gateway_caller_seconds_count{outcome="Denied",trust="RZ1"} 1.0' in figures
 
 
 async def test_figures_are_for_operators_networks_only(node: Node) -> None:

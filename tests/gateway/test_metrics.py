@@ -29,14 +29,18 @@ def test_what_the_core_tells_is_counted_by_trust_rule_and_register() -> None:
     observer.question_answered("answered", 0.2)
     observer.peer_answered(TrustId("RZ2"), "answered", 0.1)
     observer.peer_answered(TrustId("RZ3"), "timed-out", 5.0)
-    observer.decided("opt-out", "forbid")
+    observer.decided(TrustId("RZ2"), "opt-out", "forbid")
+    observer.decided(None, "enrolled-trust", "forbid")
+    figures.caller_answered(TrustId("RZ1"), "Denied", 0.3)
     observer.audit_appended(0.001)
     observer.register_fault("opt-outs")
     shown = samples(figures)
     assert shown["gateway_question_seconds_count|answered"] == 1
     assert shown["gateway_peer_seconds_sum|timed-out|RZ3"] == 5.0
     assert (shown["gateway_peer_up|RZ2"], shown["gateway_peer_up|RZ3"]) == (1, 0)
-    assert shown["gateway_rule_findings_total|forbid|opt-out"] == 1
+    assert shown["gateway_rule_findings_total|forbid|opt-out|RZ2"] == 1
+    assert shown["gateway_rule_findings_total|forbid|enrolled-trust|"] == 1
+    assert shown["gateway_caller_seconds_count|Denied|RZ1"] == 1
     assert shown["gateway_audit_append_seconds_count"] == 1
     assert shown["gateway_register_faults_total|opt-outs"] == 1
 

@@ -13,7 +13,7 @@ from gateway.model.errors import AuditUnavailable, Denied, QueryTooBroad
 from gateway.model.imaging import PATIENT_NAME, Key, Level, Matches, Query
 from gateway.sharing.conduct.ledger import CALLERS_MAX, HOUR_S, Budgets, Excess, Ledger, Passed
 from gateway.sharing.conduct.watch import Watch
-from policy.parties import NhsNumber, PurposeOfUse
+from policy.parties import NhsNumber, PurposeOfUse, TrustId
 from tests.region import Region
 from tests.sharing.rows import ANNE, BEN, CLARA, asking_for, asking_for_study
 
@@ -33,10 +33,16 @@ class Counted:
     """Figures of a test."""
 
     passed: list[tuple[str, str]] = field(default_factory=list)
+    ended: list[tuple[str, str]] = field(default_factory=list)
 
     def budget_passed(self, caller: str, excess: str) -> None:
         """See `CountsConduct`."""
         self.passed.append((caller, excess))
+
+    def caller_answered(self, trust: TrustId, outcome: str, duration_s: float) -> None:
+        """See `CountsConduct`."""
+        assert duration_s >= 0
+        self.ended.append((trust.code, outcome))
 
 
 class Watched:
@@ -76,6 +82,23 @@ async def test_a_caller_beyond_its_rate_is_answered_as_before_and_told_of_once(w
     assert [len(each.rows) for each in answers] == [1] * 6
     assert watched.counted.passed == [("rz1-pacs", "questions")]
     assert await watched.alerts() == [("rate-budget", "questions")]
+
+
+async def test_each_trusts_questions_are_counted_by_how_they_ended(watched: Watched) -> None:
+    await watched.find(asking_for(ANNE))
+    await watched.region.opt_out(BEN)
+    await watched.find(asking_for(BEN))
+    with suppress(Denied):
+        await watched.find(asking_for(CLARA))
+    with suppress(QueryTooBroad):
+        await watched.find(Query(Level.STUDY, (Key((PATIENT_NAME,), "PN", ("SMITH*",)),)))
+    # An answer of absence is an answer: who has opted out is no figure.
+    assert watched.counted.ended == [
+        ("RZ1", "answered"),
+        ("RZ1", "answered"),
+        ("RZ1", "Denied"),
+        ("RZ1", "QueryTooBroad"),
+    ]
 
 
 async def test_an_emergency_beyond_every_budget_is_answered(watched: Watched) -> None:

@@ -287,6 +287,7 @@ async def test_a_stranger_is_turned_away_and_recorded(region: Region) -> None:
         "reason": "certificate-unknown",
         "address": "192.0.2.7",
     }
+    assert region.sights.outcomes == ["NotIdentified"]
 
 
 async def test_a_stranger_is_recorded_with_what_it_claimed_to_be(region: Region) -> None:

@@ -1,11 +1,13 @@
 """Stand before the one door and see what each caller asks over time: what passes a budget is told, never refused.
 
-An alert goes into the audit and the log and is counted. It may be late or lost where the audit is down, for then every
-question is refused anyway; a question never waits for more than its record, and never fails because of it (SAF-39).
+Each trust's questions are counted by how they ended, refusals included. An alert goes into the audit and the log and is
+counted. It may be late or lost where the audit is down, for then every question is refused anyway; a question never
+waits for more than its record, and never fails because of it (SAF-39).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,11 +15,11 @@ import structlog
 
 from gateway.model.asking import single_value
 from gateway.model.audit import AuditEntry, AuditEvent
-from gateway.model.errors import Denied, QueryTooBroad, ServiceFault
+from gateway.model.errors import Denied, GatewayError, QueryTooBroad, ServiceFault
 from gateway.model.imaging import PATIENT_ID, STUDY_UID, JsonValue, Matches, Query
 from gateway.model.seams import Clock, Store
 from gateway.sharing.conduct.ledger import Budgets, Ledger, Passed
-from policy.parties import Caller
+from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +40,9 @@ class CountsConduct(Protocol):
     def budget_passed(self, caller: str, excess: str) -> None:
         """A caller passed a budget."""
 
+    def caller_answered(self, trust: TrustId, outcome: str, duration_s: float) -> None:
+        """A question of a trust's caller was answered, whatever was withheld, or refused with an error's name."""
+
 
 class Watch:
     """The door with somebody beside it who counts."""
@@ -54,6 +59,21 @@ class Watch:
 
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """Ask as `Broker.find` does, and raise as it does."""
+        began, outcome = self._clock.monotonic(), "error"
+        try:
+            matches = await self._counted(caller, query, snapshot)
+            outcome = "answered"
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        except GatewayError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._figures.caller_answered(caller.principal.trust, outcome, self._clock.monotonic() - began)
+        return matches
+
+    async def _counted(self, caller: Caller, query: Query, snapshot: str) -> Matches:
         name, patient = caller.principal.subject, single_value(query, PATIENT_ID)
         key = query.key(STUDY_UID)
         study_uids = key.values if key is not None else ()
