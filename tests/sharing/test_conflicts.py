@@ -132,6 +132,19 @@ def test_more_spellings_than_anybody_has_are_all_disbelieved() -> None:
     assert judged(FOR_ANNE, *spelt(VARIANTS_MAX + 1)).accepted == ()
 
 
+def test_a_trust_that_sends_more_spellings_than_anybody_has_takes_no_other_trusts_rows_with_it() -> None:
+    honest = found(RZ3, row("1.2.999"))
+    flood = [found(RZ2, row(f"1.2.{n}", name=f"SMITH{n}^ANNE")) for n in range(VARIANTS_MAX + 1)]
+    same_spelling = found(RZ2, row("1.2.998"))
+    judgement = judged(FOR_ANNE, *flood, honest, same_spelling)
+    assert judgement.accepted == (honest,)
+    assert [(conflict.kind, len(conflict.rows)) for conflict in judgement.conflicts] == [
+        ("demographics-differ", VARIANTS_MAX + 2)
+    ]
+    contradicted = judged(FOR_ANNE, *flood, honest, found(RZ2, row("1.2.997", born="19700102")))
+    assert contradicted.accepted == (), "a row that contradicts it does so in a flood as well"
+
+
 def test_each_custodian_is_told_of_its_own_row_and_of_the_trusts_concerned() -> None:
     rows = (found(RZ3, row(patient=BEN)), found(RZ2, row()), found(RZ2, row()))
     items = quality_items(Conflict("study-uid-of-two-patients", rows))

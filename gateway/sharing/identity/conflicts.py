@@ -6,7 +6,7 @@ trusts something had to be taken out, and what the custodians must put right. Ne
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -218,11 +218,26 @@ def _disagreeing(rows: Sequence[Candidate], evidence: Evidence) -> set[Candidate
     disagreeing: set[Candidate] = set()
     for patient, variants in people.items():
         surnames = evidence.surnames_of(patient)
-        # Nobody has this many true spellings: a source that sends them is not believed, and not compared pair by pair.
-        is_flood = len(variants) > VARIANTS_MAX
-        for one, rows_of_one in variants.items():
+        # Nobody has this many true spellings: a source that sends them is not believed, and takes no other with it.
+        flooding = _flooding(variants)
+        believed = {
+            one: kept
+            for one, rows_of_one in variants.items()
+            if (kept := [row for row in rows_of_one if row.trust not in flooding])
+        }
+        disagreeing.update(row for rows_of_one in variants.values() for row in rows_of_one if row.trust in flooding)
+        is_flood = len(believed) > VARIANTS_MAX
+        for one, rows_of_one in believed.items():
             if is_flood or any(
                 compare(one, other, surnames) is Likeness.CONFLICT for other in variants if other != one
             ):
                 disagreeing.update(rows_of_one)
     return disagreeing
+
+
+def _flooding(variants: Mapping[Demographics, Sequence[Candidate]]) -> frozenset[TrustId]:
+    """The trusts that each send more spellings of one person than are compared."""
+    if len(variants) <= VARIANTS_MAX:
+        return frozenset()
+    spellings = Counter(trust for rows in variants.values() for trust in {row.trust for row in rows})
+    return frozenset(trust for trust, count in spellings.items() if count > VARIANTS_MAX)
