@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from gateway.model.errors import PeerProtocolError, PeerRefused, PeerUnavailable
 from gateway.model.imaging import ACCESSION_NUMBER, OTHER_PATIENT_IDS, PATIENT_ID, STUDY_UID, Attributes, JsonValue, Key
-from gateway.model.seams import PeerAnswer, PeerRequest
+from gateway.model.seams import PeerAnswer, PeerRequest, ToldByGateway
 from policy.parties import NhsNumber, TrustId
 from tests.clock import FakeClock
 
@@ -144,6 +145,15 @@ class Archive:
             return PeerAnswer(rows, is_truncated)
 
         self._answering = lie
+        return self
+
+    def telling(self, told: ToldByGateway) -> Archive:
+        """Answer truly, as another gateway that says this of the trust."""
+
+        async def answer(request: PeerRequest) -> PeerAnswer:
+            return replace(await self._search(request), told=told)
+
+        self._answering = answer
         return self
 
     def asked_for(self, patient: NhsNumber) -> bool:

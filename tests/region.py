@@ -30,7 +30,15 @@ from gateway.model.imaging import (
     Matches,
     Query,
 )
-from gateway.model.seams import CrossReference, FactsSnapshot, LocationIndex, PatientLookup, QualityItem, Store
+from gateway.model.seams import (
+    CrossReference,
+    FactsSnapshot,
+    LocationIndex,
+    PatientLookup,
+    QualityItem,
+    Store,
+    ToldByGateway,
+)
 from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
@@ -209,6 +217,12 @@ class TrustBuilder:
     def of_kind(self, kind: OrganisationKind, *, is_enrolled: bool = True) -> TrustBuilder:
         """Be another kind of organisation."""
         self.entry = replace(self.entry, kind=kind, is_enrolled=is_enrolled)
+        return self
+
+    def behind_gateway(self, told: ToldByGateway | None = None) -> TrustBuilder:
+        """Be asked through another gateway, which says this of it."""
+        self.entry = replace(self.entry, is_behind_gateway=True)
+        self.pacs.telling(told or ToldByGateway())
         return self
 
     def issuing(self, issuer: str) -> TrustBuilder:
@@ -491,7 +505,15 @@ class Region:
         if self._built is None:
             directory = self._directory()
             archives = [each.archive for each in self._trusts.values() if each.archive is not None]
-            peers = Peers(archives, self.limits, self.clock, self.sights, on_empty=self.delays.peer_was_empty)
+            peers = Peers(
+                archives,
+                self.limits,
+                self.clock,
+                self.sights,
+                on_empty=self.delays.peer_was_empty,
+                beyond=directory.behind_gateways,
+                asking=lambda: directory.asking,
+            )
             gate = Gate(
                 self.store,
                 directory,

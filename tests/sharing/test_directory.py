@@ -110,3 +110,41 @@ def test_a_purpose_that_the_caller_may_not_state_is_refused(purpose: str) -> Non
 def test_evidence_that_proves_nobody_is_refused(evidence: Evidence) -> None:
     with pytest.raises(NotIdentified):
         DIRECTORY.identify(evidence, "", "request-1")
+
+
+# --- another gateway, for a trust of its own (DEC-01) ---
+
+GATEWAY = CallerBinding(
+    "west", RZ1, PrincipalKind.GATEWAY, certificate_sha256=FINGERPRINT, asks_for=frozenset({RZ2, TrustId("RZ4")})
+)
+WITH_GATEWAY = Directory(DIRECTORY.trusts, [GATEWAY, replace(VIEWER, certificate_sha256="c" * 64)])
+
+
+@pytest.mark.parametrize(("hops", "passed"), [(0, 1), (1, 1), (2, 2)])
+def test_a_gateway_asks_for_the_trust_that_it_states_and_has_always_passed_one_gateway(hops: int, passed: int) -> None:
+    caller = WITH_GATEWAY.identify(SHOWN, "", "request-1", hops, "RZ2")
+    assert (caller.principal.subject, caller.principal.trust, caller.hops) == ("west", RZ2, passed)
+
+
+@pytest.mark.parametrize("stated", ["RZ1", "RZ3", "rz2", "RZ2 RZ4", "RZ2,RZ4", "*"])
+def test_a_gateway_that_speaks_for_another_trust_proves_nobody(stated: str) -> None:
+    with pytest.raises(NotIdentified, match="asking-trust-not-spoken-for"):
+        WITH_GATEWAY.identify(SHOWN, "", "request-1", 0, stated)
+
+
+@pytest.mark.parametrize("stated", ["", "  "])
+def test_a_gateway_that_states_no_trust_is_told_to(stated: str) -> None:
+    with pytest.raises(InvalidRequest, match="for which of its trusts"):
+        WITH_GATEWAY.identify(SHOWN, "", "request-1", 0, stated)
+
+
+@pytest.mark.parametrize("stated", ["RZ1", "RZ2"])
+def test_nobody_but_a_gateway_states_a_trust(stated: str) -> None:
+    with pytest.raises(NotIdentified):
+        DIRECTORY.identify(SHOWN, "", "request-1", 0, stated)
+
+
+def test_this_gateway_asks_for_the_enrolled_trusts_of_its_callers_and_for_none_of_another_gateways() -> None:
+    assert WITH_GATEWAY.asking == (RZ1,)
+    assert Directory(DIRECTORY.trusts, [GATEWAY]).asking == ()
+    assert Directory(DIRECTORY.trusts, [replace(VIEWER, trust=RZ3)]).asking == ()
