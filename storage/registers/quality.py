@@ -78,6 +78,7 @@ _QUARANTINED = (
     .order_by(func.max(quality_item.c.opened_at).desc())
     .limit(QUARANTINED_MAX)
 )
+_COUNT_OPEN = select(func.count()).select_from(quality_item).where(quality_item.c.resolved_at.is_(None))
 _RESOLVE = (
     update(quality_item)
     .where(quality_item.c.item_id == bindparam("of_item"), quality_item.c.resolved_at.is_(None))
@@ -133,6 +134,11 @@ def open_items(read: Read, custodian: TrustId | None = None) -> list[OpenItem]:
     """What waits, for one custodian or all."""
     statement = _OPEN if custodian is None else _OPEN.where(quality_item.c.custodian == custodian.code)
     return [_open_item(row) for row in read.connection.execute(statement)]
+
+
+def count_open(read: Read) -> int:
+    """How many items wait."""
+    return read.connection.execute(_COUNT_OPEN).scalar_one()
 
 
 def quarantined(read: Read) -> frozenset[str]:

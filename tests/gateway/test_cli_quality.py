@@ -40,6 +40,15 @@ def test_items_are_listed_with_what_they_keep_from_callers_and_without_a_patient
     assert BEN not in gateway.do("quality", "list")
 
 
+def test_the_regions_status_says_what_waits_and_what_is_withheld_for_it(gateway: Commands) -> None:
+    gateway.do("patient", "add", "--patient", ANNE)
+    assert "put right" not in gateway.do("status", "--offline")
+    met(gateway, [*OF_TWO, QualityItem("demographics-doubtful", RZ2, "1.2.4", NhsNumber(BEN), {})])
+    assert "3 items, for which 1 studies are withheld" in gateway.do("status", "--offline")
+    registers = gateway.json("status", "--offline")["registers"]
+    assert (registers["quality_items_open"], registers["studies_in_quarantine"]) == (3, 1)
+
+
 def test_a_study_of_two_patients_is_said_to_wait_for_the_other_custodian(gateway: Commands) -> None:
     items = met(gateway, OF_TWO)
     assert "reason" in gateway.refused("quality", "resolve", items["RZ1"], "--reason", " ")

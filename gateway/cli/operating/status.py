@@ -29,7 +29,7 @@ from policy.trusts import Roll, Standing
 from storage import audit_log
 from storage.database import Read
 from storage.observations import standings
-from storage.registers import state, trusts
+from storage.registers import quality, state, trusts
 
 ANSWER_TIMEOUT_S = 5.0
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -50,6 +50,7 @@ class _Kept:
     register_version: int
     opt_outs_confirmed_at: datetime | None
     audit_records: Mapping[str, int]
+    quality_items: int
 
 
 def status(
@@ -106,6 +107,7 @@ def _kept(read: Read, node: str) -> _Kept:
         register_version=state.version(read),
         opt_outs_confirmed_at=next(iter(confirmed.values()), None),
         audit_records={head.node: head.sequence for head in audit_log.heads(read)},
+        quality_items=quality.count_open(read),
     )
 
 
@@ -114,6 +116,8 @@ def _registers(kept: _Kept) -> dict[str, object]:
         "version": kept.register_version,
         "opt_outs_confirmed_at": kept.opt_outs_confirmed_at,
         "audit_records": dict(kept.audit_records),
+        "quality_items_open": kept.quality_items,
+        "studies_in_quarantine": len(kept.roll.quarantined),
         "downtimes": [
             {"trust": each.trust.code, "from": each.begins, "until": each.ends, "reason": each.reason}
             for each in kept.roll.downtimes
@@ -201,6 +205,12 @@ def _show(configuration: Configuration, said: Said | None, kept: _Kept, rows: li
     for setting, file, days in _certificates(said):
         if days < CERTIFICATE_DAYS:
             console.say(f"certificate: {setting} ({file}) ends in {days:.0f} days")
+    if kept.quality_items:
+        withheld = len(kept.roll.quarantined)
+        console.say(
+            f"to be put right by custodians: {kept.quality_items:,} items, for which {withheld:,} studies are withheld "
+            "(gateway quality list)"
+        )
     records = ", ".join(f"{chain} {count:,}" for chain, count in sorted(kept.audit_records.items()))
     console.say(f"registers: version {kept.register_version}; audit records: {records or 'none'}")
 
