@@ -14,9 +14,11 @@ from gateway.config.transport import AnyPeer, client_files
 from gateway.doctor.association import Subject
 from gateway.doctor.connection import Place, examine_connection
 from gateway.doctor.dicom import examine_dimse
+from gateway.doctor.federation import examine_gateway
 from gateway.doctor.findings import AT_ONCE, Report
 from gateway.doctor.web import WebSubject, examine_dicomweb
 from gateway.model.errors import ConfigurationError
+from gateway.region import directory_of
 
 _HTTP_PORT, _HTTPS_PORT = 80, 443
 
@@ -45,9 +47,11 @@ async def examine(
             place = Place(url.hostname or "", port, secure, limits.connect_timeout_s)
             if await examine_connection(place, report, now):
                 address = peer.url.rstrip("/")
-                await examine_dicomweb(
-                    WebSubject(place, address, peer.character_set, limits, new_uid, test_patient), report
-                )
+                web = WebSubject(place, address, peer.character_set, limits, new_uid, test_patient)
+                if peer.gateway:
+                    await examine_gateway(web, directory_of(configuration).asking, report)
+                else:
+                    await examine_dicomweb(web, report)
         case _:
             assert_never(peer)
     if peer.limits.peer_requests_at_once_max is not None:
