@@ -309,7 +309,8 @@ def _united(
     _unite_counts(attributes, group)
     with_issuer(attributes, origins.accession_issuer(best.trust))
     with_origin(attributes, best.trust, holders, origins)
-    versions = tuple(sorted({found.trust for found in group if is_other_version(best.row, found.row, _OF_EACH_COPY)}))
+    others = [found for found in group if found is not best]
+    versions = tuple(sorted({found.trust for found in others if is_other_version(best.row, found.row, _OF_EACH_COPY)}))
     return Match(level, best.patient, *best.uids, holders, attributes, best.trust, versions)
 
 
