@@ -31,10 +31,13 @@ from gateway.model.errors import AuditUnavailable, ConfigurationError, ServiceFa
 from gateway.model.imaging import JsonValue
 from gateway.node import SystemClock, database_settings, new_id, new_uid, open_notebook, open_store, release
 from gateway.region import LiveRoll
+from gateway.sharing.locations.notices import Notices
+from gateway.sharing.locations.rounds import Rounds
 from policy.engine import RULE_SET
 from storage import migrate
 from storage.checkpoints import Checkpointer
 from storage.lock import NodeLock
+from storage.observations.notebook import Notebook
 from storage.reserve import Reserve
 from storage.store import SqlStore
 
@@ -89,7 +92,8 @@ class Gateway:
             roll = LiveRoll(store, self._clock)
             await roll.refresh()
             self._means = Means(watched, store, self._figures, self._clock, new_delays(), notebook, new_ledger(), roll)
-            behind = Behind(self._door, self._health, self._figures, self._clock)
+            notices = self._notices(notebook)
+            behind = Behind(self._door, self._health, self._figures, self._clock, notices)
             self._doors = Doors(self._configuration, behind)
             core = build_core(self._configuration, self._means)
             core.peers.restore(await notebook.standings())
@@ -107,6 +111,9 @@ class Gateway:
             await self._doors.open(stack)
             background.start(self._health.watch())
             background.start(roll.watch())
+            background.start(notices.run())
+            if self._configuration.sharing.samples:
+                background.start(self._rounds(notebook).run())
             background.start(self._watch_certificates())
             background.start(self._guard_audit(checkpointer, reserve, store))
             background.start(self._reload_on_hangup(background))
@@ -130,6 +137,16 @@ class Gateway:
         reserve.open()
         stack.callback(reserve.close)
         return reserve
+
+    def _notices(self, notebook: Notebook) -> Notices:
+        sharing, limits = self._configuration.sharing, self._configuration.limits
+        figures = self._figures.locations
+        return Notices(notebook, self._door.sampling, sharing, limits, self._clock, figures, new_id=new_id)
+
+    def _rounds(self, notebook: Notebook) -> Rounds:
+        sharing = self._configuration.sharing
+        figures = self._figures.locations
+        return Rounds(notebook, self._door.sampling, sharing, self._clock, figures, new_id=new_id)
 
     async def _guard_audit(self, checkpointer: Checkpointer, reserve: Reserve, store: SqlStore) -> None:
         """Bear witness when it is due, and take what waits in the reserve into the chain once that can be written."""

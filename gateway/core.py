@@ -130,7 +130,9 @@ def build_core(configuration: Configuration, means: Means) -> Core:
     )
     watch = Watch(broker, means.ledger, configuration.conduct, means.store, clock, means.figures)
     people = People(means.store, directory, configuration.identity, tracing)
-    sampling = Sampling(gate, peers, people, means.notebook, limits)
+    sampling = Sampling(
+        gate, peers, people, means.notebook, limits, left_alone=lambda: directory.left_alone(clock.now())
+    )
     return Core(directory, peers, gate, broker, watch, tracing, sampling)
 
 
@@ -150,6 +152,10 @@ class Door:
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """See `Broker.find`."""
         return await self._open().watch.find(caller, query, snapshot)
+
+    def sampling(self) -> Sampling:
+        """Who may ask for the location index at this moment; raises a `ServiceFault`."""
+        return self._open().sampling
 
     async def identified(
         self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0, asking_trust: str = ""

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from dicomweb import qido
 from dicomweb.listener import edge, server_options
+from dimse.availability_scp import availability_services, buffers
 from dimse.find_scp import FIND_CLASSES, CallerProfile, FindService
 from dimse.identifier import EXTENDED
 from dimse.server import DimseDoor
@@ -37,7 +38,8 @@ from gateway.metrics import CONTENT_TYPE, Figures
 from gateway.model.imaging import JsonValue, Matches, Query
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
-from gateway.node import new_id, release
+from gateway.node import new_id, new_uid, release
+from gateway.sharing.locations.notices import Notices
 from gateway.web import pages
 from policy.parties import Caller, TrustId
 
@@ -91,6 +93,7 @@ class Behind:
     health: Health
     figures: Figures
     clock: Clock
+    notices: Notices
 
 
 class Doors:
@@ -192,9 +195,12 @@ class Doors:
         behind, limits = self._behind, self._configuration.limits
         counted = _CountedQuestions(behind.door, self.under_way)
         find = FindService(counted, self._profile_of, limits, ae_title=ae_title, addressed=self._addressed)
+        availability = availability_services(
+            behind.notices, bytes_max=limits.notice_bytes_max, new_uid=new_uid, elsewhere=asyncio.to_thread
+        )
         return DimseDoor(
             behind.door,
-            dict.fromkeys(FIND_CLASSES, find),
+            {**dict.fromkeys(FIND_CLASSES, find), **availability},
             limits,
             behind.figures,
             behind.clock,
@@ -203,6 +209,7 @@ class Doors:
             new_id=new_id,
             calling_titles=lambda: {title for caller in self._configuration.caller for title in caller.ae_titles},
             aliases=lambda: self._aliases,
+            sink_for=buffers(limits.notice_bytes_max),
         )
 
     def _dimse_listener(self, stack: AsyncExitStack, where: DimseListener, associations: DimseDoor) -> Listener:

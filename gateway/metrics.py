@@ -7,7 +7,7 @@ a figure. The names, and what to do when one rises, are in docs/operating.md; a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,6 +33,63 @@ class _Part:
     at_s: float
 
 
+class LocationFigures:
+    """What the location index learns by itself: of what trusts tell, and of sampling."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._notices = Counter(
+            "gateway_location_notices",
+            "Availability notices, by what became of them",
+            ["trust", "result"],
+            registry=registry,
+        )
+        self._lapsed = Counter(
+            "gateway_location_notices_lapsed", "Availability notices whose study was never shown", registry=registry
+        )
+        self._waiting = Gauge(
+            "gateway_location_notices_waiting",
+            "Availability notices of which it is not known yet whose they are",
+            ["trust"],
+            registry=registry,
+        )
+        self._samples = Counter("gateway_location_samples", "Rounds of sampling", ["result"], registry=registry)
+        self._sampled_at = Gauge(
+            "gateway_location_sampled_timestamp_seconds", "When locations were last sampled", registry=registry
+        )
+        self._latest: tuple[datetime, int] | None = None
+
+    def notice_heard(self, trust: TrustId, result: str) -> None:
+        """What became of an availability notice."""
+        self._notices.labels(trust.code, result).inc()
+
+    def notices_lapsed(self, count: int) -> None:
+        """Availability notices were given up."""
+        self._lapsed.inc(count)
+
+    def notices_waiting(self, by_trust: Mapping[TrustId, int]) -> None:
+        """How many availability notices wait; those of trusts that are not named wait no more."""
+        self._waiting.clear()
+        for trust, count in by_trust.items():
+            self._waiting.labels(trust.code).set(count)
+
+    def sampled(self, patients: int, at: datetime) -> None:
+        """A round of sampling ended."""
+        self._samples.labels("done").inc()
+        self._sampled_at.set(at.timestamp())
+        self._latest = (at, patients)
+
+    def sampling_failed(self) -> None:
+        """A round of sampling could not be gone."""
+        self._samples.labels("failed").inc()
+
+    def summary(self, now: datetime) -> dict[str, JsonValue]:
+        """The latest round of sampling; empty if there was none."""
+        if self._latest is None:
+            return {}
+        at, patients = self._latest
+        return {"seconds_ago": round((now - at).total_seconds(), 1), "patients": patients}
+
+
 class Figures:
     """Every counter and gauge of one gateway, in its own registry. `monotonic` says how long ago something was."""
 
@@ -42,6 +99,7 @@ class Figures:
         self._validities: tuple[Validity, ...] = ()
         self.registry = CollectorRegistry()
         registry = self.registry
+        self.locations = LocationFigures(registry)
         self._questions = Histogram(
             "gateway_question_seconds",
             "Questions answered, by outcome",
@@ -211,6 +269,7 @@ class Figures:
             "associations": int(self.registry.get_sample_value("gateway_associations") or 0),
             "trusts": parts,
             "certificates": certificates,
+            "sampled": self.locations.summary(now),
         }
 
     def exposition(self) -> bytes:

@@ -20,6 +20,7 @@ from gateway.config.entries import CallerEntry
 from gateway.config.reading import read
 from gateway.config.transport import is_loopback, peers
 from gateway.model.errors import ConfigurationError
+from gateway.sharing.locations.sampling import SAMPLES_MAX
 from policy.facts import OrganisationKind
 from policy.parties import TrustId
 from policy.settings import Mode
@@ -185,6 +186,8 @@ def _locations(configuration: Configuration) -> Iterator[str]:
         ("index_negative_max_age_minutes", 60),
         ("location_feed_silent_minutes", 60),
         ("location_max_age_days", 36_500),
+        ("sample_interval_minutes", 1_440),
+        ("sample_patients_max", SAMPLES_MAX),
     ):
         if not 0 < getattr(sharing, name) <= most:
             yield f"sharing.{name}: must be greater than 0, and {most} at most"

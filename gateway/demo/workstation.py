@@ -1,4 +1,5 @@
-"""A PACS workstation at a trust, as the region's gateway sees it: C-ECHO and C-FIND over mutual TLS, by pynetdicom.
+"""A PACS workstation at a trust, as the region's gateway sees it, over mutual TLS, by pynetdicom: it asks by C-FIND,
+and tells of studies that arrived by Instance Availability Notification.
 
 Shares no protocol code with the gateway. The demonstration's check and the story tests act through it as through
 `viewer`. Associations are kept for the next question, and each question at the same time has one of its own.
@@ -20,6 +21,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom makes these names at run time
+    InstanceAvailabilityNotification,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
@@ -124,7 +126,11 @@ class Workstation:
         self._context = context
         self._ae = AE(ae_title)
         self._ae.requested_contexts = []
-        for sop_class in (Verification, StudyRootQueryRetrieveInformationModelFind):
+        for sop_class in (
+            Verification,
+            StudyRootQueryRetrieveInformationModelFind,
+            InstanceAvailabilityNotification,
+        ):
             self._ae.add_requested_context(sop_class)
         self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.connection_timeout = ANSWER_TIMEOUT_S
         self._idle: list[Association] = []
@@ -145,6 +151,10 @@ class Workstation:
         """The status of a C-ECHO; raises `NoAssociation`."""
         return await asyncio.to_thread(self._echo)
 
+    async def tell_of(self, study_uid: str, sop_class_uid: str) -> int:
+        """Tell the gateway of a study that arrived (PS3.4 R): the status of the N-CREATE; raises `NoAssociation`."""
+        return await asyncio.to_thread(self._tell_of, study_uid, sop_class_uid)
+
     async def studies(self, **keys: str) -> FindAnswer:
         """Search studies with these keys, by keyword; raises `NoAssociation`."""
         return await self.find("STUDY", **keys)
@@ -164,6 +174,20 @@ class Workstation:
             status = _status_of(association.send_c_echo())
         self._idle.append(association)
         return status
+
+    def _tell_of(self, study_uid: str, sop_class_uid: str) -> int:
+        notice, series, instance = Dataset(), Dataset(), Dataset()
+        instance.ReferencedSOPClassUID = sop_class_uid
+        instance.ReferencedSOPInstanceUID = f"{study_uid}.1"
+        instance.InstanceAvailability, instance.RetrieveAETitle = "ONLINE", self._ae.ae_title
+        series.SeriesInstanceUID, series.ReferencedSOPSequence = f"{study_uid}.2", [instance]
+        notice.ReferencedPerformedProcedureStepSequence = []
+        notice.StudyInstanceUID, notice.ReferencedSeriesSequence = study_uid, [series]
+        association = self._associated()
+        with _told_apart():
+            status, _ = association.send_n_create(notice, InstanceAvailabilityNotification)
+        self._idle.append(association)
+        return _status_of(status)
 
     def _find(self, identifier: Dataset, asked: frozenset[str]) -> FindAnswer:
         association = self._associated()

@@ -82,8 +82,9 @@ class Knowledge:
 
     locations: Mapping[TrustId, Location] = field(default_factory=dict)
     feeds: Mapping[TrustId, datetime] = field(default_factory=dict)
-    """When each trust's feed was last heard, by a notification or a heartbeat; without those that told of a study of
-    which nobody knows yet whose it is."""
+    """When each trust's feed was last heard, by a notification or a heartbeat."""
+    unsettled: frozenset[TrustId] = frozenset()
+    """Trusts that told of a study of which nobody knows yet whose it is: it may be this patient's."""
     identity_changed_at: datetime | None = None
     """When the patient was last merged, parted, or given or denied a hospital's number: what is older was asked for by
     other numbers than now, or of half a person."""

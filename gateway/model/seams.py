@@ -245,8 +245,8 @@ class NoticeBook(Protocol):
     async def told(self, trust: TrustId, study_uid: str, at: datetime, waiting_max: int) -> None:
         """Note that it told of a study, or with an empty UID of something that could not be read; returns when durable.
 
-        Raises `OverCapacity` where so many of the trust's studies wait already. In either of these two cases nothing
-        that is known of the trust is relied on until it lapses.
+        Raises `OverCapacity` where so many of the trust's studies wait already. In either of these two cases the trust
+        is left unsettled (`Knowledge`) until that lapses.
         """
 
     async def claim(self, count_max: int, until: datetime) -> list[Told]:
@@ -269,7 +269,7 @@ class SampleBook(Protocol):
     """What the choice of whom to sample hangs on. Raises `StoreUnavailable`."""
 
     async def feeds(self) -> Mapping[TrustId, datetime]:
-        """When each trust's feed was last heard; without those that left something open."""
+        """When each trust's feed was last heard."""
 
     async def least_checked(
         self, trusts: Collection[TrustId], after: str, count_max: int

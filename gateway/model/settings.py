@@ -77,6 +77,10 @@ class Limits:
     """Fragments of one command set, or of one data set kept in memory."""
     identifier_bytes_max: int = 256 * 1024
     """One C-FIND identifier, of a caller or of a peer."""
+    notice_bytes_max: int = 1024 * 1024
+    """One Instance Availability Notification: some six thousand instances."""
+    location_notices_waiting_max: int = 1_000
+    """Studies that one trust told of and of which it is not known yet whose they are; one more is refused."""
     cancel_timeout_s: float = 1.0
     """Time that a peer has to end a query after C-CANCEL; then its association is aborted."""
     peer_association_idle_s: float = 30.0
@@ -171,8 +175,17 @@ class SharingSettings:
     """A feed that was not heard for so long, not even by a heartbeat, is not live."""
     index_negative_max_age_minutes: float = 15.0
     """A trust is left unasked on a negative no older than this (SAF-05)."""
+    sample_interval_minutes: float = 5.0
+    """How often patients are asked for where feeds are live, for the index alone; never while there is no feed."""
+    sample_patients_max: int = 20
+    """Patients asked for each time."""
     location_max_age_days: int = 1_100
     """What the location index has not heard again for so long is deleted."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether patients are asked for in the background: only live feeds make that worth anything."""
+        return bool(self.location_feeds)
 
     def is_feed_live(self, code: str, heard_at: datetime | None, now: datetime) -> bool:
         """Whether the feed of the trust of this ODS code is relied on: it is configured, and was lately heard.

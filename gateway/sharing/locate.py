@@ -49,8 +49,8 @@ def left_out(
 ) -> LeftOut:
     """Sort out the trusts of a question by what they are expected to do and by what is known of the patient.
 
-    A trust that fails is never left out, for its failure has to be told. When nobody who answers would be left to
-    ask, everybody is asked: an index proves nothing by itself.
+    A trust that fails is never left out, for its failure has to be told; nor is one that told of a study of nobody yet
+    knows whom. When nobody who answers would be left to ask, everybody is asked: an index proves nothing by itself.
     """
     answering = {trust for trust, state in expected.items() if state is SourceState.ANSWERED}
     fresh = _fresh_after(knowledge, settings, now)
@@ -63,7 +63,8 @@ def left_out(
     if checked == answering:
         return NOBODY
     margin = timedelta(minutes=settings.index_negative_max_age_minutes)
-    unasked = (trust for trust in checked if _is_negative(_location(knowledge, trust), fresh, now, margin))
+    settled = checked - knowledge.unsettled
+    unasked = (trust for trust in settled if _is_negative(_location(knowledge, trust), fresh, now, margin))
     return LeftOut(frozenset(unasked), checked)
 
 

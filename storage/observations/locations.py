@@ -20,7 +20,6 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
-    exists,
     func,
     or_,
     select,
@@ -30,7 +29,7 @@ from sqlalchemy import (
 from gateway.model.locations import Knowledge, Location, SeenBy, Sighting
 from policy.parties import NHS_NUMBER_ISSUER, NhsNumber, TrustId
 from storage.database import Read, Tx
-from storage.observations.notices import location_notice
+from storage.observations import notices
 from storage.observations.pseudonyms import Pseudonyms
 from storage.registers import patients
 from storage.registers.patients import patient_identifier, patient_merge
@@ -61,11 +60,6 @@ location_feed = Table(
 
 _OF_NUMBER = Prepared(select(patient_location).where(patient_location.c.pseudonym == bindparam("of_pseudonym")))
 _FEEDS = Prepared(select(location_feed.c.trust, location_feed.c.heard_at))
-_WHOLE_FEEDS = Prepared(
-    select(location_feed.c.trust, location_feed.c.heard_at).where(
-        ~exists().where(location_notice.c.trust == location_feed.c.trust)
-    )
-)
 _RECORD = text(
     "INSERT INTO patient_location AS known"
     " (pseudonym, trust, present_at, present_by, absent_at, absent_by, checked_at)"
@@ -166,11 +160,12 @@ def hear(tx: Tx, feeds: Sequence[tuple[TrustId, datetime]]) -> None:
 
 
 def known(read: Read, number: NhsNumber, stand_ins: Pseudonyms) -> Knowledge:
-    """All that is known of a number, and of the feeds that left nothing open."""
+    """All that is known of a number, and of the feeds."""
     rows = _OF_NUMBER.rows(read.connection, {"of_pseudonym": stand_ins.of(number)})
     return Knowledge(
         {TrustId(row.trust): _location(row) for row in rows},
-        whole_feeds(read),
+        feeds(read),
+        notices.unsettled(read),
         identity_changed_at(read, number) if rows else None,
     )
 
@@ -178,11 +173,6 @@ def known(read: Read, number: NhsNumber, stand_ins: Pseudonyms) -> Knowledge:
 def feeds(read: Read) -> dict[TrustId, datetime]:
     """When each trust's feed was last heard."""
     return {TrustId(row.trust): row.heard_at for row in _FEEDS.rows(read.connection, {})}
-
-
-def whole_feeds(read: Read) -> dict[TrustId, datetime]:
-    """The same of the trusts of whom everything that they told is understood by now: only they can be relied on."""
-    return {TrustId(row.trust): row.heard_at for row in _WHOLE_FEEDS.rows(read.connection, {})}
 
 
 def identity_changed_at(read: Read, number: NhsNumber) -> datetime | None:

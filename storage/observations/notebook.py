@@ -114,7 +114,7 @@ class Notebook:
 
     async def feeds(self) -> dict[TrustId, datetime]:
         """See `gateway.model.seams.SampleBook`."""
-        return await self._store.read(locations.whole_feeds)
+        return await self._store.read(locations.feeds)
 
     async def least_checked(
         self, trusts: Collection[TrustId], after: str, count_max: int

@@ -2,7 +2,7 @@
 
 A notification names no patient. Until the trust was asked whose the study is, no negative of that trust can be
 believed, whoever it is about: so the rows are durable before the trust is told that it was heard, and while one of them
-waits its feed does not count as live (`locations.known`). No register: nothing about access hangs on them.
+waits it is asked whatever else is known (`Knowledge.unsettled`). No register: nothing about access hangs on them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gateway.model.locations import Told
 from policy.parties import TrustId
 from storage.database import Read, Tx
 from storage.tables.columns import Instant, metadata, micros
+from storage.tables.prepared import Prepared
 
 UNREAD = ""
 """In place of the study's UID: the trust told of something that could not be taken. Never asked after."""
@@ -51,6 +52,7 @@ _DEFER = update(location_notice).where(*_IS_ONE).values(next_try_at=bindparam("u
 _TRIED = _DEFER.values(tries=location_notice.c.tries + 1)
 _SETTLE = delete(location_notice).where(*_IS_ONE, location_notice.c.told_at <= bindparam("until", type_=Instant))
 _LAPSE = delete(location_notice).where(location_notice.c.told_at < bindparam("before", type_=Instant))
+_UNSETTLED = Prepared(select(location_notice.c.trust).distinct())
 _WAITING = select(location_notice.c.trust, func.count().label("rows")).group_by(location_notice.c.trust)
 
 
@@ -92,6 +94,11 @@ def lapse(tx: Tx, before: datetime) -> int:
 def waiting(read: Read) -> dict[TrustId, int]:
     """How many wait, of each trust that has any."""
     return {TrustId(row.trust): row.rows for row in read.connection.execute(_WAITING)}
+
+
+def unsettled(read: Read) -> frozenset[TrustId]:
+    """The trusts of which any waits."""
+    return frozenset(TrustId(row.trust) for row in _UNSETTLED.rows(read.connection, {}))
 
 
 def _each(tx: Tx, notices: Sequence[Told], until: datetime, *, is_try: bool) -> None:

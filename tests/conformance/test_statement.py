@@ -14,11 +14,17 @@ from dicomweb.listener import CORRELATION_HEADER, HEADER_LINES_MAX, HOPS_HEADER,
 from dicomweb.notices import FUZZY_NOT_SUPPORTED, NOTICE_HEADER, SENTENCE, SNAPSHOT_HEADER, SOURCES_HEADER
 from dicomweb.problem import FORMS
 from dicomweb.qido import RESOURCES
+from dimse.availability import NoticeStatus
 from dimse.connector import Quirk as DimseQuirk
 from dimse.find_scp import FIND_CLASSES
 from dimse.identifier import EXTENDED
 from dimse.notices import CONFLICT, CUT, NOT_SHARED, UNAVAILABLE
-from dimse.sop_classes import PATIENT_ROOT_FIND, STUDY_ROOT_FIND, VERIFICATION
+from dimse.sop_classes import (
+    INSTANCE_AVAILABILITY_NOTIFICATION,
+    PATIENT_ROOT_FIND,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+)
 from dimse.status import MissingSources, Status
 from dimse.upper_layer import pdu
 from dimse.upper_layer.negotiation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
@@ -68,6 +74,7 @@ def test_quoted_texts_and_figures_are_those_of_the_code() -> None:
 # --- DIMSE ---
 
 SCP = STATEMENT.split("## 3. DIMSE")[1].split("## 4. DIMSE")[0]
+FIND, NOTICES = SCP.split("### 3.4 Instance Availability Notification")
 SCU = STATEMENT.split("## 4. DIMSE")[1]
 
 
@@ -76,11 +83,20 @@ def cells(text: str) -> set[str]:
     return {line.split("|")[1].strip(" `") for line in text.splitlines() if line.startswith("| ")}
 
 
+def statuses(text: str) -> set[int]:
+    """The codes in the first column of the tables."""
+    return {int(code, 16) for cell in cells(text) for code in re.findall(r"\b[0-9A-F]{4}\b", cell)}
+
+
 def test_the_sop_classes_taken_and_asked_are_stated() -> None:
     lines = [line for line in SCP.splitlines() if re.match(r"\| [^|]*\| 1\.2\.840\.10008\.[0-9.]+ \|", line)]
     rows = [line.split("|")[2:5] for line in lines]
     stated = {uid.strip(): (scp.strip(), scu.strip()) for uid, scp, scu in rows}
-    assert {uid for uid, (scp, _) in stated.items() if scp == "yes"} == {VERIFICATION, *FIND_CLASSES}
+    assert {uid for uid, (scp, _) in stated.items() if scp == "yes"} == {
+        VERIFICATION,
+        *FIND_CLASSES,
+        INSTANCE_AVAILABILITY_NOTIFICATION,
+    }
     assert {uid for uid, (_, scu) in stated.items() if scu == "yes"} == {
         VERIFICATION,
         STUDY_ROOT_FIND,
@@ -95,8 +111,11 @@ def test_what_is_answered_to_extended_negotiation_is_stated() -> None:
 
 
 def test_the_statuses_of_c_find_are_stated_and_no_others() -> None:
-    stated = {int(code, 16) for cell in cells(SCP) for code in re.findall(r"\b[0-9A-F]{4}\b", cell)}
-    assert stated == {int(status) for status in Status}
+    assert statuses(FIND) == {int(status) for status in Status}
+
+
+def test_the_statuses_of_n_create_are_stated_and_no_others() -> None:
+    assert statuses(NOTICES) == {int(status) for status in NoticeStatus}
 
 
 def test_the_ways_of_telling_what_is_missing_are_stated() -> None:

@@ -24,6 +24,7 @@ from dimse.status import MissingSources
 from dimse.upper_layer import pdu
 from dimse.upper_layer.association import Association, AssociationLimits, accepting
 from dimse.upper_layer.commands import Command, CommandField
+from dimse.upper_layer.messages import SinkFor
 from dimse.upper_layer.negotiation import propose
 from dimse.upper_layer.requestor import associate
 from gateway.model.errors import GatewayError, NotIdentified
@@ -137,6 +138,7 @@ async def opened(
     limits: Limits = START_VALUES,
     services: Mapping[str, Service] | None = None,
     aliases: Mapping[str, TrustId] = ALIASES,
+    sink_for: SinkFor | None = None,
     secure: ssl.SSLContext | None = None,
 ) -> AsyncIterator[House]:
     """A door that is open while the context is."""
@@ -154,6 +156,7 @@ async def opened(
         new_id=lambda: f"request-{next(numbers)}",
         calling_titles=lambda: PACS.ae_titles,
         aliases=lambda: aliases,
+        sink_for=sink_for,
     )
     new_protocol = accepting(door, AssociationLimits())
     server = await asyncio.get_running_loop().create_server(new_protocol, "127.0.0.1", 0, ssl=secure)

@@ -53,11 +53,15 @@ def negative(at: datetime, **more: datetime | SeenBy) -> Location:
 
 
 def unasked(
-    location: Location, *, heard_at: datetime | None = NOON, identity_changed_at: datetime | None = None
+    location: Location,
+    *,
+    heard_at: datetime | None = NOON,
+    identity_changed_at: datetime | None = None,
+    unsettled: frozenset[TrustId] = frozenset(),
 ) -> bool:
     """Whether a trust of which this is known is left unasked at noon."""
     feeds = {RZ2: heard_at} if heard_at is not None else {}
-    knowledge = Knowledge({RZ2: location}, feeds, identity_changed_at)
+    knowledge = Knowledge({RZ2: location}, feeds, unsettled, identity_changed_at)
     return locate.left_out(knowledge, ANSWERING, SETTINGS, NOON).unasked == {RZ2}
 
 
@@ -95,6 +99,13 @@ def test_imaging_seen_since_or_at_once_ends_a_negative() -> None:
 def test_a_trusts_own_word_outlives_an_archive_that_does_not_find_the_study_yet() -> None:
     assert not unasked(negative(NOON, present_at=NOON - MINUTE, present_by=SeenBy.NOTIFICATION))
     assert unasked(negative(NOON, present_at=NOON - 15.1 * MINUTE, present_by=SeenBy.NOTIFICATION))
+
+
+def test_a_trust_that_told_of_a_study_of_nobody_knows_whom_is_asked_and_its_answer_told_as_before() -> None:
+    assert not unasked(negative(NOON - MINUTE), unsettled=frozenset({RZ2}))
+    assert unasked(negative(NOON - MINUTE), unsettled=frozenset({RZ3}))
+    knowledge = Knowledge({RZ2: negative(NOON - MINUTE)}, {RZ2: NOON}, frozenset({RZ2}))
+    assert locate.left_out(knowledge, ANSWERING, SETTINGS, NOON).checked == {RZ2}
 
 
 def test_what_is_older_than_a_merge_counts_for_nothing() -> None:
@@ -196,6 +207,7 @@ class World:
     known: dict[TrustId, Location] = field(default_factory=dict)
     feeds: dict[TrustId, datetime] = field(default_factory=dict)
     absent_at: dict[TrustId, datetime] = field(default_factory=dict)
+    unsettled: frozenset[TrustId] = frozenset()
 
     def ask(self, query: Query, purpose: PurposeOfUse, failing: frozenset[TrustId], now: datetime) -> Sequence[Part]:
         """Ask, learn, and see what the answer says of every trust."""
@@ -203,7 +215,7 @@ class World:
         states = {t: SourceState.UNREACHABLE if t in failing else SourceState.ANSWERED for t in EVERYBODY}
         out = locate.NOBODY
         if locate.may_leave_out(scope, purpose):
-            out = locate.left_out(Knowledge(self.known, self.feeds), states, SETTINGS, now)
+            out = locate.left_out(Knowledge(self.known, self.feeds, self.unsettled), states, SETTINGS, now)
         question = for_peers(query, scope)
         if self.is_hidden:
             parts = [Part(trust, state) for trust, state in states.items()]
@@ -255,16 +267,20 @@ def told(part: Part) -> tuple[TrustId, SourceState, NotAskedReason | None]:
     return part.trust, part.state, part.reason
 
 
-@given(STEPS, PLACES)
+@given(STEPS, PLACES, st.lists(st.tuples(PLACES, PLACES), max_size=12))
 def test_what_is_withheld_is_told_like_what_is_not_there_whatever_was_asked_before(
-    steps: list[Step], imaging: frozenset[TrustId]
+    steps: list[Step], imaging: frozenset[TrustId], notices: list[tuple[frozenset[TrustId], frozenset[TrustId]]]
 ) -> None:
     worlds = [World(), World(imaging, is_shown=False), World(imaging, is_hidden=True)]
     now = NOON
-    for step in steps:
+    for number, step in enumerate(steps):
         now += step.minutes * MINUTE
         answers = []
+        unsettled, settled = notices[number] if number < len(notices) else (frozenset(), frozenset())
         for world in worlds:
+            # Trusts tell of what they have: where there is nothing they tell nothing.
+            world.unsettled = unsettled & world.imaging
+            world.note([locate.notified(ANNE, trust, now) for trust in sorted(settled & world.imaging)])
             world.feeds |= dict.fromkeys(step.heard, now)
             answers.append([told(part) for part in world.ask(step.query, step.purpose, step.failing, now)])
         assert answers[0] == answers[1] == answers[2]

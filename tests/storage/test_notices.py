@@ -1,4 +1,4 @@
-"""What trusts tell of new studies is durable, bounded, and unsettles what is known of them; and whom to sample next."""
+"""What trusts tell of new studies is durable, bounded, and leaves them unsettled; and whom to sample next."""
 
 from __future__ import annotations
 
@@ -69,15 +69,16 @@ async def test_a_study_that_is_not_shown_yet_is_due_again_later(notebook: Notebo
     assert await due(notebook) == [f"{NORTH.code} 1.2 1"]
 
 
-async def test_a_trust_is_relied_on_only_while_nothing_that_it_told_waits(notebook: Notebook) -> None:
+async def test_a_trust_is_unsettled_while_anything_that_it_told_waits(notebook: Notebook) -> None:
     await notebook.heard(NORTH, NOON)
     await notebook.heard(SOUTH, NOON)
     await notebook.told(NORTH, "1.2", NOON, 10)
-    assert set((await notebook.known(ANNE)).feeds) == {SOUTH} == set(await notebook.feeds())
+    assert (await notebook.known(ANNE)).unsettled == {NORTH}
     [told] = await notebook.claim(10, SOON)
     await notebook.settle(told, [Sighting(ANNE, NORTH, NOON, SeenBy.NOTIFICATION, True, False)])
     knowledge = await notebook.known(ANNE)
-    assert set(knowledge.feeds) == {NORTH, SOUTH}
+    assert knowledge.unsettled == frozenset()
+    assert set(knowledge.feeds) == {NORTH, SOUTH} == set(await notebook.feeds())
     assert knowledge.locations[NORTH].present_by is SeenBy.NOTIFICATION
     assert await notebook.waiting() == {}
 
@@ -91,7 +92,7 @@ async def test_what_is_told_again_while_it_is_looked_into_goes_on_waiting(notebo
     assert await due(notebook) == [f"{NORTH.code} 1.2 0"]
 
 
-async def test_one_more_than_may_wait_is_refused_and_makes_the_trust_unreliable(notebook: Notebook) -> None:
+async def test_one_more_than_may_wait_is_refused_and_leaves_the_trust_unsettled(notebook: Notebook) -> None:
     for uid in ("1.1", "1.2"):
         await notebook.told(NORTH, uid, NOON, 2)
     with pytest.raises(OverCapacity):
@@ -102,7 +103,7 @@ async def test_one_more_than_may_wait_is_refused_and_makes_the_trust_unreliable(
         await notebook.settle(told, [])
     # That there was one more is remembered, although nobody knows which.
     assert await notebook.waiting() == {NORTH: 1}
-    assert set((await notebook.known(ANNE)).feeds) == {SOUTH}
+    assert (await notebook.known(ANNE)).unsettled == {NORTH}
 
 
 async def test_what_could_not_be_read_is_never_asked_after_and_lapses(notebook: Notebook) -> None:
@@ -111,7 +112,7 @@ async def test_what_could_not_be_read_is_never_asked_after_and_lapses(notebook: 
     assert await due(notebook) == []
     assert await notebook.lapse(NOON + MINUTE) == 0
     assert await notebook.lapse(NOON + 1.01 * MINUTE) == 1
-    assert set(await notebook.feeds()) == {NORTH}
+    assert (await notebook.known(ANNE)).unsettled == frozenset()
 
 
 async def test_a_trust_is_not_told_that_it_was_heard_while_nothing_can_be_written(

@@ -6,14 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.demo import cast
 from gateway.demo.answer import Answer
 from gateway.demo.cast import ANNE, EASTVALE
+from gateway.demo.configuration import AE_TITLES, CLINICIAN, GATEWAY_AE_TITLE, PACS_CALLER
+from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
+from gateway.demo.workstation import Workstation
 from tests.stories.conftest import Door
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WHY = "PACS upgrade"
+ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
 
 
 async def asked_until(door: Door, is_told: bool) -> Answer:
@@ -54,3 +59,25 @@ async def test_a_trust_that_is_down_by_plan_is_named_until_when_and_why(door: Do
     finally:
         await region.must("trust", "up", planned["downtime"], "--by", "story")
     assert (await asked_until(door, is_told=False)).studies == before.studies
+
+
+async def test_what_a_trust_tells_of_a_new_study_is_known_of_its_patient_soon(region: Region) -> None:
+    uid, title = study_instance_uid(cast.ANNE_HEART_US), AE_TITLES[PACS_CALLER]
+    pair = region.key_pair(PACS_CALLER)
+    async with Workstation(region.dimse_port, GATEWAY_AE_TITLE, title, region.authority, pair) as southbridge:
+        assert await southbridge.tell_of(uid, ULTRASOUND) == 0
+    async with asyncio.timeout(60):
+        while True:
+            shown = json.loads(
+                await region.must("location", "show", "--patient", ANNE.nhs_number, "--by", "story", "--json")
+            )
+            if {"RZ3": "notification"}.items() <= {each["trust"]: each["seen_by"] for each in shown}.items():
+                break
+    heard = json.loads(await region.must("location", "show", "--trust", "RZ3", "--by", "story", "--json"))
+    assert heard["feed_heard"] is not None
+
+
+async def test_whoever_may_ask_and_is_no_system_tells_of_nothing(region: Region) -> None:
+    pair, title = region.key_pair(CLINICIAN), AE_TITLES[CLINICIAN]
+    async with Workstation(region.dimse_port, GATEWAY_AE_TITLE, title, region.authority, pair) as clinician:
+        assert await clinician.tell_of(study_instance_uid(cast.ANNE_HEART_US), ULTRASOUND) == 0x0124

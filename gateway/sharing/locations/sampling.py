@@ -7,7 +7,7 @@ and of who opted out the index is left as if somebody had been asked (SAF-06). W
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.model.audit import AuditEntry, AuditEvent
@@ -46,12 +46,32 @@ class Sought:
 class Sampling:
     """Asks trusts for the location index alone."""
 
-    def __init__(self, gate: Gate, peers: Peers, people: People, locations: LocationIndex, limits: Limits) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        peers: Peers,
+        people: People,
+        locations: LocationIndex,
+        limits: Limits,
+        *,
+        left_alone: Callable[[], frozenset[TrustId]] = frozenset,
+    ) -> None:
+        """`left_alone` names the trusts whose archives are not to be asked anything now."""
         self._gate = gate
         self._peers = peers
         self._people = people
         self._locations = locations
         self._limits = limits
+        self._left_alone = left_alone
+
+    @property
+    def trusts(self) -> frozenset[TrustId]:
+        """Every trust that can be asked."""
+        return self._peers.trusts
+
+    def heard_from(self, trust: TrustId) -> None:
+        """A trust spoke to us, so it may be up again."""
+        self._peers.heard_from(trust)
 
     async def sample(self, patients: Sequence[NhsNumber], trusts: Collection[TrustId], request_id: str) -> None:
         """Ask these trusts for these patients, one patient after the other.
@@ -59,7 +79,7 @@ class Sampling:
         At most `SAMPLES_MAX` patients. Of who opted out nobody is asked. Raises a `ServiceFault` when the registers or
         the audit fail.
         """
-        sampled = self._peers.trusts & frozenset(trusts)
+        sampled = (self._peers.trusts & frozenset(trusts)) - self._left_alone()
         numbers = patients[:SAMPLES_MAX]
         if not sampled or not numbers:
             return
@@ -86,6 +106,8 @@ class Sampling:
         No register decides anything here: what is learnt of who opted out is learnt the same way and in the same time,
         and no answer to anybody hangs on it (`locate.as_told`). A trust that is left alone for a while is not asked.
         """
+        if trust not in self._peers.trusts - self._left_alone():
+            return Sought(is_heard=False)
         if self._peers.expected([trust])[0].state is SourceState.BACKING_OFF:
             return Sought(is_heard=False)
         query = Query(Level.STUDY, (Key((STUDY_UID,), "UI", (study_uid,)),))
