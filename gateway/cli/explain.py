@@ -35,7 +35,7 @@ from gateway.region import caller_bindings, directory_of
 from policy.access import Access, Action, Decision, Effect, Resource, Telling
 from policy.engine import decide
 from policy.facts import Facts
-from policy.identity import CallerBinding
+from policy.identity import CallerBinding, NotProven, Unproven, trust_of
 from policy.parties import NhsNumber, PrincipalKind, PurposeOfUse
 from policy.record import decision_to_json, replay
 from policy.settings import Proof
@@ -56,6 +56,7 @@ def explain(
     patient_file: PatientFile = "",
     at: Annotated[str, typer.Option(help="As it was, or will be, then. Default: now.")] = "",
     purpose: Annotated[PurposeOfUse | None, typer.Option(help="Default: the caller's first.")] = None,
+    asking_for: Annotated[str, typer.Option(help="Of a caller that is a gateway: the trust that it asks for.")] = "",
     trust: Annotated[str, typer.Option(help="A custodian: whether its studies may be seen, not only asked for.")] = "",
     study: Annotated[str, typer.Option(help="With --trust: a Study Instance UID there.")] = "",
     modality: Annotated[list[str] | None, typer.Option(help="With --trust: the study's modality.")] = None,
@@ -80,7 +81,8 @@ def explain(
         custodian = opened.trust(trust) if trust else None
         resource = Resource(number, custodian, study, frozenset(modality or ()), age)
         past = instant(at)
-        access = _access(opened, caller, purpose, resource, past or opened.now)
+        binding = _binding(opened, caller, asking_for)
+        access = _access(binding, purpose, resource, past or opened.now)
         facts = await _facts(opened, access, number, is_now=past is None)
         made = decide(access, facts, opened.configuration.policy_settings, new_id())
         asked: dict[str, JsonValue] = {"caller": caller, "at": access.at.isoformat(), "trust": trust, "study": study}
@@ -123,12 +125,23 @@ async def _facts(opened: Session, access: Access, number: NhsNumber, *, is_now: 
     return replace(snapshot.by_patient[number], organisations=organisations)
 
 
-def _access(opened: Session, name: str, purpose: PurposeOfUse | None, resource: Resource, at: datetime) -> Access:
-    """The question as this caller's system would ask it, proven by all that its entry demands."""
+def _binding(opened: Session, name: str, asking_for: str) -> CallerBinding:
+    """The caller, with the trust for which it asks."""
     bindings = {binding.name: binding for binding in caller_bindings(opened.configuration)}
     if name not in bindings:
         raise InvalidRequest(f"no [[caller]] of the configuration is named {name}")
-    binding = bindings[name]
+    asking = trust_of(bindings[name], opened.trust(asking_for).code if asking_for else "")
+    match asking:
+        case NotProven(reason=Unproven.TRUST_NOT_STATED):
+            raise InvalidRequest(f"{name} is a gateway, and asks for its trusts: add --asking-for")
+        case NotProven():
+            raise InvalidRequest(f"{name} may not ask for {asking_for}: see asks_for of its [[caller]]")
+        case _:
+            return replace(bindings[name], trust=asking)
+
+
+def _access(binding: CallerBinding, purpose: PurposeOfUse | None, resource: Resource, at: datetime) -> Access:
+    """The question as this caller's system would ask it, proven by all that its entry demands."""
     return Access(
         subject=binding.name,
         kind=binding.kind,

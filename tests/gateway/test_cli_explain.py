@@ -51,6 +51,19 @@ def test_an_opt_out_is_explained_as_hidden(gateway: Commands) -> None:
     assert "absence" in gateway.do("explain", "--caller", "northmoor-pacs", "--patient", ANNE)
 
 
+def test_a_gateway_is_explained_for_the_trust_that_it_asks_for(gateway: Commands) -> None:
+    west = '[[caller]]\nname = "west"\ntrust = "RZ2"\nkind = "gateway"\nasks_for = ["RZ1"]\ncertificate_name = "west"\n'
+    gateway.path.write_text(gateway.path.read_text() + west)
+    relate(gateway)
+    assert ask(gateway, "--asking-for", "RZ1", caller="west")["effect"] == "permit"
+    refused = ("explain", "--caller", "west", "--patient", ANNE)
+    assert "add --asking-for" in gateway.refused(*refused)
+    assert "may not ask for RZ2" in gateway.refused(*refused, "--asking-for", "RZ2")
+    assert "may not ask for RZ2" in gateway.refused(
+        "explain", "--caller", "northmoor-pacs", *refused[3:], "--asking-for", "RZ2"
+    )
+
+
 def test_a_person_outside_the_team_is_explained(gateway: Commands) -> None:
     relate(gateway, "--team", "cardiology")
     assert ask(gateway, caller="dr-hollis")["effect"] == "forbid"
@@ -171,7 +184,7 @@ async def test_a_replayed_decision_says_that_another_holders_copy_was_shown(tmp_
         southbridge = '[[trust]]\nods = "RZ3"\nname = "Southbridge"\nenrolled = true\ndesk_phone = "01632 960003"'
         node.write(
             southbridge,
-            *(f'[[peer]]\ntrust = "{code}"\nurl = "{at}"\n{settings}' for code, at in (("RZ2", url), ("RZ3", other)))
+            *(f'[[peer]]\ntrust = "{code}"\nurl = "{at}"\n{settings}' for code, at in (("RZ2", url), ("RZ3", other))),
         )
         for code in ("RZ2", "RZ3"):
             path = tmp_path / f"{code}.toml"
