@@ -111,7 +111,8 @@ class Association:
         self._sending = asyncio.Lock()
         self._end: AssociationEnded | None = None
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self._confirmed: asyncio.Future[None] = self._loop.create_future()
+        self._confirmed: asyncio.Future[bool] = self._loop.create_future()
+        """Whether there is an association. No exception: what it was raised through would hold this for ever."""
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._began = self._heard_at = self._message_began = self._loop.time()
@@ -205,7 +206,11 @@ class Association:
 
     async def established(self) -> None:
         """As requestor: wait for the acceptor's answer; raises `AssociationRejected` or `AssociationEnded`."""
-        await asyncio.shield(self._confirmed)
+        if not await asyncio.shield(self._confirmed):
+            if self._rejected is not None:
+                raise AssociationRejected(self._rejected)
+            assert self._end is not None
+            raise AssociationEnded(self._end.why, str(self._end))
 
     # What the wire tells.
 
@@ -214,12 +219,13 @@ class Association:
         assert self._acceptor is not None
         self._request = request
         self._task = self._loop.create_task(self._accept(self._acceptor, request))
+        self._task.add_done_callback(self._served)
 
     def confirmed(self, accept: pdu.AssociateAccept) -> None:
         """See `wire.User`."""
         assert self._request is not None
         self._establish(agreed(self._request, accept, we_are_requestor=True))
-        self._confirmed.set_result(None)
+        self._confirmed.set_result(True)
 
     def rejected(self, reject: pdu.AssociateReject) -> None:
         """See `wire.User`."""
@@ -247,9 +253,7 @@ class Association:
         if self._assembler is not None:
             self._assembler.abandon()
         if not self._confirmed.done():
-            failure = self._end if self._rejected is None else AssociationRejected(self._rejected)
-            self._confirmed.set_exception(failure)
-            self._confirmed.exception()  # as acceptor nobody waits for it
+            self._confirmed.set_result(False)
         self._over.set_result(None)
         _wake(self._message_waiter)
         _wake(self._write_waiter)
@@ -263,7 +267,7 @@ class Association:
                 self._establish(agreed(request, answer, we_are_requestor=False))
             self.wire.respond(answer)
             if self.is_open:
-                self._confirmed.set_result(None)
+                self._confirmed.set_result(True)
                 self._watch = self._loop.call_later(self._watch_s(), self._look)
                 await acceptor.serve(self)
         except AssociationFailure:
@@ -274,6 +278,9 @@ class Association:
             log.exception("association failed", error=type(error).__name__)
         finally:
             self.wire.abort("the service is over")
+
+    def _served(self, _task: asyncio.Task[None]) -> None:
+        self._task = None
 
     def _establish(self, terms: Terms) -> None:
         if 0 < terms.peer_pdu_bytes_max < PEER_PDU_BYTES_MIN:

@@ -42,10 +42,10 @@ async def associate(
     nothing within ARTIM's time.
     """
     association, wire = requesting(request, limits, buffer if buffer is not None else receive_buffer())
-    loop = asyncio.get_running_loop()
+    is_connected = False
     try:
         async with asyncio.timeout(connect_timeout_s):
-            await loop.create_connection(
+            await asyncio.get_running_loop().create_connection(
                 lambda: wire,
                 host,
                 port,
@@ -53,12 +53,13 @@ async def associate(
                 server_hostname=host if tls is not None else None,
                 ssl_shutdown_timeout=LINGER_S if tls is not None else None,
             )
-    except TimeoutError as error:
-        raise NotConnected("no connection in time") from error
-    except ssl.SSLError as error:
-        raise NotConnected(f"no TLS connection: {error.reason or 'refused'}") from error
-    except OSError as error:
-        raise NotConnected("no connection") from error
+        is_connected = True
+    except OSError as error:  # TimeoutError and ssl.SSLError are such
+        # What it came through holds the connection, and that would hold the error.
+        raise NotConnected(_why(error)) from error.with_traceback(None)
+    finally:
+        if not is_connected:
+            del association.wire  # they know each other, and no end will come that parts them
     try:
         async with asyncio.timeout(limits.wire.artim_timeout_s):
             await association.established()
@@ -69,3 +70,13 @@ async def associate(
         association.abort("given up")
         raise
     return association
+
+
+def _why(error: OSError) -> str:
+    match error:
+        case TimeoutError():
+            return "no connection in time"
+        case ssl.SSLError():
+            return f"no TLS connection: {error.reason or 'refused'}"
+        case _:
+            return "no connection"

@@ -98,8 +98,10 @@ class Wire(asyncio.BufferedProtocol):
         self._receive_buffer = receive_buffer
         self._request = request
         self._state = State.STA1
-        self._parser = Parser(self, other_bytes_max=limits.associate_bytes_max)
+        self._parser: Parser
+        """From the connection to its end."""
         self._transport: asyncio.Transport | None = None
+        self._peer_address = ("", 0)
         self._socket: socket.socket | None = None
         self._is_plain = True
         self._is_ended = False
@@ -117,13 +119,12 @@ class Wire(asyncio.BufferedProtocol):
 
     @property
     def peer_address(self) -> tuple[str, int]:
-        """The other end's IP address and port; blank and 0 once unknown."""
-        name = self._transport.get_extra_info("peername") if self._transport is not None else None
-        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
+        """The other end's IP address and port; blank and 0 while unknown."""
+        return self._peer_address
 
     @property
     def ssl_object(self) -> ssl.SSLObject | None:
-        """The TLS connection; None: it is plain."""
+        """The TLS connection; None: it is plain, or closed."""
         found = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         return found if isinstance(found, ssl.SSLObject) else None
 
@@ -176,7 +177,10 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self._parser = Parser(self, other_bytes_max=self._limits.associate_bytes_max)
         self._transport = transport
+        name = transport.get_extra_info("peername")
+        self._peer_address = (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
         self._socket = transport.get_extra_info("socket")
         self._is_plain = transport.get_extra_info("ssl_object") is None
         transport.set_write_buffer_limits(high=WRITE_WATERMARK_BYTES)
@@ -206,6 +210,10 @@ class Wire(asyncio.BufferedProtocol):
         self._stop_artim()
         self._tell_end(Ended.CONNECTION_LOST, type(exc).__name__ if exc is not None else "the peer hung up")
         self.hung_up.set()
+        # Nothing comes any more. Else only the collector of cycles would find an association that is over, and over TLS
+        # each of them holds hundreds of kilobytes.
+        del self._user, self._parser
+        self._transport = self._socket = None
 
     def _acknowledge_quickly(self) -> None:
         if _QUICKACK is not None and self._socket is not None:
