@@ -101,11 +101,7 @@ class Figures:
         registry = self.registry
         self.locations = LocationFigures(registry)
         self._questions = Histogram(
-            "gateway_question_seconds",
-            "Questions answered, by outcome",
-            ["outcome"],
-            buckets=_SECONDS,
-            registry=registry,
+            "gateway_question_seconds", "Questions, by outcome", ["outcome"], buckets=_SECONDS, registry=registry
         )
         self._callers = Histogram(
             "gateway_caller_seconds",
@@ -134,10 +130,7 @@ class Figures:
             "gateway_register_faults", "Times a register could not be believed", ["register"], registry=registry
         )
         self._register_ok = Gauge(
-            "gateway_register_readable",
-            "1 if the latest probe could read it",
-            ["register"],
-            registry=registry,
+            "gateway_register_readable", "1 if the latest probe could read it", ["register"], registry=registry
         )
         self._ready = Gauge("gateway_ready", "1 while the gateway answers questions", registry=registry)
         self._certificates = Gauge(
