@@ -16,6 +16,7 @@ from gateway.sharing.identity.origins import HOLDERS, HOLDERS_CREATOR, PRIVATE_C
 from gateway.sharing.merge import Candidate, merge
 from policy.facts import OrganisationKind
 from policy.parties import TrustId
+from storage.registers.agreements import Clause
 from tests.region import Region
 from tests.sharing.rows import ANNE, RZ1, RZ2, RZ3, RZ4, asking_for, found, row, values
 
@@ -187,11 +188,11 @@ def test_there_is_one_custodian_or_none_and_it_never_says_that_its_copy_is_forei
 def test_a_claim_moves_no_custody_that_others_testify_to(
     said: list[tuple[TrustId, TrustId | None]], claimant: TrustId
 ) -> None:
-    """As long as somebody's copy names one of the holders, what a trust says of itself changes nothing."""
+    """As long as other copies name a holder, what a trust that none of them names says of itself changes nothing."""
     before = custody(said)
     custodians = {holder for holder, how in before.items() if how is Custody.CUSTODIAN}
     testified = {origin for holder, origin in said if origin not in (None, holder)}
-    if custodians & testified:
+    if custodians & testified and claimant not in testified:
         after = custody([*said, (claimant, claimant)])
         assert {holder for holder, how in after.items() if how is Custody.CUSTODIAN} == custodians
 
@@ -210,3 +211,17 @@ async def test_the_audit_says_whose_copy_was_shown_and_whose_differs(region: Reg
     told = {source["trust"]: source for source in body["sources"] if isinstance(source, dict)}
     assert told["RZ2"]["versions"] == ["1.2.3"] and "shown" not in told["RZ2"]
     assert told["RZ3"]["shown"] == ["1.2.3"] and "versions" not in told["RZ3"]
+
+
+async def test_a_copy_that_may_not_be_seen_takes_no_part(region: Region) -> None:
+    """Neither as a holder, nor as the custodian whose copy would have spoken, nor as a version."""
+    region.trust("RZ1")
+    shown = {**row("1.2.3", instances=1), **NUMBERED, ACCESSION_ISSUER: issued_by("RZ3")}
+    region.trust("RZ2").with_row(shown)
+    region.trust("RZ3").with_row({**row("1.2.3", instances=9), DESCRIPTION: {"vr": "LO", "Value": ["hidden"]}})
+    region.trust("RZ3").sharing(Clause(age_max_years=17))
+    await region.refer(ANNE, to="RZ1")
+    [match] = (await region.find(asking_for(ANNE))).rows
+    assert region.trust("RZ3").pacs.asked_for(ANNE)
+    assert (match.shown_from, match.holders, match.versions) == (RZ2, (RZ2,), ())
+    assert values(match.attributes, HOLDERS) == ["RZ2"] and "hidden" not in str(match)
