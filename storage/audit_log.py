@@ -6,6 +6,7 @@ as a whole leave a chain that fits together; they show only against checkpoints 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 import orjson
 from sqlalchemy import bindparam, select
 
-from gateway.model.audit import AuditRecord, BrokenChain, ChainHead, follow
+from gateway.model.audit import AuditEvent, AuditRecord, BrokenChain, ChainHead, follow
 from gateway.model.imaging import JsonValue
 from storage.database import Database, Read
 from storage.tables.chain import audit_head, audit_record
@@ -50,6 +51,7 @@ _BETWEEN = (
     )
     .order_by(audit_record.c.at, audit_record.c.node, audit_record.c.sequence)
     .limit(bindparam("count_max"))
+    .offset(bindparam("passed_over"))
 )
 PAGE_RECORDS = 2_000
 """Records read at once while walking a chain."""
@@ -94,10 +96,27 @@ def of_request(read: Read, request_id: str) -> list[AuditRecord]:
     return [record(row) for row in read.connection.execute(_OF_REQUEST, {"of_request": request_id})]
 
 
-def between(read: Read, since: datetime, until: datetime, count_max: int) -> list[AuditRecord]:
-    """Records of a half-open period, at most `count_max`."""
-    parameters = {"since": since, "until": until, "count_max": count_max}
-    return [record(row) for row in read.connection.execute(_BETWEEN, parameters)]
+def between(
+    read: Read, since: datetime, until: datetime, count_max: int, event: AuditEvent | None = None
+) -> list[AuditRecord]:
+    """Records of a half-open period, of all kinds of entry or of one, at most `count_max`."""
+    found: list[AuditRecord] = []
+    page_size = count_max if event is None else PAGE_RECORDS
+    for passed_over in itertools.count(0, page_size):
+        parameters = {"since": since, "until": until, "count_max": page_size, "passed_over": passed_over}
+        page = [record(row) for row in read.connection.execute(_BETWEEN, parameters)]
+        found += [each for each in page if event is None or _may_be(each, event)]
+        if len(page) < page_size or len(found) >= count_max:
+            break
+    return found[:count_max]
+
+
+def _may_be(entry: AuditRecord, event: AuditEvent) -> bool:
+    """Whether a record is of a kind; one that cannot be read is shown, never passed over."""
+    try:
+        return contents(entry).get("event") == event.value
+    except ValueError:
+        return True
 
 
 def record(row: TableRow) -> AuditRecord:

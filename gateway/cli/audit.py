@@ -74,6 +74,7 @@ def show(
     since: Annotated[str, typer.Option(help="From then on. Default: an hour ago.")] = "",
     until: Annotated[str, typer.Option(help="Before then. Default: now.")] = "",
     request: Annotated[str, typer.Option(help="Instead: all records of one request.")] = "",
+    event: Annotated[AuditEvent | None, typer.Option(help="Of a period: this kind of entry alone.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=RECORDS_SHOWN_MAX)] = 100,
     config: Config = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -86,11 +87,13 @@ def show(
         asked: dict[str, JsonValue] = (
             {"request": request} if request else {"since": begins.isoformat(), "until": ends.isoformat()}
         )
+        if event is not None:
+            asked["event"] = event.value
         await _record_reading(opened, by, asked)
         if request:
             found = await opened.store.read(lambda read: audit_log.of_request(read, request))
         else:
-            found = await opened.store.read(lambda read: audit_log.between(read, begins, ends, limit))
+            found = await opened.store.read(lambda read: audit_log.between(read, begins, ends, limit, event))
         if as_json:
             console.show_json([_whole(entry) for entry in found[:limit]])
         else:

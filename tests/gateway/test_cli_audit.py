@@ -67,6 +67,10 @@ def test_records_are_shown_by_period_and_by_request_and_the_reading_is_recorded(
     table = gateway.do("audit", "show", "--since", "2026-01-01", "--until", "2036-01-01")
     assert "act=create" in table
     assert "act=create" not in gateway.do("audit", "show", "--until", "2026-01-01", "--since", "2025-01-01")
+    reads = gateway.json("audit", "show", "--event", "audit-read")
+    assert reads and {record["said"]["event"] for record in reads} == {"audit-read"}
+    assert gateway.json("audit", "show", "--event", "security-alert") == []
+    assert gateway.status("audit", "show", "--event", "alert")[0] == 2
 
 
 def test_an_export_goes_on_where_the_last_one_ended(gateway: Commands) -> None:

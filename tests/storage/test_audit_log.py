@@ -8,12 +8,12 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from gateway.model.audit import AuditRecord, ChainHead
+from gateway.model.audit import AuditEvent, AuditRecord, ChainHead
 from storage import audit_log
 from storage.anchors import AnchorFile
 from storage.checkpoints import checkpoint
@@ -104,6 +104,19 @@ async def test_records_are_found_by_request_by_time_and_by_cursor(store: SqlStor
     assert len(await store.read(lambda read: audit_log.between(read, NOON, NOON + DAY, 4))) == 4
     assert await store.read(lambda read: audit_log.between(read, NOON - DAY, NOON, 4)) == []
     assert audit_log.contents(odd[0])["body"] == {"text": "1"}
+
+
+async def test_records_of_one_kind_are_found_among_many_others(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log, "PAGE_RECORDS", 3)
+    for number in range(10):
+        kind = AuditEvent.SECURITY_ALERT if number % 3 == 2 else AuditEvent.AUDIT_READ
+        await store.append_audit(replace(entry(str(number)), event=kind))
+    kind = AuditEvent.SECURITY_ALERT
+    alerts = await store.read(lambda read: audit_log.between(read, NOON, NOON + DAY, 10, kind))
+    assert [record.sequence for record in alerts] == [3, 6, 9]
+    assert await store.read(lambda read: audit_log.between(read, NOON, NOON + DAY, 2, kind)) == alerts[:2]
 
 
 Mutation = Callable[[sqlite3.Connection, random.Random], tuple[str, int]]
