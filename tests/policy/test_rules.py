@@ -132,6 +132,7 @@ def test_a_region_may_demand_the_address_as_well() -> None:
     [
         (PrincipalKind.SYSTEM, True),
         (PrincipalKind.CLINICIAN, True),
+        (PrincipalKind.GATEWAY, True),
         (PrincipalKind.OFFICER, False),
         (PrincipalKind.SERVICE, False),
     ],
