@@ -51,7 +51,7 @@ WHOLE = Effort(
     idle_associations=300,
     located_patients=5_000_000,
     fan_out=(3, 30, 100),
-    fan_out_questions=20,
+    fan_out_questions=8,
     opening_s=60.0,
     merged_rows=10_000,
 )
@@ -66,7 +66,7 @@ QUICK = Effort(
     idle_associations=300,
     located_patients=200_000,
     fan_out=(3, 30, 100),
-    fan_out_questions=8,
+    fan_out_questions=4,
     opening_s=20.0,
     merged_rows=10_000,
 )

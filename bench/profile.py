@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench import fanout
 from bench.figures import ROOT
 from bench.plan import Say
-from bench.rig import studies
+from bench.rig import crowd, studies
 from bench.rig.dimse import asking, dcmtk
 from bench.rig.load import Load, generator
 from bench.rig.region import Associations, new_region
@@ -23,6 +24,8 @@ from bench.rig.workers import working
 
 FUNCTIONS_SHOWN = 20
 _QUESTIONS = {1: 3_000, 100: 1_000}
+_TRUSTS, _OF_MANY_TRUSTS = 100, {100: 100}
+"""One row at each trust."""
 _PLACES = (
     ("epoll", "waiting"),
     ("importlib", "starting"),
@@ -88,7 +91,7 @@ class Shares:
 
 
 def measure(folder: Path, say: Say) -> Iterator[Shares]:
-    """Profile answers of one row, then of a hundred; one caller; by QIDO, and by C-FIND before dcmqrscp."""
+    """Profile answers of one row, then of a hundred, one caller: by QIDO, by C-FIND before dcmqrscp, of many trusts."""
     one, many = studies.of_one_patient(100), studies.of_many_patients(100)
     patients = sorted({study.patient for study in (*one, *many)})
     asked = {1: [study.patient for study in many], 100: [one[0].patient]}
@@ -116,21 +119,37 @@ def measure(folder: Path, say: Say) -> Iterator[Shares]:
                 identifiers = tuple(map(asking.identifier, asked[rows]))
                 asking.ask(worker, asking.Load(gateway.dimse, identifiers, rows, 1, questions=_QUESTIONS[rows]))
 
-    yield from _profiled("QIDO", by_qido, folder / "qido", say)
+    def of_many_trusts(place: Path, rows: int, profile: Path) -> None:
+        region, kind, trusts = new_region(place), fanout.KINDS[0], crowd.codes(_TRUSTS)
+        with generator() as load, region.crowd(list(kind.told(trusts)), delay_s=0.0) as archives:
+            peers = [region.peer_by_qido(trust, archives.tls.port, crowd.root(trust)) for trust in trusts]
+            with region.gateway_before(peers, [kind.patient], profile=profile) as gateway:
+                if rows:
+                    load.run(kind.load(gateway.door, _TRUSTS, _OF_MANY_TRUSTS[rows]))
+
+    yield from _profiled("QIDO", by_qido, folder / "qido", say, _QUESTIONS)
     if dcmtk.is_installed():
-        yield from _profiled("C-FIND", by_c_find, folder / "c-find", say)
+        yield from _profiled("C-FIND", by_c_find, folder / "c-find", say, _QUESTIONS)
+    yield from _profiled(f"QIDO to {_TRUSTS} trusts", of_many_trusts, folder / "fanout", say, _OF_MANY_TRUSTS)
 
 
-def _profiled(protocol: str, run: Callable[[Path, int, Path], None], folder: Path, say: Say) -> Iterator[Shares]:
+def _profiled(
+    protocol: str,
+    run: Callable[[Path, int, Path], None],
+    folder: Path,
+    say: Say,
+    questions: Mapping[int, int],
+) -> Iterator[Shares]:
     idle: dict[str, float] = {}
-    for rows in (0, 1, 100):
+    for rows in (0, *questions):
         say(f"{protocol}: profiling answers of {rows} rows" if rows else f"{protocol}: profiling start and stop")
         place = folder / str(rows)
         place.mkdir(parents=True)
         run(place, rows, place / "profile")
         spent = _own_ms(place / "profile")
         if rows:
-            yield _shares(protocol, rows, {name: ms - idle.get(name, 0.0) for name, ms in spent.items()})
+            one = {name: (ms - idle.get(name, 0.0)) / questions[rows] for name, ms in spent.items()}
+            yield _shares(protocol, rows, one)
         else:
             idle = spent
 
@@ -150,7 +169,7 @@ def _own_ms(profile: Path) -> dict[str, float]:
 
 def _shares(protocol: str, rows: int, spent_ms: Mapping[str, float]) -> Shares:
     places: Counter[str] = Counter()
-    counted = {name: ms / _QUESTIONS[rows] for name, ms in spent_ms.items() if _place(name) not in _NOT_COUNTED}
+    counted = {name: ms for name, ms in spent_ms.items() if _place(name) not in _NOT_COUNTED}
     for name, ms in counted.items():
         places[_place(name) or "the rest of Python"] += ms  # type: ignore[assignment]  # a Counter counts floats too
     functions = sorted(counted.items(), key=lambda item: -item[1])[:FUNCTIONS_SHOWN]
