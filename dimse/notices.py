@@ -107,13 +107,16 @@ def _notices(matches: Matches) -> Iterator[_Notice]:
 
 
 def _of_trust(name: str, source: Source, what: str) -> _Notice:
-    # What a trust announced, or why it was not asked, has more to say than its name.
-    whose = f"{source.trust.code} {source.name}"
     if source.note:
-        whose, what = source.trust.code, source.note
+        what = source.note
     elif source.not_asked_because is not None and name == UNAVAILABLE:
-        whose, what = source.trust.code, f"not asked, {why_not_asked(source.not_asked_because)}"
-    text = with_phone(f"{whose}: {what}", source.desk_phone)
+        what = f"not asked, {why_not_asked(source.not_asked_because)}"
+    named, by_code = (
+        with_phone(f"{whose}: {what}", source.desk_phone)
+        for whose in (f"{source.trust.code} {source.name}", source.trust.code)
+    )
+    # Where not all of it has room, the trust's name gives way: what became of it says more.
+    text = named if fitted(f": {what}") in named else by_code
     return _Notice(name, source.trust.code, text, source.desk_phone)
 
 

@@ -207,3 +207,13 @@ def test_why_a_trust_was_not_asked_stands_whole_in_its_row_before_the_number_to_
     matches = Matches((), (replace(unasked, not_asked_because=reason),))
     [row] = synthetic_rows(matches, Query(Level.STUDY, ()), MissingSources.ROW)
     assert row.attributes["00081030"]["Value"] == [f"RZ2: not asked, {why_not_asked(reason)}; ring 01632 960002"]
+
+
+def test_a_long_name_gives_way_to_what_became_of_the_trust() -> None:
+    for name, told in (
+        ("Eastvale", "RZ2 Eastvale: cannot be reached"),
+        ("Eastvale University NHS", "RZ2: cannot be reached"),
+    ):
+        lost = Source(TrustId("RZ2"), name, SourceState.UNREACHABLE, "0300 555 0110 ext 5")
+        [row] = synthetic_rows(Matches((), (lost,)), Query(Level.STUDY, ()), MissingSources.ROW)
+        assert row.attributes["00081030"]["Value"] == [f"{told}; ring 0300 555 0110 ext 5"]
