@@ -16,7 +16,7 @@ from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest
 from gateway.node import open_notebook
 from policy.parties import NhsNumber
-from storage.observations import locations, standings
+from storage.observations import locations, notices, standings
 
 app = typer.Typer(no_args_is_help=True, help="Where imaging was seen. Never proof that there is none.")
 
@@ -72,6 +72,7 @@ async def _show_trust(opened: Session, code: str, *, as_json: bool) -> None:
     trust = opened.trust(code)
     counted = {count.trust: count for count in await opened.store.read(locations.counts)}
     heard_at = (await opened.store.read(locations.feeds)).get(trust)
+    waiting = await opened.store.read(notices.waiting)
     node = opened.configuration.gateway.node
     standing = {each.trust: each for each in await opened.store.read(lambda read: standings.standings(read, node))}
     count, peer = counted.get(trust), standing.get(trust)
@@ -81,6 +82,7 @@ async def _show_trust(opened: Session, code: str, *, as_json: bool) -> None:
         "last_seen": count.present_at if count is not None else None,
         "last_none": count.absent_at if count is not None else None,
         "feed_heard": heard_at,
+        "notices_waiting": waiting.get(trust, 0),
         "feed_live": opened.configuration.sharing.is_feed_live(trust.code, heard_at, opened.now),
         "peer_state": peer.last_state.value if peer is not None else None,
         "peer_failures": peer.failures if peer is not None else None,

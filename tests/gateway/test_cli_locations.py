@@ -38,6 +38,7 @@ async def anne_at_rz2(notebook: Notebook) -> None:
     anne = NhsNumber(ANNE)
     notebook.note([Sighting(anne, RZ1, AT, SeenBy.SAMPLE, False, True)])
     notebook.write_down(PeerStanding(RZ2, 4, AT + timedelta(seconds=30), SourceState.TIMED_OUT, SourceState.ANSWERED))
+    await notebook.told(RZ2, "1.2.3", AT, 10)
     await notebook.heard(RZ2, AT, [Sighting(anne, RZ2, AT, SeenBy.NOTIFICATION, True, False)])
 
 
@@ -67,6 +68,7 @@ def test_a_trust_is_shown_with_its_feed_and_its_standing(gateway: Commands) -> N
     shown = gateway.json("location", "show", "--trust", "rz2")
     assert (shown["trust"], shown["patients_seen"], shown["feed_live"]) == ("RZ2", 1, False)
     assert (shown["peer_state"], shown["peer_failures"]) == ("timed-out", 4)
+    assert shown["notices_waiting"] == 1
     assert gateway.json("location", "show", "--trust", "RZ1")["feed_heard"] is None
 
 

@@ -119,6 +119,26 @@ async def test_a_reload_brings_callers_in_and_ends_the_associations_of_those_it_
             assert await kept.echo() == 0
 
 
+async def test_a_reload_gives_a_trust_a_title_of_its_own_and_takes_it_away(node: Node) -> None:
+    alias = {'ods = "RZ1"': 'ods = "RZ1"\nae_alias = "RZ1_ONLY"'}
+    async with node.serving() as serving, workstation(serving, node.pacs) as usual:
+        assert await usual.echo() == 0
+        async with workstation(serving, node.pacs, called="RZ1_ONLY") as addressed:
+            with pytest.raises(NoAssociation):
+                await addressed.echo()
+            node.write(replace={**door_lines(node), **alias})
+            serving.signal(signal.SIGHUP)
+            await serving.logged("reloaded")
+            assert await addressed.echo() == 0
+            node.write(replace=door_lines(node))
+            serving.signal(signal.SIGHUP)
+            ended = await serving.logged("association ended")
+            assert ended["reason"] == "the called AE title is no longer known"
+            with pytest.raises(NoAssociation):
+                await addressed.echo()
+        assert await usual.echo() == 0
+
+
 async def test_a_certificate_revoked_by_a_reload_ends_its_association(node: Node) -> None:
     ris = node.authority.issue("ris.northmoor.example")
     node.write(OTHER_CALLER, replace=door_lines(node))
