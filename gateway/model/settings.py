@@ -19,7 +19,7 @@ class Limits:
     """Rows in one answer to a caller, all pages together (DEC-33); beyond it the answer is cut and says so."""
     peer_matches_max: int = 5_000
     """Rows believed from one peer in one answer; beyond it the peer's part is cut and says so."""
-    peers_at_once_max: int = 64
+    peers_at_once_max: int = 128
     """Trusts asked at the same time for one question."""
     peer_requests_at_once_max: int = 8
     """Questions under way to one peer, from all callers."""
