@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import socket
+import sys
 import tomllib
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -42,6 +47,32 @@ def test_an_archive_that_cannot_be_asked_makes_the_command_fail(doctor: Commands
     eastvale.behave(dead="closed")
     status, output = doctor.status("doctor")
     assert status == 1 and "nothing listens at this port" in output
+
+
+@pytest.mark.slow
+async def test_what_was_found_is_said_trust_by_trust_and_stays_said_when_stopped(tmp_path: Path) -> None:
+    """RZ1's archive is gone, RZ2's takes connections and says nothing."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    silent.setblocking(False)
+    gone = web_peer(9).replace("url", 'trust = "RZ1"\nurl', 1)
+    trusts = '[[trust]]\nods = "RZ1"\nname = "Northmoor"\n[[peer]]\n'
+    path = tmp_path / "gateway.toml"
+    path.write_text(HEAD.replace("[[trust]]", f"{trusts}{gone}\n[[trust]]", 1) + web_peer(silent.getsockname()[1]))
+    doctor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", "doctor", "--config", str(path)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    with ExitStack() as open_ones:
+        open_ones.enter_context(silent)
+        async with asyncio.timeout(60):
+            for _ in range(2):  # the look at the connection, and the first question
+                open_ones.enter_context((await asyncio.get_running_loop().sock_accept(silent))[0])
+            doctor.send_signal(signal.SIGINT)
+            said, complained = await doctor.communicate()
+    assert doctor.returncode == 130
+    assert "RZ1: cannot be asked until what failed is mended" in said.decode()
+    assert "stopped: RZ2" in complained.decode() and "Traceback" not in complained.decode()
 
 
 def test_an_unknown_trust_is_refused(doctor: Commands) -> None:

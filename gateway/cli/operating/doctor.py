@@ -15,7 +15,7 @@ import typer
 
 from gateway import logs
 from gateway.cli import console
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config, PatientFile, configuration_of, trust_of
+from gateway.cli.session import DEFAULT_CONFIG, INTERRUPTED, AsJson, Config, PatientFile, configuration_of, trust_of
 from gateway.cli.session import nhs_number as nhs_number_of
 from gateway.config.configuration import Configuration
 from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
@@ -43,15 +43,20 @@ def doctor(
     logs.configure("error", as_json=False)
     patient = nhs_number_of("", patient_file, configuration.gateway.mode).digits if patient_file else ""
     peers = _peers(configuration, trust)
-    reports = asyncio.run(_examined(configuration, peers, patient))
+    reports: list[Report] = []
+    for peer in peers:
+        try:
+            report = asyncio.run(_examined(configuration, peer, patient))
+        except KeyboardInterrupt:
+            console.complain(f"stopped: {peer.trust} and those after it were not examined to the end")
+            raise typer.Exit(INTERRUPTED) from None
+        reports.append(report)
+        if not as_json:
+            _show(report, peer)
+        if write_profile:
+            _write(report, peer, config.absolute().parent, as_json=as_json)
     if as_json:
         console.show_json([_as_json(report, peer) for report, peer in zip(reports, peers, strict=True)])
-    else:
-        for report, peer in zip(reports, peers, strict=True):
-            _show(report, peer)
-    if write_profile:
-        for report, peer in zip(reports, peers, strict=True):
-            _write(report, peer, config.absolute().parent, as_json=as_json)
     if any(report.has_failed for report in reports):
         raise typer.Exit(1)
 
@@ -66,11 +71,10 @@ def _peers(configuration: Configuration, trust: str) -> list[AnyPeer]:
     return found
 
 
-async def _examined(configuration: Configuration, peers: list[AnyPeer], patient: str) -> list[Report]:
+async def _examined(configuration: Configuration, peer: AnyPeer, patient: str) -> Report:
     from gateway.doctor.examination import examine  # noqa: PLC0415  # HTTP and DICOM: seconds that no other command needs
 
-    now = SystemClock().now()
-    return [await examine(configuration, peer, now=now, new_uid=new_uid, test_patient=patient) for peer in peers]
+    return await examine(configuration, peer, now=SystemClock().now(), new_uid=new_uid, test_patient=patient)
 
 
 def _show(report: Report, peer: AnyPeer) -> None:
