@@ -259,7 +259,11 @@ def _names(one: Demographics, other: Demographics) -> tuple[bool, bool]:
 
 
 def _given_agree(one: str, other: str) -> bool:
-    """Missing or shortened given names do not disagree; whole ones must be equal, so twins stay apart (IDN-08)."""
+    """Missing or shortened given names do not disagree; whole ones must be equal.
+
+    Of twins under one number nobody can say whether one was filed as the other or is called so (IDN-08): a doubt, which
+    their custodian is told.
+    """
     return not one or not other or one == other or (min(len(one), len(other)) == 1 and one[0] == other[0])
 
 
