@@ -5,8 +5,8 @@ holder of it named as missing, or as one whose identity details differ; nothing 
 the faults everybody is heard again, and the audit is whole.
 
 Two things no gateway could see without TLS, and plain ways are for loopback alone: on those a question may be garbled
-into another one, and a row into somebody else's. So the absence of a trust whose plain way garbled something is
-excused here; what is shown never is.
+into another one, and a row into somebody else's, which may put its study into quarantine. So the absence of a trust
+whose plain way garbled something is excused here, and of a study in quarantine; what is shown never is.
 
 The seed stands in the test's name, and is all that a run needs to be told again: `pytest -m "" -k "seeds and 1042"`.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -42,8 +43,12 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer]
 QUESTIONS = 24
 AT_ONCE = 4
 HANG_S = 120.0
+DESCRIPTORS_MAX = 128
+"""Open in the gateway, after however many seeds: some for itself, and a few idle connections to each archive."""
 IN_CI = (1, 2, 3)
 OUT_OF_CI = range(1_000, 1_100)
+HARMLESS_SHARES = (0.5, 0.8, 0.3)
+"""How much goes well, seed by seed: with little, nobody is left to answer; with much, connections live on."""
 
 STUDY_UID, SERIES_UID, PATIENT_ID, STUDY_DATE = "0020000D", "0020000E", "00100020", "00080020"
 PLAIN = frozenset(trust.ods_code for trust in FOREIGN)
@@ -109,8 +114,8 @@ def is_true(row: Mapping[str, Mapping[str, object]], question: Question) -> bool
     return text_of(row, PATIENT_ID) == patient and dated
 
 
-def check(question: Question, answer: Answer, excused: frozenset[str]) -> None:
-    """Hold one answer to the truth."""
+def gaps(question: Question, answer: Answer, excused: frozenset[str]) -> set[str]:
+    """Hold one answer to the truth; the studies of which something is missing that nobody was named for."""
     if isinstance(answer, WebAnswer):
         assert answer.status in (200, 502, 504), answer.status
         is_answered = answer.status == 200
@@ -124,10 +129,15 @@ def check(question: Question, answer: Answer, excused: frozenset[str]) -> None:
     assert len(shown) == len(answer.rows)
     if not is_answered:
         assert not shown
-        return
+        return set()
     differs = " ".join(text for text in answer.notices if "identity details differ" in text.lower())
-    for code, uids in question.truth.items():
-        assert uids <= shown or code in answer.missing or code in excused or code in differs, (code, uids - shown)
+    unnamed = {
+        uid
+        for code, uids in question.truth.items()
+        for uid in uids - shown
+        if not (code in answer.missing or code in excused or code in differs)
+    }
+    return {question.series_of} if question.series_of and unnamed else unnamed
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -140,45 +150,60 @@ async def doors(mixed: MixedRegion) -> AsyncIterator[tuple[QidoDoor, FindDoor]]:
         yield both
 
 
-async def under_fire(seed: int, mixed: MixedRegion, doors: tuple[QidoDoor, FindDoor]) -> None:
-    """Put the questions of a seed under its faults, a few at once and by either door in turn."""
+async def under_fire(seed: int, mixed: MixedRegion, doors: tuple[QidoDoor, FindDoor]) -> set[str]:
+    """Put the questions of a seed under its faults, a few at once and by either door in turn; all gaps in answers."""
+    found_gaps: set[str] = set()
     for code, proxy in mixed.proxies.items():
         proxy.met.clear()
-        await proxy.behave(seeded(seed, code))
+        await proxy.behave(seeded(seed, code, HARMLESS_SHARES[seed % len(HARMLESS_SHARES)]))
     waiting = iter(enumerate(questions(seed, mixed)))
 
     async def ask() -> None:
         for number, question in waiting:
             answer = await question.put(doors[number % 2])
-            check(question, answer, frozenset(code for code in PLAIN if mixed.proxies[code].met[Fault.GARBLE]))
+            excused = frozenset(code for code in PLAIN if mixed.proxies[code].met[Fault.GARBLE])
+            found_gaps.update(gaps(question, answer, excused))
 
     async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(ask())
+    return found_gaps
 
 
-async def put_everything_right(mixed: MixedRegion, folder: Path) -> None:
-    """What garbling made look like two people's is nobody's fault here."""
+async def out_of_quarantine(mixed: MixedRegion, folder: Path) -> set[str]:
+    """The studies that garbling made look like two people's, which are withheld everywhere; shown again after this."""
     listed = json.loads(await mixed.must("quality", "list", "--json"))
-    for study_uid in {str(item["study"]) for item in listed if item["kind"] == "study-uid-of-two-patients"}:
+    studies = {str(item["study"]) for item in listed if item["kind"] == "study-uid-of-two-patients"}
+    for study_uid in studies:
         await put_right(mixed, study_uid, folder)
+    return studies
+
+
+async def whole_again(door: Door, patient: Patient) -> None:
+    """Ask until nobody is missing, and find everything then; a busy machine may be late once more."""
+    async with asyncio.timeout(HANG_S):
+        while (answer := await door.studies(PatientID=patient.nhs_number)).missing:
+            assert answer.studies <= found(patient)
+    assert answer.studies == found(patient)
 
 
 async def no_answer_is_untrue(seed: int, mixed: MixedRegion, doors: tuple[QidoDoor, FindDoor], folder: Path) -> None:
     """The whole of one seed's run."""
     assert mixed.gateway is not None
     process = mixed.gateway.pid
-    await under_fire(seed, mixed, doors)
-    assert sum(proxy.met.total() for proxy in mixed.proxies.values()) >= len(mixed.proxies)
+    found_gaps = await under_fire(seed, mixed, doors)
+    assert any(proxy.met for proxy in mixed.proxies.values())
+    has_garbled = any(mixed.proxies[code].met[Fault.GARBLE] for code in PLAIN)
     await mixed.be_honest()
-    await put_everything_right(mixed, folder)
+    quarantined = await out_of_quarantine(mixed, folder)
+    assert has_garbled or not quarantined
+    assert found_gaps <= quarantined
     await until_all_are_heard(doors[0])
     for door in doors:
         for patient in (ANNE, EVE, BEN, FAITH):
-            answer = await door.studies(PatientID=patient.nhs_number)
-            assert answer.studies == found(patient)
-            assert not answer.missing
+            await whole_again(door, patient)
     assert (mixed.gateway.pid, mixed.gateway.returncode) == (process, None)
+    assert len(os.listdir(f"/proc/{process}/fd")) <= DESCRIPTORS_MAX
     verified = await mixed.command("audit", "verify")
     assert verified.status == 0, verified.output + verified.errors
     assert "failed unexpectedly" not in (mixed.folder / "gateway.log").read_text(encoding="utf-8")

@@ -12,12 +12,15 @@ import pytest
 from gateway.demo import cast
 from gateway.demo.answer import Answer, Outcome, text_of
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, GRACE, HENRY, SOUTHBRIDGE, Trust
+from gateway.demo.configuration import VIEWER
 from gateway.demo.images import study_instance_uid
+from gateway.demo.viewer import Viewer
 from tests.federation.filing import (
     HARBOURSIDE,
     OAKFIELD,
     TWO_PATIENTS_UID,
     WESTHAVEN,
+    WESTHAVENS_NUMBERS,
     found,
     own,
     scripted_row,
@@ -30,6 +33,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer]
 
 HANG_S = 60.0
 IMAGES = "00201208"
+OTHER_PATIENT_IDS = "00101002"
 HEAD_CT = study_instance_uid(cast.ANNE_HEAD_CT)
 MATCHES_MAX = 1_000
 """Rows of one answer, as the gateway is configured."""
@@ -99,6 +103,19 @@ async def test_two_numbers_of_one_patient_at_one_archive_are_one_patient(door: D
     answer = await door.studies(PatientID=ANNE.nhs_number)
     assert {HEAD_CT, own(cast.ANNE_BODY_CT, WESTHAVEN)} <= answer.studies
     assert {text_of(row, "00100020") for row in answer.rows} == {ANNE.nhs_number}
+
+
+async def test_the_numbers_of_the_archive_are_kept_beside_the_one_that_is_shown(mixed: MixedRegion) -> None:
+    async with Viewer(mixed.machines_url, mixed.authority, mixed.key_pair(VIEWER)) as viewer:
+        answer = await viewer.studies(PatientID=ANNE.nhs_number, includefield=OTHER_PATIENT_IDS)
+    others = {
+        text_of(item, "00100020")
+        for row in answer.rows
+        for item in row.get(OTHER_PATIENT_IDS, {}).get("Value", [])
+        if text_of(row, "0020000D") in (HEAD_CT, own(cast.ANNE_BODY_CT, WESTHAVEN))
+    }
+    assert WESTHAVENS_NUMBERS[ANNE.nhs_number][1] in others
+    assert ANNE.nhs_number not in others
 
 
 async def test_too_many_matches_are_cut_visibly(door: Door, mixed: MixedRegion) -> None:
