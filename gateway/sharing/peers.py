@@ -13,7 +13,6 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 
 import structlog
 
@@ -32,6 +31,7 @@ from gateway.model.imaging import (
 from gateway.model.locations import PeerStanding
 from gateway.model.seams import Clock, Observer, PeerConnector, PeerRequest, StandingBook
 from gateway.model.settings import Limits
+from gateway.sharing.answers.standing import Standing
 from policy.parties import PurposeOfUse, TrustId
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,9 @@ _STATES: Mapping[type[PeerError], SourceState] = {
     PeerRefused: SourceState.REFUSED,
     PeerProtocolError: SourceState.INVALID_ANSWER,
 }
+PROBED_BEFORE_S = 0.05
+"""So long before the end of a pause a probe begins: no caller finds out by waiting that a trust is still down."""
+
 _HEARD = frozenset({SourceState.ANSWERED, SourceState.TRUNCATED})
 
 
@@ -62,31 +65,6 @@ class TrustAnswer:
         """This part as an error, told from its state alone: so a failure known and a failure met look the same."""
         kind = next((kind for kind, state in _STATES.items() if state is self.state), PeerUnavailable)
         return kind(self.trust, detail, missing)
-
-
-_Asker = tuple[TrustId, PurposeOfUse]
-
-
-@dataclass(slots=True)
-class _Standing:
-    """What is known of one peer between questions."""
-
-    connector: PeerConnector
-    slots: asyncio.Semaphore
-    failures: int = 0
-    paused_until: float = 0.0
-    last_state: SourceState = SourceState.ANSWERED
-    """What it would do now with a question that it has nothing for."""
-    empty_state: SourceState = SourceState.ANSWERED
-    """What its latest answer without rows was: a gateway that misses one of its own trusts says so in these too."""
-    heard_at: float = -math.inf
-    """When its speaking to us last ended a pause."""
-    written: PeerStanding | None = None
-    """What was last written down."""
-    extents: dict[_Asker, frozenset[str] | None] = field(default_factory=dict)
-    """Of another gateway: the only modalities that it said to show each asker; None: any."""
-    refused: set[TrustId] = field(default_factory=set)
-    """The trusts for which another gateway lately answered nothing, whoever the patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +103,13 @@ class Peers:
         self._beyond = frozenset(beyond)
         self._asking = asking
         self._probes = 0
+        self._paused = asyncio.Event()
+        """Set when a trust is left alone: it has to be probed at the end of its pause."""
         self.probed = asyncio.Event()
         """Set once every trust has been asked: before that nobody can say what a trust would do (SAF-06)."""
         self._clinging: set[asyncio.Task[TrustAnswer]] = set()
         self._standings = {
-            connector.trust: _Standing(connector, asyncio.Semaphore(limits.peer_requests_at_once_max))
+            connector.trust: Standing(connector, asyncio.Semaphore(limits.peer_requests_at_once_max))
             for connector in connectors
         }
 
@@ -140,7 +120,8 @@ class Peers:
 
     def expected(self, trusts: Iterable[TrustId], asker: TrustId | None = None) -> list[TrustAnswer]:
         """What an empty answer of these trusts would look like now, by their last known states, asking nobody."""
-        return [TrustAnswer(trust, self._expected_state(trust, asker)) for trust in sorted(trusts)]
+        now = self._clock.monotonic()
+        return [TrustAnswer(trust, self._standings[trust].expected(asker, now)) for trust in sorted(trusts)]
 
     def extent(self, trust: TrustId, asker: TrustId, purpose: PurposeOfUse) -> frozenset[str] | None:
         """The only modalities that the gateway in front of a trust shows this asker, as it last said; None: any.
@@ -190,24 +171,16 @@ class Peers:
     def take_over(self, former: Peers) -> None:
         """Begin with what `former` knew of the trusts that both have."""
         for trust in self.trusts & former.trusts:
-            known, standing = former._standings[trust], self._standings[trust]
-            standing.failures, standing.paused_until = known.failures, known.paused_until
-            standing.last_state, standing.empty_state = known.last_state, known.empty_state
-            standing.heard_at, standing.written = known.heard_at, known.written
-            standing.extents, standing.refused = known.extents, known.refused
+            self._standings[trust].take_over(former._standings[trust])
 
     def restore(self, standings: Iterable[PeerStanding]) -> None:
         """Begin with what was written down of the trusts that are asked; no pause is longer than the longest."""
         for kept in standings:
             standing = self._standings.get(kept.trust)
             if standing is not None:
-                standing.failures = kept.failures
-                standing.last_state, standing.empty_state = kept.last_state, kept.empty_state
-                if kept.paused_until is not None:
-                    left_s = (kept.paused_until - self._clock.now()).total_seconds()
-                    pause_s = min(max(0.0, left_s), self._limits.peer_backoff_max_s)
-                    standing.paused_until = self._clock.monotonic() + pause_s
-                standing.written = kept
+                left_s = (kept.paused_until - self._clock.now()).total_seconds() if kept.paused_until is not None else 0
+                pause_s = min(max(0.0, left_s), self._limits.peer_backoff_max_s)
+                standing.restore(kept, self._clock.monotonic() + pause_s)
 
     def heard_from(self, trust: TrustId) -> None:
         """A trust spoke to us, so it may be up again: it is asked at once, but one more failure pauses it as before.
@@ -234,17 +207,18 @@ class Peers:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def probe(self, new_uid: Callable[[], str]) -> None:
-        """Ask every peer, in back-off or not, for a study that does not exist."""
+    async def probe(self, new_uid: Callable[[], str], trusts: Collection[TrustId] | None = None) -> None:
+        """Ask these peers, or all, for a study that does not exist; in back-off or not."""
         query = Query(Level.STUDY, (Key((STUDY_UID,), "UI", (new_uid(),)),), limit=1)
         request = PeerRequest(query, f"probe-{new_uid()[-12:]}", 0, 1)
-        asked = self.trusts - self._left_alone()
+        asked = (self.trusts if trusts is None else frozenset(trusts)) - self._left_alone()
         requests: dict[TrustId, Sequence[PeerRequest]] = dict.fromkeys(asked, (request,))
         requests |= dict.fromkeys(asked & self._beyond, self._for_askers(request))
         for answer in await self.ask_each(requests, is_probe=True):
             if answer.state.is_missing:
                 log.warning("peer probe failed", trust=answer.trust.code, state=answer.state.value)
-        self.probed.set()
+        if trusts is None:
+            self.probed.set()
 
     def _for_askers(self, request: PeerRequest) -> tuple[PeerRequest, ...]:
         """A probe as another gateway takes it, which answers every trust by its own agreements.
@@ -260,12 +234,44 @@ class Peers:
     async def _probe_for_ever(self, new_uid: Callable[[], str]) -> None:
         while True:
             await self.probe(new_uid)
-            await self._clock.sleep(self._limits.peer_probe_interval_s)
+            ends = self._clock.monotonic() + self._limits.peer_probe_interval_s
+            while (now := self._clock.monotonic()) < ends:
+                self._paused.clear()
+                lapses = {trust: standing.paused_until - PROBED_BEFORE_S for trust, standing in self._failing()}
+                if due := [trust for trust, lapse in lapses.items() if lapse <= now]:
+                    await self.probe(new_uid, due)
+                else:
+                    await self._paused_or(min([ends, *lapses.values()]) - now)
+
+    def _failing(self) -> list[tuple[TrustId, Standing]]:
+        """The trusts that are left alone between two trials."""
+        asked = self._standings.keys() - self._left_alone()
+        return [
+            (trust, self._standings[trust])
+            for trust in sorted(asked)
+            if self._standings[trust].is_failing(self._limits)
+        ]
+
+    async def _paused_or(self, delay_s: float) -> None:
+        waits = [asyncio.create_task(self._clock.sleep(delay_s)), asyncio.create_task(self._paused.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _ask_one(self, question: _Question, trust: TrustId) -> TrustAnswer:
         standing = self._standings[trust]
-        if standing.paused_until > self._clock.monotonic() and not question.is_probe:
+        if standing.is_left_alone(self._clock.monotonic()) and not question.is_probe:
             return TrustAnswer(trust, SourceState.BACKING_OFF)
+        is_trial = standing.is_failing(self._limits)
+        standing.trials += is_trial
+        try:
+            return await self._answer(standing, question, trust)
+        finally:
+            standing.trials -= is_trial
+
+    async def _answer(self, standing: Standing, question: _Question, trust: TrustId) -> TrustAnswer:
         # The peer's own place first: who waits for a busy peer must not hold a place that another could have.
         async with standing.slots, question.at_once:
             began = question.asked_at[trust] = self._clock.monotonic()
@@ -280,7 +286,7 @@ class Peers:
                 unbelievable = PeerProtocolError(trust, "the connector failed unexpectedly")
                 return self._failed(standing, unbelievable, self._clock.monotonic() - began)
             duration_s = self._clock.monotonic() - began
-        standing.failures, standing.paused_until = 0, 0.0
+        standing.answered()
         state = SourceState.TRUNCATED if answer.is_truncated else SourceState.ANSWERED
         self._observer.peer_answered(trust, state.value, duration_s)
         if not answer.rows:
@@ -330,7 +336,7 @@ class Peers:
         conflict = any(part.has_identity_conflict for part in parts)
         return TrustAnswer(parts[0].trust, state, rows[: self._limits.peer_matches_max], duration_s, reason, conflict)
 
-    def _refused(self, standing: _Standing, request: PeerRequest, error: PeerRefused, duration_s: float) -> TrustAnswer:
+    def _refused(self, standing: Standing, request: PeerRequest, error: PeerRefused, duration_s: float) -> TrustAnswer:
         """Another gateway refuses one asker or one patient, and goes on answering all others."""
         before = standing.empty_state
         answer = self._failed(standing, error, duration_s)
@@ -339,42 +345,20 @@ class Peers:
             standing.refused.add(request.asking_trust)
         return answer
 
-    def _failed(self, standing: _Standing, error: PeerError, duration_s: float) -> TrustAnswer:
+    def _failed(self, standing: Standing, error: PeerError, duration_s: float) -> TrustAnswer:
         state = next((state for kind, state in _STATES.items() if isinstance(error, kind)), SourceState.UNREACHABLE)
         trust = standing.connector.trust
-        standing.last_state = state
-        # A peer that refuses us speaks to us: it is up, and backing off would not help it.
-        if isinstance(error, PeerRefused):
-            standing.failures, standing.paused_until = 0, 0.0
-        else:
-            standing.failures += 1
-            excess = standing.failures - self._limits.peer_failures_before_backoff
-            if excess >= 0:
-                pause_s = min(
-                    self._limits.peer_backoff_first_s * 2.0 ** min(excess, 16), self._limits.peer_backoff_max_s
-                )
-                standing.paused_until = self._clock.monotonic() + pause_s
+        if standing.failed(state, self._limits, self._clock.monotonic()):
+            self._paused.set()
         self._write_down(standing)
         self._observer.peer_answered(trust, state.value, duration_s)
         self._on_empty(trust, state, duration_s)
         log.warning("peer failed", trust=trust.code, state=state.value, detail=str(error))
         return TrustAnswer(trust, state, duration_s=duration_s)
 
-    def _write_down(self, standing: _Standing) -> None:
+    def _write_down(self, standing: Standing) -> None:
         """Let the standing outlive the process, if it is another one than before."""
-        pause_s = standing.paused_until - self._clock.monotonic()
-        paused_until = self._clock.now() + timedelta(seconds=pause_s) if pause_s > 0 else None
-        present = PeerStanding(
-            standing.connector.trust, standing.failures, paused_until, standing.last_state, standing.empty_state
-        )
+        present = standing.present(self._clock.now(), self._clock.monotonic())
         if self._book is not None and present != standing.written:
             standing.written = present
             self._book.write_down(present)
-
-    def _expected_state(self, trust: TrustId, asker: TrustId | None) -> SourceState:
-        standing = self._standings[trust]
-        if standing.paused_until > self._clock.monotonic():
-            return SourceState.BACKING_OFF
-        if asker in standing.refused:
-            return SourceState.REFUSED
-        return standing.last_state

@@ -519,3 +519,46 @@ async def test_speaking_often_does_not_end_every_pause(asked: Asked, clock: Fake
 async def test_somebody_who_cannot_be_asked_may_speak_to_us(asked: Asked) -> None:
     asked.peers.heard_from(TrustId("RZ9"))
     assert states(await asked.ask()) == ["answered"] * 3
+
+
+# --- who finds out whether a trust is up again ---
+
+
+async def test_while_one_question_tries_a_trust_no_other_waits_for_it(asked: Asked, clock: FakeClock) -> None:
+    await asked.fail(RZ2, LIMITS.peer_failures_before_backoff)
+    await clock.advance(LIMITS.peer_backoff_max_s)
+    asked[RZ2].stalled()
+    trial = asyncio.create_task(asked.asking(RZ2))
+    await asked[RZ2].is_asked.wait()
+    before = clock.monotonic()
+    assert states(await asked.ask()) == ["backing-off", "answered", "answered"]
+    assert [answer.state.value for answer in asked.peers.expected([RZ2])] == ["backing-off"]
+    assert clock.monotonic() == before
+    assert states(await clock.run(_waited_for(trial))) == ["timed-out"]
+
+
+async def test_no_caller_waits_for_a_stalled_trust_again_once_it_is_left_alone(asked: Asked, clock: FakeClock) -> None:
+    asked[RZ2].stalled()
+    async with asked.peers.probing(Uids()):
+        for _ in range(LIMITS.peer_failures_before_backoff):
+            await asked.ask()
+        for _ in range(300):
+            before = clock.monotonic()
+            assert states(await asked.ask()) == ["backing-off", "answered", "answered"]
+            assert clock.monotonic() == before
+            await clock.advance(0.5)
+
+
+async def test_a_trust_that_is_back_is_found_by_a_probe_at_the_end_of_its_pause(asked: Asked, clock: FakeClock) -> None:
+    async with asked.peers.probing(Uids()):
+        await settle()
+        asked[RZ2].down()
+        for _ in range(LIMITS.peer_failures_before_backoff):
+            await asked.ask(RZ2)
+        asked[RZ2].up()
+        await clock.advance(LIMITS.peer_backoff_first_s)
+        assert states(await asked.ask(RZ2)) == ["answered"]
+
+
+async def _waited_for(task: asyncio.Task[dict[TrustId, TrustAnswer]]) -> dict[TrustId, TrustAnswer]:
+    return await task
