@@ -33,7 +33,12 @@ from gateway.demo.region import Region
 from tests.dimse.door import Client, client, identifier, proposal
 from tests.stories.conftest import Door, FindDoor
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.alone,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
 
 TIMINGS = 2_000
 AT_ONCE = 8
