@@ -53,12 +53,17 @@ WAYS: dict[str, End] = {
 }
 
 
+def known() -> list[Association | Wire]:
+    """Every association and every wire of this process."""
+    return [each for each in gc.get_objects() if isinstance(each, Association | Wire)]
+
+
 @pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Cycles stay."""
+def before() -> Iterator[list[Association | Wire]]:
+    """What earlier tests still hold; cycles stay from here on."""
     gc.collect()
     gc.disable()
-    yield
+    yield known()
     gc.enable()
 
 
@@ -92,19 +97,19 @@ async def wanted(port: int, tls: ssl.SSLContext | None) -> Association:
     return await associate("127.0.0.1", port, proposal(), AssociationLimits(), tls=tls, connect_timeout_s=HANG_S)
 
 
-async def all_are_forgotten() -> None:
-    """Return once there is no association and no wire; what only the collector could find would stay."""
+async def all_are_forgotten(before: list[Association | Wire]) -> None:
+    """Return once there is no new association and no new wire; what only the collector could find would stay."""
+    held = {id(each) for each in before}
     async with asyncio.timeout(HANG_S):
         while True:
-            if not any(isinstance(each, Association | Wire) for each in gc.get_objects()):
+            if all(id(each) in held for each in known()):
                 return
             await asyncio.sleep(0.01)  # a connection has last words
 
 
-@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_association_that_is_over_is_forgotten_at_both_ends(
-    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None], way: str
+    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None], way: str, before: list[Association | Wire]
 ) -> None:
     async with acceptor(contexts[0]) as listening:
 
@@ -117,25 +122,23 @@ async def test_an_association_that_is_over_is_forgotten_at_both_ends(
             listening.associations.clear()
 
         await used()
-        await all_are_forgotten()
+        await all_are_forgotten(before)
 
 
-@pytest.mark.usefixtures("no_collector")
 async def test_an_association_that_is_refused_is_forgotten_at_both_ends(
-    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None],
+    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None], before: list[Association | Wire]
 ) -> None:
     async with acceptor(contexts[0], pdu.LOCAL_LIMIT_EXCEEDED) as listening:
         with suppress(AssociationRejected):
             await wanted(listening.port, contexts[1])
         listening.associations.clear()
-        await all_are_forgotten()
+        await all_are_forgotten(before)
 
 
-@pytest.mark.usefixtures("no_collector")
-async def test_an_association_without_a_connection_is_forgotten() -> None:
+async def test_an_association_without_a_connection_is_forgotten(before: list[Association | Wire]) -> None:
     async with acceptor(None) as listening:
         with suppress(NotConnected):
             await wanted(listening.port, ssl.create_default_context())  # which plain DICOM does not speak
     with suppress(NotConnected):
         await wanted(listening.port, None)
-    await all_are_forgotten()
+    await all_are_forgotten(before)

@@ -336,6 +336,12 @@ async def requested(greeting: bytes, pieces: list[bytes]) -> Stream:
     return stream
 
 
+def misdirected(source: random.Random, greeting: bytes) -> bytes:
+    """A greeting with another letter in its called AE title (PS3.8 9.3.2), which chance alone hits too seldom."""
+    at = 10 + source.randrange(16)
+    return greeting[:at] + bytes((source.randrange(0x41, 0x5B),)) + greeting[at + 1 :]
+
+
 async def at_the_end(stream: Stream, before: set[asyncio.Task[object]]) -> str:
     """What was said last; fails if that, or how it ended, is nothing that a peer may expect."""
     await settled(before)
@@ -357,8 +363,11 @@ async def _fuzz_streams(
         for seed in range(rounds):
             source = random.Random(seed)
             first, text = greeting, spoilt(source, honest)
-            if source.random() < 0.2:
+            chance = source.random()
+            if chance < 0.2:
                 first = mutated(source, greeting)
+            elif chance < 0.22:
+                first = misdirected(source, greeting)
             places = range(len(text)) if seed % 2 else source.sample(range(len(text) + 1), min(len(text), 5))
             try:
                 whole, in_pieces = await speak(first, [text]), await speak(first, cut(text, places))
