@@ -85,7 +85,11 @@ class WebDoor:
         response.headers["Content-Type"] = "text/html" if lie is Lie.WRONG_CONTENT_TYPE else content_type
         await response.prepare(request)
         async for piece in _spoiled(pieces, lie):
+            if request.transport is None or request.transport.is_closing():
+                break
             await response.write(piece)
+            # Writing to a connection that is lost neither fails nor waits: without this nobody would hear that it is.
+            await asyncio.sleep(0)
         if lie is Lie.TRUNCATED and request.transport is not None:
             request.transport.abort()
         else:
