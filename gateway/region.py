@@ -14,6 +14,7 @@ from gateway.sharing.directory import Directory, PatientIdAsked, TrustEntry
 from policy.identity import CallerBinding
 from policy.trusts import Roll
 from storage.registers import trusts
+from storage.registers.quality import QUARANTINED_MAX
 from storage.store import SqlStore
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,8 @@ class LiveRoll:
             return
         if before.quarantined != self._roll.quarantined:
             log.info("studies in quarantine changed", studies=len(self._roll.quarantined))
+        if len(self._roll.quarantined) >= QUARANTINED_MAX:
+            log.error("quarantine is full", studies=len(self._roll.quarantined))
         if replace(before, quarantined=frozenset()) != replace(self._roll, quarantined=frozenset()):
             log.info("standing of trusts changed", trusts=len(self._roll.standings))
 

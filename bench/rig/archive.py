@@ -11,7 +11,7 @@ import asyncio
 import json
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -38,12 +38,11 @@ class Plan:
         (folder / "archive.json").write_text(json.dumps(fields), encoding="utf-8")
 
 
-class _Connection(asyncio.Protocol):
-    """One keep-alive connection. Requests have no body and come one by one."""
+class Connection(asyncio.Protocol):
+    """One keep-alive connection. Requests have no body and come one by one; `answer` gets the line of each."""
 
-    def __init__(self, answers: Mapping[str, bytes], seen: dict[bytes, bytes]) -> None:
-        self._answers = answers
-        self._seen = seen
+    def __init__(self, answer: Callable[[bytes, asyncio.Transport], None]) -> None:
+        self._answer = answer
         self._pending = b""
         self._transport: asyncio.Transport | None = None
 
@@ -55,12 +54,8 @@ class _Connection(asyncio.Protocol):
         self._pending += data
         while b"\r\n\r\n" in self._pending:
             head, _, self._pending = self._pending.partition(b"\r\n\r\n")
-            line = head.partition(b"\r\n")[0]
-            found = self._seen.get(line)
-            if found is None:
-                found = self._seen[line] = self._answers.get(patient_of(line), EMPTY)
             assert self._transport is not None
-            self._transport.write(found)
+            self._answer(head.partition(b"\r\n")[0], self._transport)
 
 
 def patient_of(line: bytes) -> str:
@@ -74,13 +69,20 @@ async def serve(plan: Plan) -> None:
     """Answer until the process is ended."""
     answers = {patient: wire.answer(rows.encode()) for patient, rows in plan.rows.items()}
     seen: dict[bytes, bytes] = {}
+
+    def answer(line: bytes, transport: asyncio.Transport) -> None:
+        found = seen.get(line)
+        if found is None:
+            found = seen[line] = answers.get(patient_of(line), EMPTY)
+        transport.write(found)
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(plan.certificate, plan.private_key)
     context.load_verify_locations(plan.client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
     loop = asyncio.get_running_loop()
-    plain = await loop.create_server(lambda: _Connection(answers, seen), "127.0.0.1", 0)
-    secure = await loop.create_server(lambda: _Connection(answers, seen), "127.0.0.1", 0, ssl=context)
+    plain = await loop.create_server(lambda: Connection(answer), "127.0.0.1", 0)
+    secure = await loop.create_server(lambda: Connection(answer), "127.0.0.1", 0, ssl=context)
     ports = [server.sockets[0].getsockname()[1] for server in (plain, secure)]
     print(f"{READY} plain={ports[0]} tls={ports[1]}", flush=True)
     await loop.create_future()

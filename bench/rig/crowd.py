@@ -88,35 +88,6 @@ class _Answers:
         return self._by_line[line]
 
 
-class _Connection(asyncio.Protocol):
-    """One keep-alive connection. Requests have no body and come one by one."""
-
-    def __init__(self, answers: _Answers) -> None:
-        self._answers = answers
-        self._pending = b""
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._pending += data
-        while b"\r\n\r\n" in self._pending:
-            head, _, self._pending = self._pending.partition(b"\r\n\r\n")
-            found = self._answers.to(head.partition(b"\r\n")[0])
-            if found is not None:
-                assert self._transport is not None
-                delay_s, answer = found
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(delay_s, self._transport.write, answer)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
 def _prepared(plan: Plan) -> dimse.Answers:
     """What is said by C-FIND."""
     told = {
@@ -135,7 +106,14 @@ async def serve(plan: Plan) -> None:
     context.load_verify_locations(plan.client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
     loop = asyncio.get_running_loop()
-    by_qido = await loop.create_server(lambda: _Connection(answers), "127.0.0.1", 0, ssl=context, backlog=1024)
+
+    def answer(line: bytes, transport: asyncio.Transport) -> None:
+        found = answers.to(line)
+        if found is not None:
+            delay_s, body = found
+            loop.call_later(delay_s, transport.write, body)
+
+    by_qido = await loop.create_server(lambda: archive.Connection(answer), "127.0.0.1", 0, ssl=context, backlog=1024)
     by_c_find = await loop.create_server(lambda: dimse.Connection(prepared), "127.0.0.1", 0, backlog=1024)
     ports = [server.sockets[0].getsockname()[1] for server in (by_qido, by_c_find)]
     print(f"{READY} tls={ports[0]} dimse={ports[1]}", flush=True)

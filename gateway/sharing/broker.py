@@ -132,7 +132,7 @@ class Broker:
         studies = replace(query, level=Level.STUDY) if query.level is Level.PATIENT else query
         reach, asker = self._reach(passage, caller, query), caller.principal.trust
         asked = self._people.askable(named, reach.askable, is_hidden=passage.is_hidden)
-        fingerprint = _fingerprint(caller, query)
+        fingerprint = _fingerprint(caller, query, self._directory.quarantined)
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
         heard = kept.heard if kept is not None else await self._hear(passage, caller, named, studies, asked)
         await passage.refresh(heard.judgement)
@@ -305,11 +305,15 @@ def _profile(parts: Sequence[Part]) -> Profile:
     return frozenset((part.trust, part.state) for part in parts)
 
 
-def _fingerprint(caller: Caller, query: Query) -> str:
-    """What a snapshot is bound to: everything that the answer hangs on but the page. Sets in one order."""
+def _fingerprint(caller: Caller, query: Query, quarantined: frozenset[str]) -> str:
+    """What a snapshot is bound to: everything that the answer hangs on but the page. Sets in one order.
+
+    A page after a study went into quarantine is asked anew.
+    """
     who = caller.principal
     asker = (who.subject, who.kind, who.trust, sorted(who.teams), sorted(who.proven_by), caller.purpose)
-    return repr((asker, replace(query, include=frozenset(), limit=None, offset=0), sorted(query.include)))
+    asked = replace(query, include=frozenset(), limit=None, offset=0)
+    return repr((asker, asked, sorted(query.include), hash(quarantined)))
 
 
 def _wish(caller: Caller, query: Query, named: Named) -> Wish:

@@ -72,7 +72,8 @@ class _Question:
     """One question under way to several peers."""
 
     request: PeerRequest
-    is_probe: bool
+    left_alone: Collection[TrustId]
+    """Whom it does not wait for: found at its start, so that all that it asks of one trust goes out, or nothing."""
     at_once: asyncio.Semaphore
     asked_at: dict[TrustId, float] = field(default_factory=dict)
     """When each trust was really asked, behind those of our own questions that were before this one."""
@@ -151,10 +152,17 @@ class Peers:
         A trust of which one request fails has answered in part: what the others brought is kept, and it is named.
         """
         at_once = asyncio.Semaphore(self._limits.peers_at_once_max)
-        asking = [
-            (trust, _Question(request, is_probe, at_once)) for trust in sorted(requests) for request in requests[trust]
-        ]
         began = self._clock.monotonic()
+        left_alone = () if is_probe else [trust for trust in requests if self._standings[trust].is_left_alone(began)]
+        asking = [
+            (trust, _Question(request, left_alone, at_once))
+            for trust in sorted(requests)
+            for request in requests[trust]
+        ]
+        trials = [self._standings[trust] for trust in requests if trust not in left_alone]
+        trials = [standing for standing in trials if standing.is_failing]
+        for standing in trials:
+            standing.trials += 1
         tasks = [asyncio.create_task(self._ask_one(question, trust)) for trust, question in asking]
         everybody = asyncio.gather(*tasks, return_exceptions=True)
         deadline = asyncio.create_task(self._clock.sleep(self._limits.find_timeout_s))
@@ -163,6 +171,8 @@ class Peers:
         finally:
             deadline.cancel()
             self._let_go(tasks)
+            for standing in trials:
+                standing.trials -= 1
         answers: dict[TrustId, list[TrustAnswer]] = {}
         for (trust, question), task in zip(asking, tasks, strict=True):
             answers.setdefault(trust, []).append(self._part(question, trust, task, began))
@@ -180,7 +190,7 @@ class Peers:
             if standing is not None:
                 left_s = (kept.paused_until - self._clock.now()).total_seconds() if kept.paused_until is not None else 0
                 pause_s = min(max(0.0, left_s), self._limits.peer_backoff_max_s)
-                standing.restore(kept, self._clock.monotonic() + pause_s)
+                standing.restore(kept, self._limits, self._clock.monotonic() + pause_s)
 
     def heard_from(self, trust: TrustId) -> None:
         """A trust spoke to us, so it may be up again: it is asked at once, but one more failure pauses it as before.
@@ -245,12 +255,8 @@ class Peers:
 
     def _failing(self) -> list[tuple[TrustId, Standing]]:
         """The trusts that are left alone between two trials."""
-        asked = self._standings.keys() - self._left_alone()
-        return [
-            (trust, self._standings[trust])
-            for trust in sorted(asked)
-            if self._standings[trust].is_failing(self._limits)
-        ]
+        asked = sorted(self._standings.keys() - self._left_alone())
+        return [(trust, self._standings[trust]) for trust in asked if self._standings[trust].is_failing]
 
     async def _paused_or(self, delay_s: float) -> None:
         waits = [asyncio.create_task(self._clock.sleep(delay_s)), asyncio.create_task(self._paused.wait())]
@@ -262,16 +268,8 @@ class Peers:
 
     async def _ask_one(self, question: _Question, trust: TrustId) -> TrustAnswer:
         standing = self._standings[trust]
-        if standing.is_left_alone(self._clock.monotonic()) and not question.is_probe:
+        if trust in question.left_alone:
             return TrustAnswer(trust, SourceState.BACKING_OFF)
-        is_trial = standing.is_failing(self._limits)
-        standing.trials += is_trial
-        try:
-            return await self._answer(standing, question, trust)
-        finally:
-            standing.trials -= is_trial
-
-    async def _answer(self, standing: Standing, question: _Question, trust: TrustId) -> TrustAnswer:
         # The peer's own place first: who waits for a busy peer must not hold a place that another could have.
         async with standing.slots, question.at_once:
             began = question.asked_at[trust] = self._clock.monotonic()

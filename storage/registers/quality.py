@@ -25,8 +25,8 @@ from storage.registers.state import Author, bump_register_version, record_change
 from storage.tables.columns import Instant, Json, TableRow, metadata
 
 REGISTER = "quality"
-QUARANTINED_MAX = 10_000
-"""Studies in quarantine that are kept from callers; of more, the newest."""
+QUARANTINED_MAX = 100_000
+"""Studies in quarantine that are kept from callers; of more, those of longest standing, so that a flood shows none."""
 
 quality_item = Table(
     "quality_item",
@@ -75,8 +75,8 @@ _QUARANTINED = (
     select(quality_item.c.study_uid)
     .where(quality_item.c.resolved_at.is_(None), quality_item.c.kind == STUDY_OF_TWO_PATIENTS)
     .group_by(quality_item.c.study_uid)
-    .order_by(func.max(quality_item.c.opened_at).desc())
-    .limit(QUARANTINED_MAX)
+    .order_by(func.min(quality_item.c.opened_at), quality_item.c.study_uid)
+    .limit(bindparam("studies_max"))
 )
 _COUNT_OPEN = select(func.count()).select_from(quality_item).where(quality_item.c.resolved_at.is_(None))
 _RESOLVE = (
@@ -141,9 +141,9 @@ def count_open(read: Read) -> int:
     return read.connection.execute(_COUNT_OPEN).scalar_one()
 
 
-def quarantined(read: Read) -> frozenset[str]:
-    """The UIDs of the studies in quarantine, `QUARANTINED_MAX` at most."""
-    return frozenset(read.connection.execute(_QUARANTINED).scalars())
+def quarantined(read: Read, studies_max: int = QUARANTINED_MAX) -> frozenset[str]:
+    """The UIDs of the studies in quarantine, so many at most."""
+    return frozenset(read.connection.execute(_QUARANTINED, {"studies_max": studies_max}).scalars())
 
 
 def resolve(tx: Tx, item_id: str, author: Author) -> QualityItem:

@@ -560,5 +560,27 @@ async def test_a_trust_that_is_back_is_found_by_a_probe_at_the_end_of_its_pause(
         assert states(await asked.ask(RZ2)) == ["answered"]
 
 
+async def test_a_trial_that_clings_on_leaves_nobody_alone_once_a_trust_is_found_up(
+    asked: Asked, clock: FakeClock
+) -> None:
+    await asked.fail(RZ2, LIMITS.peer_failures_before_backoff)
+    await clock.advance(LIMITS.peer_backoff_max_s)
+    asked[RZ2].clinging(600)
+    assert states(await asked.ask(RZ2)) == ["timed-out"]
+    asked[RZ2].up()
+    await clock.run(asked.peers.probe(Uids()))
+    assert states(await asked.ask(RZ2)) == ["answered"]
+
+
+async def test_a_question_that_tries_a_trust_asks_it_by_all_of_a_patients_numbers(
+    asked: Asked, clock: FakeClock
+) -> None:
+    await asked.fail(RZ2, LIMITS.peer_failures_before_backoff)
+    await clock.advance(LIMITS.peer_backoff_max_s)
+    request = PeerRequest(asking_for_study("1.2.3"), "request-1", 1, 100)
+    (answer,) = await clock.run(asked.peers.ask_each({RZ2: [request, request]}))
+    assert answer.state is SourceState.ANSWERED
+
+
 async def _waited_for(task: asyncio.Task[dict[TrustId, TrustAnswer]]) -> dict[TrustId, TrustAnswer]:
     return await task

@@ -112,3 +112,23 @@ async def test_another_kind_of_item_quarantines_nothing(region: Region) -> None:
     region.trust("RZ4").with_study("1.2.10", of=ANNE, name="BAKER^BEN", born="19700102")
     assert (await asked(region, asking_for(ANNE, born="19580314")))[1] == ["RZ4"]
     assert await region.sql.read(quality.quarantined) == frozenset()
+
+
+async def test_a_page_after_a_study_went_into_quarantine_is_asked_anew(region: Region) -> None:
+    region.roll = await region.sql.read(trusts.roll)
+    first = await region.find(replace(asking_for(ANNE), limit=1))
+    assert [match.study_uid for match in first.rows] == [STUDY]
+    await asked(region, asking_for_study(STUDY))
+    region.roll = await region.sql.read(trusts.roll)
+    again = await region.find(replace(asking_for(ANNE), limit=1), snapshot=first.snapshot)
+    assert [match.study_uid for match in again.rows] == [ANOTHER]
+
+
+async def test_more_than_fit_leave_those_of_longest_standing_in_quarantine(region: Region) -> None:
+    region.trust("RZ2").with_study("1.2.1", of=ANNE)
+    region.trust("RZ3").with_study("1.2.1", of=BEN, name="BAKER^BEN", born="19700102")
+    await asked(region, asking_for_study(STUDY))
+    await region.clock.advance(1)
+    await asked(region, asking_for_study("1.2.1"))
+    assert await region.sql.read(quality.quarantined) == {STUDY, "1.2.1"}
+    assert await region.sql.read(lambda read: quality.quarantined(read, studies_max=1)) == {STUDY}

@@ -1,7 +1,7 @@
 """What is known of one peer between questions: how it fared, until when it is left alone, what it would do now.
 
 After a few failures in a row a peer is left alone, longer each time. At the end of each pause one question finds out
-whether it is up again, a probe's as a rule; meanwhile nobody else waits for it. Keeps no time of its own. Pure.
+whether it is up again, a probe's as a rule; meanwhile nobody else waits for it. Keeps no time of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Standing:
     connector: PeerConnector
     slots: asyncio.Semaphore
     failures: int = 0
+    is_failing: bool = False
+    """Whether it failed so often that it is left alone between two trials."""
     paused_until: float = 0.0
     trials: int = 0
     """Questions under way that find out whether it is up again."""
@@ -44,13 +46,9 @@ class Standing:
     refused: set[TrustId] = field(default_factory=set)
     """The trusts for which another gateway lately answered nothing, whoever the patient."""
 
-    def is_failing(self, limits: Limits) -> bool:
-        """Whether it failed so often that it is left alone between two trials."""
-        return self.failures >= limits.peer_failures_before_backoff
-
     def is_left_alone(self, now: float) -> bool:
         """Whether a caller's question is not to wait for it."""
-        return self.trials > 0 or self.paused_until > now
+        return self.is_failing and (self.trials > 0 or self.paused_until > now)
 
     def expected(self, asker: TrustId | None, now: float) -> SourceState:
         """What an empty answer of it to this asker would be now."""
@@ -60,7 +58,7 @@ class Standing:
 
     def answered(self) -> None:
         """It answered: whatever was, it is up."""
-        self.failures, self.paused_until = 0, 0.0
+        self.failures, self.is_failing, self.paused_until = 0, False, 0.0
 
     def failed(self, state: SourceState, limits: Limits, now: float) -> bool:
         """It failed; whether it is left alone from now on."""
@@ -73,6 +71,7 @@ class Standing:
         excess = self.failures - limits.peer_failures_before_backoff
         if excess < 0:
             return False
+        self.is_failing = True
         self.paused_until = now + min(
             limits.peer_backoff_first_s * 2.0 ** min(excess, _DOUBLINGS_MAX), limits.peer_backoff_max_s
         )
@@ -80,14 +79,15 @@ class Standing:
 
     def take_over(self, former: Standing) -> None:
         """Begin with what was known of the same peer before a reload."""
-        self.failures, self.paused_until = former.failures, former.paused_until
+        self.failures, self.is_failing, self.paused_until = former.failures, former.is_failing, former.paused_until
         self.last_state, self.empty_state = former.last_state, former.empty_state
         self.heard_at, self.written = former.heard_at, former.written
         self.extents, self.refused = former.extents, former.refused
 
-    def restore(self, kept: PeerStanding, paused_until: float) -> None:
+    def restore(self, kept: PeerStanding, limits: Limits, paused_until: float) -> None:
         """Begin with what was written down."""
         self.failures, self.paused_until = kept.failures, paused_until
+        self.is_failing = kept.failures >= limits.peer_failures_before_backoff
         self.last_state, self.empty_state = kept.last_state, kept.empty_state
         self.written = kept
 
