@@ -12,6 +12,7 @@
     │   ├── RegisterUnavailable     a register is stale or unreadable (SAF-01)
     │   ├── AuditUnavailable        nothing can be recorded, so nothing is disclosed (SAF-30)
     │   ├── StoreUnavailable        the database is gone
+    │   ├── Damaged                 what was kept is not as it was sealed; it is fetched again
     │   └── OverCapacity            later
     ├── PeerError                   another trust's archive; named in the answer
     │   ├── PeerUnavailable         retry: no connection, refused, in back-off
@@ -97,6 +98,10 @@ class AuditUnavailable(ServiceFault):
 
 class StoreUnavailable(ServiceFault):
     """The database cannot be reached, or refused a transaction."""
+
+
+class Damaged(ServiceFault):
+    """What was kept is not as it was sealed, or no key opens it."""
 
 
 class OverCapacity(ServiceFault):
