@@ -10,6 +10,7 @@ from storage.observations import locations, notices, standings
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state, trusts
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
+from storage.work import jobs
 
 __all__ = ["metadata"]
 
@@ -18,6 +19,7 @@ MODULES = (
     chain,
     checkpoints,
     commits,
+    jobs,
     labels,
     locations,
     notices,

@@ -89,9 +89,7 @@ def tinks() -> streaming_aead.StreamingAead:
         value=key.SerializeToString(),
         key_material_type=tink_pb2.KeyData.SYMMETRIC,
     )
-    entry = tink_pb2.Keyset.Key(
-        key_id=1, status=tink_pb2.ENABLED, output_prefix_type=tink_pb2.RAW, key_data=data
-    )
+    entry = tink_pb2.Keyset.Key(key_id=1, status=tink_pb2.ENABLED, output_prefix_type=tink_pb2.RAW, key_data=data)
     keyset = tink_pb2.Keyset(primary_key_id=1, key=[entry]).SerializeToString()
     return tink.proto_keyset_format.parse(keyset, secret_key_access.TOKEN).primitive(streaming_aead.StreamingAead)
 
