@@ -28,8 +28,8 @@ from gateway.model.errors import (
     PeerRefused,
     ServiceFault,
 )
-from gateway.model.jobs import Capacity, Claim, FailureKind, Job, Lane, Progress, RetryTerms
 from gateway.model.seams import Clock
+from gateway.model.work.jobs import Capacity, Claim, FailureKind, Job, Lane, Progress, RetryTerms
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy import text
 
-from gateway.model.jobs import Claim, FailureKind, Job, Lane, Progress, RetryTerms
+from gateway.model.work.jobs import Claim, FailureKind, Job, Lane, Progress, RetryTerms
 from storage.database import Read
 from storage.store import SqlStore
 from storage.tables.columns import instant_of

@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.model.errors import InvalidRequest, StoreUnavailable
 from gateway.model.faults import faultpoint
-from gateway.model.jobs import (
+from gateway.model.work.jobs import (
     Claim,
     FailureKind,
     Job,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.jobs import Handler, JobFailed, Runner, RunnerSettings, Work
 from gateway.model.errors import GatewayError, InvalidRequest, PeerUnavailable, StoreUnavailable
-from gateway.model.jobs import (
+from gateway.model.work.jobs import (
     Capacity,
     Claim,
     FailureKind,

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from gateway.model.errors import InvalidRequest
-from gateway.model.jobs import FailureKind, Job, JobState, Lane, NewJob, Progress, RetryTerms, Ticket
+from gateway.model.work.jobs import FailureKind, Job, JobState, Lane, NewJob, Progress, RetryTerms, Ticket
 from storage.engines import DatabaseSettings
 from storage.registers.state import Author
 from storage.store import SqlStore
