@@ -8,10 +8,12 @@
     ├── NotIdentified               authenticate: certificate, AE title and address of one trust
     ├── Denied                      a reason that may be told (SAF-02); hidden reasons never raise, they answer absence
     ├── NotFound                    no such resource path; never says whether imaging exists
+    │   └── KeyClosed               no key opens what was kept: its patient's are closed, or it was destroyed
     ├── ServiceFault                ours, the same for every patient: ring, or try again
     │   ├── RegisterUnavailable     a register is stale or unreadable (SAF-01)
     │   ├── AuditUnavailable        nothing can be recorded, so nothing is disclosed (SAF-30)
     │   ├── StoreUnavailable        the database is gone
+    │   │   └── StoreFull           its disk is full: 507 or A700, until there is room
     │   ├── Damaged                 what was kept is not as it was sealed; it is fetched again
     │   └── OverCapacity            later
     ├── PeerError                   another trust's archive; named in the answer
@@ -82,6 +84,10 @@ class NotFound(GatewayError):
     """No such resource path."""
 
 
+class KeyClosed(NotFound):
+    """No key opens what was kept, now or ever again. Where it reaches an edge it is absence, like anything hidden."""
+
+
 class ServiceFault(GatewayError):
     """The gateway cannot do its work for anybody at this moment."""
 
@@ -98,6 +104,10 @@ class AuditUnavailable(ServiceFault):
 
 class StoreUnavailable(ServiceFault):
     """The database cannot be reached, or refused a transaction."""
+
+
+class StoreFull(StoreUnavailable):
+    """There is no room for what came; what is kept can be read."""
 
 
 class Damaged(ServiceFault):
