@@ -1,0 +1,1 @@
+"""Sealed bytes on a local disk: how they lie in files, who adds to these, and what is durable."""
