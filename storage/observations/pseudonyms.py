@@ -32,6 +32,10 @@ class Pseudonyms:
         """What stands for this number."""
         return hmac.digest(self.key, number.digits.encode(), hashlib.sha256)[:HASH_BYTES]
 
+    def of_row(self, patient_row: str) -> bytes:
+        """What stands for a patient of this internal row: the same whatever numbers lead to it."""
+        return hmac.digest(self.key, b"row " + patient_row.encode(), hashlib.sha256)[:HASH_BYTES]
+
 
 def pseudonyms(path: Path) -> Pseudonyms:
     """The pseudonyms of the key in this file, which is made if there is none. Raises `ConfigurationError`.

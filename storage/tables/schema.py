@@ -6,6 +6,7 @@ For migrations and for the test that compares them with the tables as the code d
 from __future__ import annotations
 
 from storage import checkpoints, reserve
+from storage.cache import index as cache_index
 from storage.observations import locations, notices, standings
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state, trusts
 from storage.tables import chain, commits
@@ -16,6 +17,7 @@ __all__ = ["metadata"]
 
 MODULES = (
     agreements,
+    cache_index,
     chain,
     checkpoints,
     commits,

@@ -130,6 +130,10 @@ class Described:
     """Its DICOM JSON, kept sealed with it."""
 
 
+UNREAD = Described()
+"""Nobody read it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CachedInstance:
     """An instance in the cache."""
@@ -177,7 +181,7 @@ class Writing(Protocol):
     def finish(self) -> bytes:
         """Its digest, now that every byte is there; nothing is kept yet, and nothing can be added any more."""
 
-    async def commit(self, described: Described = Described(), standing: Standing = Standing.CURRENT) -> CachedInstance:
+    async def commit(self, described: Described = UNREAD, standing: Standing = Standing.CURRENT) -> CachedInstance:
         """Keep it; durable when this returns. One that is there already, byte for byte, is returned as it stands.
 
         `CURRENT` takes the place of one with other bytes, which is superseded. Raises `StoreUnavailable` when it could
@@ -231,7 +235,10 @@ class StudyKeys(Protocol):
         """The id and the key that seal a patient's study in a domain, made if there is none yet."""
 
     async def key(self, key_id: bytes) -> bytes:
-        """The key of this id; raises `Damaged` for one that is closed or gone."""
+        """The key of this id; raises `KeyClosed` for one that is closed, destroyed or unknown."""
 
     async def close_patient(self, patient_row: str, domain: KeyDomain) -> None:
         """Withdraw a patient's keys of a domain: in every process, nothing of them opens any more."""
+
+    async def keep_for_custodian(self, key_id: bytes, custodian: TrustId) -> None:
+        """Let a key outlive its patient's, for the custodian of a sole copy alone (SAF-21)."""

@@ -1,0 +1,280 @@
+"""The sealed cache as the core knows it (`gateway.model.work.transfers.StudyCache`): studies at rest in local packs.
+
+An instance is kept once its pack is synced; the index follows (`storage.cache.upkeep`) and is made good at the next
+start. What is kept is told from memory and is never behind. Knows no permission and no wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from gateway.model.errors import Damaged, KeyClosed, NotFound
+from gateway.model.seams import Clock
+from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Standing, StudyKeys
+from storage.cache import index
+from storage.cache.entries import Kept, open_entry
+from storage.cache.index import StudyRow
+from storage.cache.packs.frames import ID_BYTES
+from storage.cache.packs.objects import LocalObjects
+from storage.cache.reading import SEGMENTS_AT_ONCE, is_whole, opened, opener
+from storage.cache.shelves import Shelf
+from storage.cache.upkeep import CacheSettings, Upkeep
+from storage.cache.writing import Means, SealedFor, SealedWriting
+from storage.observations.pseudonyms import Pseudonyms
+from storage.store import SqlStore
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class SealedCache:
+    """One node's cache. `async with`; `run` has to run beside it."""
+
+    def __init__(
+        self,
+        store: SqlStore,
+        objects: LocalObjects,
+        keys: StudyKeys,
+        stand_ins: Pseudonyms,
+        clock: Clock,
+        settings: CacheSettings,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._objects = objects
+        self._keys = keys
+        self._stand_ins = stand_ins
+        self._clock = clock
+        self._random = random
+        self._upkeep = Upkeep(store, objects, clock, settings)
+        self._shelves = self._upkeep.shelves
+        self._means = Means(objects, random, clock.now, keys.key, self._upkeep.keep)
+        self._pool = ThreadPoolExecutor(settings.readers, thread_name_prefix="cache-reader")
+
+    async def __aenter__(self) -> SealedCache:
+        """Make packs and index agree; raises a `ServiceFault` where that cannot be done."""
+        await self._upkeep.start(self._keys)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._upkeep.stop()
+        self._pool.shutdown(wait=False)
+
+    async def run(self) -> None:
+        """Index, make room and give room back behind everybody else; for ever. Enter it as a background task."""
+        await self._upkeep.run()
+
+    async def settle(self) -> None:
+        """Do at once what `run` does in time; raises `StoreUnavailable`."""
+        await self._upkeep.write()
+        await self._upkeep.make_room()
+        await self._upkeep.give_back()
+
+    @asynccontextmanager
+    async def put(self, head: ReceivedHead) -> AsyncIterator[SealedWriting]:
+        """See `StudyCache`. Raises `OverCapacity`, `StoreUnavailable`, or what the keys raise."""
+        self._upkeep.admit()
+        key_id, key = await self._keys.data_key(head.ref.study_uid, head.patient_row, head.domain)
+        owner = SealedFor(self._stand_ins.of_row(head.patient_row), key_id, key)
+        async with self._shelves.using(head.domain, head.ref.study_uid) as shelf:
+            writing = SealedWriting(self._means, head, shelf, owner, self._random(ID_BYTES))
+            try:
+                yield writing
+            finally:
+                writing.leave()
+
+    async def instances(self, study_uid: str, domain: KeyDomain = KeyDomain.CACHE) -> Sequence[CachedInstance]:
+        """See `StudyCache`."""
+        async with self._shelves.using(domain, study_uid) as shelf:
+            if not shelf.current or shelf.row is None or shelf.row.closed_at is not None:
+                return ()
+            try:
+                await self._keys.key(next(iter(shelf.current.values())).key_id)
+            except NotFound:
+                return ()
+            found = [kept.instance for kept in shelf.current.values()]
+            return sorted(found, key=lambda each: (each.ref.series_uid, each.ref.sop_uid))
+
+    @asynccontextmanager
+    async def open(
+        self, instance: CachedInstance, first: int = 0, last: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See `StudyCache`. Raises `ValueError` for bytes that it does not have."""
+        async with self._shelves.using(instance.domain, instance.ref.study_uid) as shelf:
+            kept, key = await self._opening(shelf, instance)
+            self._upkeep.touch(shelf)
+            async with aclosing(self._pieces(shelf, kept, key, first, last)) as pieces:
+                yield pieces
+
+    async def metadata(self, instances: Sequence[CachedInstance]) -> Sequence[bytes]:
+        """See `StudyCache`."""
+        wanted: list[tuple[Kept, bytes]] = []
+        with self._holding({instance.ref.study_uid for instance in instances}):
+            for instance in instances:
+                async with self._shelves.using(instance.domain, instance.ref.study_uid) as shelf:
+                    wanted.append(await self._opening(shelf, instance))
+            return await self._in_pool(_metadata, self._objects, wanted)
+
+    @asynccontextmanager
+    async def using(self, study_uid: str) -> AsyncIterator[None]:
+        """See `StudyCache`."""
+        with self._holding({study_uid}):
+            yield
+
+    async def study(self, study_uid: str, domain: KeyDomain = KeyDomain.CACHE) -> CachedStudy | None:
+        """See `StudyCache`."""
+        async with self._shelves.using(domain, study_uid) as shelf:
+            row = shelf.row
+            if row is None or row.closed_at is not None or not shelf.current:
+                return None
+            held = sum(kept.held_bytes for kept in shelf.objects.values())
+            return CachedStudy(
+                study_uid,
+                domain,
+                row.cache_class,
+                held,
+                len(shelf.current),
+                row.used_at,
+                row.pinned_until,
+                row.validated_at,
+            )
+
+    async def validated(self, study_uid: str, at: datetime) -> None:
+        """See `StudyCache`."""
+        await self._alter(study_uid, KeyDomain.CACHE, lambda row: replace(row, validated_at=at))
+
+    async def pin(self, study_uid: str, until: datetime | None, domain: KeyDomain = KeyDomain.CACHE) -> None:
+        """Keep a study at least until then, whatever its class has room for; None: no longer than others."""
+        await self._alter(study_uid, domain, lambda row: replace(row, pinned_until=until))
+
+    async def confirm_elsewhere(self, study_uid: str, sop_uids: Collection[str]) -> None:
+        """See `StudyCache`."""
+        for domain in KeyDomain:
+            async with self._shelves.using(domain, study_uid) as shelf:
+                sole = [kept for kept in shelf.objects.values() if kept.instance.is_sole_copy]
+                confirmed = [kept for kept in sole if kept.instance.ref.sop_uid in sop_uids]
+                self._upkeep.confirm_elsewhere(shelf, confirmed)
+        await self._upkeep.write()
+
+    async def forget(self, study_uid: str, why: str) -> None:
+        """See `StudyCache`."""
+        for domain in KeyDomain:
+            count = await self._upkeep.take_out(domain, study_uid)
+            if count:
+                log.info("study given up", why=why, domain=domain.value, instances=count)
+        await self._upkeep.write()
+
+    async def shred(self, patient_row: str, domain: KeyDomain) -> None:
+        """See `StudyCache`. The keys are closed first, whatever becomes of the rest (SAF-25)."""
+        await self._keys.close_patient(patient_row, domain)
+        now = self._clock.now()
+        for study_uid in await self._studies_of(patient_row, domain):
+            async with self._shelves.using(domain, study_uid) as shelf:
+                sole = {kept.key_id: kept.instance.custodian for kept in shelf.objects.values() if _is_sole(kept)}
+                for key_id, custodian in sole.items():
+                    await self._keys.keep_for_custodian(key_id, custodian)
+            await self._alter(study_uid, domain, lambda row: replace(row, closed_at=row.closed_at or now))
+
+    async def reopen(self, patient_row: str, domain: KeyDomain) -> None:
+        """Take back a `shred` whose keys were reopened (SAF-20: the undo of a mistaken case)."""
+        for study_uid in await self._studies_of(patient_row, domain):
+            await self._alter(study_uid, domain, lambda row: replace(row, closed_at=None))
+
+    async def bury_closed(self, before: datetime) -> None:
+        """Give up what was closed before an instant, except sole copies: nobody can undo that any more."""
+        await self._upkeep.write()
+        closed = partial(index.closed_before, place=self._upkeep.place, before=before)
+        for domain, study_uid in await self._upkeep.store.read(closed):
+            await self._upkeep.take_out(domain, study_uid)
+        await self._upkeep.write()
+
+    async def verify(self, instance: CachedInstance) -> bool:
+        """Whether an instance opens from end to end and is what came; if not, it is quarantined."""
+        async with self._shelves.using(instance.domain, instance.ref.study_uid) as shelf:
+            kept, key = await self._opening(shelf, instance)
+            if await self._in_pool(is_whole, self._objects, kept, key):
+                return True
+            self._quarantine(shelf, kept)
+            return False
+
+    async def _studies_of(self, patient_row: str, domain: KeyDomain) -> list[str]:
+        await self._upkeep.write()
+        patient = self._stand_ins.of_row(patient_row)
+        of_patient = partial(index.of_patient, place=self._upkeep.place, patient=patient, domain=domain)
+        return await self._upkeep.store.read(of_patient)
+
+    async def _alter(self, study_uid: str, domain: KeyDomain, altered: Callable[[StudyRow], StudyRow]) -> None:
+        async with self._shelves.using(domain, study_uid) as shelf:
+            if shelf.row is not None:
+                self._upkeep.alter(shelf, altered(shelf.row))
+        await self._upkeep.write()
+
+    async def _opening(self, shelf: Shelf, instance: CachedInstance) -> tuple[Kept, bytes]:
+        kept = shelf.objects.get(bytes.fromhex(instance.object_id))
+        if kept is None or kept.standing is Standing.QUARANTINED:
+            raise Damaged("the instance is not kept any more")
+        if shelf.row is not None and shelf.row.closed_at is not None:
+            raise KeyClosed("the study is closed")
+        return kept, await self._keys.key(kept.key_id)
+
+    async def _pieces(
+        self, shelf: Shelf, kept: Kept, key: bytes, first: int, last: int | None
+    ) -> AsyncGenerator[bytes]:
+        """About a megabyte at a time, the next one on its way while this one is used."""
+        coming: asyncio.Future[bytes] | None = None
+        try:
+            opening = await self._in_pool(opener, self._objects, kept, key)
+            numbers = opening.spans(first, last)
+            last = min(opening.plain_bytes - 1 if last is None else last, opening.plain_bytes - 1)
+            steps = [numbers[at : at + SEGMENTS_AT_ONCE] for at in range(0, len(numbers), SEGMENTS_AT_ONCE)]
+            for number, step in enumerate(steps):
+                plain = await (coming or self._in_pool(opened, self._objects, kept, opening, step))
+                following = steps[number + 1 : number + 2]
+                coming = self._in_pool(opened, self._objects, kept, opening, following[0]) if following else None
+                begins = opening.span(step[0]).plain_at
+                yield plain[max(0, first - begins) : last + 1 - begins]
+        except Damaged:
+            self._quarantine(shelf, kept)
+            raise
+        finally:
+            if coming is not None:
+                coming.cancel()
+
+    def _quarantine(self, shelf: Shelf, kept: Kept) -> None:
+        log.error("study cache object damaged", object=kept.instance.object_id)
+        if shelf.objects.get(kept.object_id) is kept:
+            self._upkeep.stand(shelf, kept, Standing.QUARANTINED, "it does not open")
+
+    def _in_pool(self, function: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *arguments))
+
+    @contextmanager
+    def _holding(self, study_uids: Collection[str]) -> Iterator[None]:
+        for study_uid in study_uids:
+            self._shelves.hold(study_uid)
+        try:
+            yield
+        finally:
+            for study_uid in study_uids:
+                self._shelves.let_go(study_uid)
+
+
+def _metadata(objects: LocalObjects, wanted: Sequence[tuple[Kept, bytes]]) -> list[bytes]:
+    found = []
+    for kept, key in wanted:
+        place = kept.extents[-1]
+        found.append(open_entry(kept.object_id, objects.read([place], 0, place.length), place, key).metadata)
+    return found
+
+
+def _is_sole(kept: Kept) -> bool:
+    return kept.instance.is_sole_copy

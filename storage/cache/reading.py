@@ -1,0 +1,41 @@
+"""Open what lies in packs, some segments at a time, verified as they open (DEC-23). Blocks: for a pool's threads."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from gateway.model.errors import Damaged
+from storage.cache.entries import Kept, context
+from storage.cache.packs.objects import LocalObjects
+from storage.cache.sealed import HEAD_BYTES, Opener
+from storage.cache.writing import DIGEST_BYTES
+
+SEGMENTS_AT_ONCE = 4
+"""Segments that are read and opened together: about a megabyte."""
+
+
+def opener(objects: LocalObjects, kept: Kept, key: bytes) -> Opener:
+    """What opens an object's segments. Blocks; raises `Damaged`."""
+    instance = kept.instance
+    head = objects.read(kept.chunks, 0, HEAD_BYTES)
+    return Opener(key, context(instance.ref, instance.domain, kept.object_id), head, kept.sealed_bytes)
+
+
+def opened(objects: LocalObjects, kept: Kept, opening: Opener, numbers: range) -> bytes:
+    """The plain bytes of neighbouring segments. Blocks; raises `Damaged`."""
+    spans = [opening.span(number) for number in numbers]
+    begins = spans[0].sealed_at
+    sealed = memoryview(objects.read(kept.chunks, begins, spans[-1].sealed_at + spans[-1].sealed_bytes - begins))
+    return b"".join(opening.open(span.number, sealed[span.sealed_at - begins :][: span.sealed_bytes]) for span in spans)
+
+
+def is_whole(objects: LocalObjects, kept: Kept, key: bytes) -> bool:
+    """Whether an object opens from end to end and has the digest that was taken when it came. Blocks."""
+    try:
+        opening = opener(objects, kept, key)
+        digest = blake2b(digest_size=DIGEST_BYTES)
+        for first in range(0, opening.segments, SEGMENTS_AT_ONCE):
+            digest.update(opened(objects, kept, opening, range(first, min(first + SEGMENTS_AT_ONCE, opening.segments))))
+    except Damaged:
+        return False
+    return digest.digest() == kept.instance.digest

@@ -1,0 +1,103 @@
+"""Make packs and index agree when the cache starts, whatever the last process did not come to (I1 to I3).
+
+Reads the index once and, of the packs, only those that were not settled. What is durable and not indexed is opened
+from end to end and then indexed; what was indexed and does not lie there any more is forgotten, to be fetched again;
+whatever belongs to no object gives its room back. Changes nothing by itself but says what is to be done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.model.errors import Damaged, NotFound
+from gateway.model.work.transfers import StudyKeys
+from storage.cache import index
+from storage.cache.entries import Entry, open_entry
+from storage.cache.packs.frames import Extent, Frame, FrameKind
+from storage.cache.packs.objects import LocalObjects
+from storage.cache.reading import is_whole
+from storage.cache.sealed import key_id_of
+from storage.store import SqlStore
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a start found, and what follows from it."""
+
+    live: Counter[bytes] = field(default_factory=Counter)
+    """How many objects have bytes in each pack."""
+    unindexed: list[Entry] = field(default_factory=list)
+    """Durable, and not known to the index."""
+    missing: list[bytes] = field(default_factory=list)
+    """Known to the index, and not there."""
+    dead: dict[bytes, tuple[Extent, ...]] = field(default_factory=dict)
+    """Taken out before, their room not yet given back."""
+    orphans: list[Extent] = field(default_factory=list)
+    """Bytes of no object."""
+    damaged: int = 0
+    """Entries that do not open, or whose object does not: torn by the fall, and never acknowledged."""
+    read: list[bytes] = field(default_factory=list)
+    """Packs that were read, and so are settled."""
+    empty: list[bytes] = field(default_factory=list)
+    """Packs in which nothing lives."""
+
+
+async def examine(store: SqlStore, objects: LocalObjects, keys: StudyKeys, place: str) -> Findings:
+    """Compare packs and index; raises a `ServiceFault` where one of them, or the key store, cannot be read."""
+    lies, settled, dead = await store.read(
+        lambda read: (index.where_all_lie(read, place), index.settled(read, place), dict(index.dead(read, place)))
+    )
+    packs = await asyncio.to_thread(objects.packs)
+    findings = Findings(dead=dead)
+    for object_id, extents in lies.items():
+        if _is_there(extents, packs):
+            findings.live.update({extent.pack_id for extent in extents})
+        else:
+            findings.missing.append(object_id)
+    strange: list[Frame] = []
+    for pack_id in packs.keys() - settled:
+        strange += await asyncio.to_thread(_strangers, objects, pack_id, lies.keys() | dead.keys())
+        findings.read.append(pack_id)
+    await _sort_out(findings, objects, keys, strange)
+    for entry in findings.unindexed:
+        findings.live.update({extent.pack_id for extent in entry.kept.extents})
+    findings.empty = [pack_id for pack_id in packs if not findings.live[pack_id]]
+    return findings
+
+
+def _strangers(objects: LocalObjects, pack_id: bytes, known: Collection[bytes]) -> list[Frame]:
+    return [frame for frame in objects.frames(pack_id) if frame.object_id not in known]
+
+
+async def _sort_out(findings: Findings, objects: LocalObjects, keys: StudyKeys, strange: Sequence[Frame]) -> None:
+    for frame in strange:
+        if frame.kind is FrameKind.ENTRY:
+            entry = await _opened(findings, objects, keys, frame)
+            findings.unindexed += [entry] if entry is not None else []
+    findings.unindexed.sort(key=lambda entry: entry.kept.instance.version)
+    found = {entry.kept.object_id for entry in findings.unindexed}
+    findings.orphans = [frame.payload for frame in strange if frame.object_id not in found]
+
+
+async def _opened(findings: Findings, objects: LocalObjects, keys: StudyKeys, frame: Frame) -> Entry | None:
+    sealed = await asyncio.to_thread(objects.read, [frame.payload], 0, frame.payload.length)
+    if not any(sealed):
+        return None  # its room was given back
+    try:
+        key = await keys.key(key_id_of(sealed))
+        entry = open_entry(frame.object_id, sealed, frame.payload, key)
+        if not await asyncio.to_thread(is_whole, objects, entry.kept, key):
+            raise Damaged("an object is not what its entry says")
+        return entry
+    except NotFound:
+        return None  # its patient's keys are gone, and it with them
+    except Damaged:
+        findings.damaged += 1
+        return None
+
+
+def _is_there(extents: Iterable[Extent], packs: dict[bytes, int]) -> bool:
+    return all(extent.at + extent.length <= packs.get(extent.pack_id, -1) for extent in extents)
