@@ -82,6 +82,7 @@ def end_closures(tx: Tx, closed_before: datetime) -> int:
 
 def first(tx: Tx, new: NewEpoch) -> bool:
     """Give a new store its first epoch; False if it has one."""
+    faultpoint("keyring.first.before")
     if tx.connection.execute(select(key_epoch.c.epoch_id).limit(1)).first() is not None:
         return False
     _insert(tx, new)

@@ -19,7 +19,6 @@ from functools import partial
 from typing import TypeVar
 
 from gateway.model.errors import RegisterUnavailable
-from gateway.model.faults import faultpoint
 from gateway.model.seams import Clock
 from gateway.model.work.transfers import KeyDomain
 from policy.parties import TrustId
@@ -117,7 +116,6 @@ class Keyring:
         if found is None:
             made = partial(rows.make_study_key, study_uid=study_uid, owner=owner, random=self._random)
             found = await self._masters.writing(made)
-            faultpoint("keyring.make.after")
         return found.key_id, found.key
 
     async def key(self, key_id: bytes) -> bytes:
@@ -131,13 +129,11 @@ class Keyring:
             await self._masters.write(partial(rows.close, owner=Owner(patient_row, domain)))
         finally:
             self._forget()  # also where the outcome is not known
-        faultpoint("keyring.close.after")
 
     async def reopen_patient(self, patient_row: str, domain: KeyDomain) -> bool:
         """Undo a closing; False if the keys of before are destroyed, so that only new copies can be made."""
         is_whole = await self._masters.write(partial(rows.reopen, owner=Owner(patient_row, domain)))
         self._forget()
-        faultpoint("keyring.reopen.after")
         return is_whole
 
     async def keep_for_custodian(self, key_id: bytes, custodian: TrustId) -> None:
@@ -147,7 +143,6 @@ class Keyring:
         """
         kept = partial(keeping.keep_for, key_id=key_id, custodian=custodian, random=self._random)
         await self._masters.writing(kept)
-        faultpoint("keyring.keep.after")
 
     async def custodians_key(self, key_id: bytes, custodian: TrustId) -> bytes:
         """The key that is kept for this custodian; raises as `key`."""
@@ -161,7 +156,6 @@ class Keyring:
     async def discard_kept(self, key_id: bytes) -> None:
         """Give up what was kept, once the custodian has it back; the next `shred_due` destroys it."""
         await self._masters.write(partial(keeping.discard_kept, key_id=key_id))
-        faultpoint("keyring.discard.after")
 
     async def rotate(self) -> Walked:
         """Follow the master key by a new one and destroy it; raises `OverCapacity` if another process is at it."""

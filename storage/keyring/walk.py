@@ -12,7 +12,6 @@ from datetime import datetime
 from functools import partial
 
 from gateway.model.errors import RegisterUnavailable
-from gateway.model.faults import faultpoint
 from storage.keyring import epochs, key_database, rows
 from storage.keyring.epochs import NewEpoch
 from storage.keyring.master_keys import MasterKeys
@@ -36,9 +35,7 @@ async def begin_store(masters: MasterKeys, lock_wait_s: float) -> None:
         if await masters.read(rows.epochs):
             return  # another process was first
         new = await masters.begin(is_first=True)
-        faultpoint("keyring.first.before")
         await masters.write(partial(epochs.first, new=new))
-        faultpoint("keyring.first.after")
 
 
 async def walk(
@@ -68,10 +65,7 @@ async def _switch(masters: MasterKeys, closed_before: datetime) -> int:
         if epoch.is_current and not await masters.load(epoch):
             raise RegisterUnavailable("the wrapper does not open the current master key")
     new: NewEpoch = await masters.begin()
-    faultpoint("keyring.begin.after")
-    shredded = await masters.write(partial(epochs.switch, new=new, closed_before=closed_before))
-    faultpoint("keyring.switch.after")
-    return shredded
+    return await masters.write(partial(epochs.switch, new=new, closed_before=closed_before))
 
 
 async def _rewrap(masters: MasterKeys, batch_max: int) -> None:
@@ -79,7 +73,6 @@ async def _rewrap(masters: MasterKeys, batch_max: int) -> None:
     for _ in range(_BATCHES_MAX):
         if not await masters.writing(body):
             return
-        faultpoint("keyring.batch.after")
     raise RegisterUnavailable(f"keys are not re-wrapped in {_BATCHES_MAX} batches")
 
 
@@ -87,10 +80,7 @@ async def _retire(masters: MasterKeys, shredded: int) -> Walked:
     spent, live = await masters.read(epochs.by_use)
     if not spent:
         return Walked(shredded)
-    faultpoint("keyring.retire.before")
     await masters.retire(spent, live)
-    faultpoint("keyring.retire.after")
     await masters.write(partial(epochs.drop, spent=[each.epoch_id for each in spent]))
-    faultpoint("keyring.drop.after")
     is_emptied = await asyncio.to_thread(key_database.empty_log, masters.database)
     return Walked(shredded, len(spent), is_emptied)

@@ -9,8 +9,10 @@ from policy.parties import TrustId
 from storage.engines import DatabaseSettings
 from storage.keyring.key_file import KeyFile
 from storage.keyring.keyring import Keyring, KeyringSettings
+from storage.keyring.vault import VaultSettings, VaultTransit, calling
 from storage.keyring.wrapping import KeyWrapper, Random
 from tests.clock import FakeClock
+from tests.peers.vault import TOKEN
 
 NORTH = TrustId("RZ1")
 SOUTH = TrustId("RZ2")
@@ -44,3 +46,11 @@ class Place:
     def held_bytes(self) -> bytes:
         """Everything that lies in the folder."""
         return b"".join(path.read_bytes() for path in sorted(self.folder.rglob("*")) if path.is_file())
+
+
+def vault_at(url: str, folder: Path, *, key: str = "gateway-keys") -> VaultTransit:
+    """The wrapper over Vault, with a token in a file as an agent would leave it."""
+    token = folder / "vault-token"
+    token.write_text(TOKEN + "\n")
+    settings = VaultSettings(url, token, key)
+    return VaultTransit(settings, calling(settings, None))
