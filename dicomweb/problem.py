@@ -46,6 +46,7 @@ FORMS: Mapping[type[errors.GatewayError], Form] = MappingProxyType(
         errors.AuditUnavailable: Form(503, "not-recorded", "Not recorded", "not recorded"),
         errors.StoreUnavailable: Form(503, "store-unavailable", "The gateway cannot work at this moment", ""),
         errors.StoreFull: Form(507, "store-full", "There is no room to keep this", ""),
+        errors.Damaged: Form(503, "damaged", "The gateway cannot work at this moment", ""),
         errors.OverCapacity: Form(503, "over-capacity", "The gateway is busy"),
         errors.PeerError: Form(502, "peer-failed", "The trust asked could not answer"),
         errors.PeerUnavailable: Form(504, "peer-unavailable", "The trust asked cannot be reached"),

@@ -96,6 +96,7 @@ FORMS: Mapping[type[errors.GatewayError], Form] = MappingProxyType(
         errors.AuditUnavailable: Form(Status.OUT_OF_RESOURCES, "not recorded"),
         errors.StoreUnavailable: Form(Status.OUT_OF_RESOURCES, "the gateway cannot work at this moment"),
         errors.StoreFull: Form(Status.OUT_OF_RESOURCES, "no room to keep this"),
+        errors.Damaged: Form(Status.OUT_OF_RESOURCES, "the gateway cannot work at this moment"),
         errors.OverCapacity: Form(Status.OUT_OF_RESOURCES),
         errors.PeerError: Form(Status.UNABLE_TO_PROCESS),
         errors.PeerUnavailable: Form(Status.UNABLE_TO_PROCESS),
