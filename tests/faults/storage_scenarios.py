@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -188,18 +188,23 @@ async def migration(run: Run) -> None:
     await run.step("migrated", lambda: asyncio.to_thread(migrate.upgrade, empty))
 
 
-SCENARIOS: dict[str, Callable[[Run], Awaitable[None]]] = {
+Scenarios = Mapping[str, Callable[[Run], Coroutine[object, object, None]]]
+
+SCENARIOS: Scenarios = {
     scenario.__name__: scenario
     for scenario in (registers, standings, opt_out, appends, checkpoints, reserve, backups, migration)
 }
 
 
 class Zygote:
-    """The test's end of the process that forks. A context manager."""
+    """The test's end of the process that forks, which runs the scenarios of a module. A context manager."""
+
+    def __init__(self, module: str = "tests.faults.storage_scenarios") -> None:
+        self._module = module
 
     def __enter__(self) -> Zygote:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_FAULTS")}
-        command = [sys.executable, "-m", "tests.faults.storage_scenarios"]
+        command = [sys.executable, "-m", self._module]
         self._process = Popen(command, stdin=PIPE, stdout=PIPE, env=environment)
         return self
 
@@ -218,21 +223,14 @@ class Zygote:
         return status, (folder / "acknowledged").read_text().splitlines()
 
 
-def _child(scenario: str, folder: Path, environment: dict[str, str]) -> None:
-    os.environ |= environment
-    output = os.open(folder / "acknowledged", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    sys.stdout = os.fdopen(output, "w")
-    asyncio.run(SCENARIOS[scenario](Run(folder)))  # type: ignore[arg-type]  # the scenarios are coroutine functions
-
-
-def _serve() -> None:
+def serve(scenarios: Scenarios) -> None:
+    """The other end: run what is asked for, each time in a child of its own."""
     for line in sys.stdin:
         scenario, folder, environment = json.loads(line)
         pid = os.fork()
         if pid == 0:
             try:
-                _child(scenario, Path(folder), environment)
+                _child(scenarios[scenario], Path(folder), environment)
             except BaseException:  # noqa: BLE001  # the outermost frame of the child
                 traceback.print_exc()
                 os._exit(1)
@@ -242,5 +240,15 @@ def _serve() -> None:
         sys.stdout.flush()
 
 
+def _child(
+    scenario: Callable[[Run], Coroutine[object, object, None]], folder: Path, environment: dict[str, str]
+) -> None:
+    os.environ |= environment
+    output = os.open(folder / "acknowledged", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    sys.stdout = os.fdopen(output, "w")
+    asyncio.run(scenario(Run(folder)))
+
+
 if __name__ == "__main__":
-    _serve()
+    serve(SCENARIOS)

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests import house_rules
-from tests.faults.storage_scenarios import SCENARIOS, Zygote
+from tests.faults import keyring_scenarios, storage_scenarios
+from tests.faults.storage_scenarios import Zygote
 
 ROOT = Path(__file__).parent.parent.parent
+SCENARIOS = (storage_scenarios, keyring_scenarios)
+"""The modules whose scenarios pass storage's points."""
 PACKAGES = ("dicomweb", "dimse", "gateway", "policy", "storage")
 
 
@@ -44,12 +47,13 @@ def _pattern(name: ast.expr) -> str:
 def passed(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names of the points that storage's scenarios pass."""
     folder = tmp_path_factory.mktemp("points")
-    with Zygote() as zygote:
-        for scenario in SCENARIOS:
-            run = folder / scenario
-            run.mkdir()
-            shutil.copyfile(migrated_file, run / "gateway.db")
-            assert zygote.run(scenario, run, GATEWAY_FAULTS_LOG=str(folder / "log"))[0] == 0
+    for module in SCENARIOS:
+        with Zygote(module.__name__) as zygote:
+            for scenario in module.SCENARIOS:
+                run = folder / scenario
+                run.mkdir()
+                shutil.copyfile(migrated_file, run / "gateway.db")
+                assert zygote.run(scenario, run, GATEWAY_FAULTS_LOG=str(folder / "log"))[0] == 0
     return set((folder / "log").read_text().splitlines())
 
 
