@@ -97,7 +97,6 @@ def switch(tx: Tx, new: NewEpoch, closed_before: datetime) -> int:
     _insert(tx, new)
     shredded = end_closures(tx, closed_before)
     tx.connection.execute(update(key_store).values(is_walk_due=False))
-    raise_generation(tx)
     return shredded
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from gateway.model.errors import KeyClosed, StoreUnavailable
 from gateway.model.faults import faultpoint
@@ -75,6 +75,11 @@ class Owner:
         """As columns of every table."""
         return {"patient_row": self.patient_row, "domain": self.domain.value}
 
+    @property
+    def bound(self) -> dict[str, str]:
+        """As parameters of every statement."""
+        return {"of_patient": self.patient_row, "of_domain": self.domain.value}
+
 
 _FOUND = (
     select(
@@ -101,6 +106,22 @@ _BY_STUDY = _FOUND.where(
     study_key.c.patient_row == bindparam("of_patient"),
     study_key.c.domain == bindparam("of_domain"),
 )
+_CLOSED = select(key_closure.c.closed_at).where(
+    key_closure.c.patient_row == bindparam("of_patient"), key_closure.c.domain == bindparam("of_domain")
+)
+_PATIENT = (
+    select(patient_key, key_epoch)
+    .join_from(patient_key, key_epoch, patient_key.c.epoch_id == key_epoch.c.epoch_id)
+    .where(patient_key.c.patient_row == bindparam("of_patient"), patient_key.c.domain == bindparam("of_domain"))
+)
+_REOPEN = (
+    delete(key_closure)
+    .where(key_closure.c.patient_row == bindparam("of_patient"), key_closure.c.domain == bindparam("of_domain"))
+    .returning(key_closure.c.shredded_at)
+)
+_ADD_PATIENT, _ADD_STUDY, _ADD_CLOSURE = insert(patient_key), insert(study_key), insert(key_closure)
+_HOLD = select(key_epoch).where(key_epoch.c.is_current).with_for_update()
+_RAISE = update(key_store).values(generation=key_store.c.generation + 1)
 _GENERATION = select(key_store.c.generation)
 _EPOCHS = select(key_epoch).order_by(key_epoch.c.began_at, key_epoch.c.epoch_id)
 
@@ -125,10 +146,10 @@ def open_study_key(read: Read, key_id: bytes, masters: Masters, *, even_closed: 
 
 def find_study_key(read: Read, study_uid: str, owner: Owner, masters: Masters) -> StudyKey | None:
     """The data key of a study, if there is one; raises `KeyClosed`, `MasterWanted`, `WrapRefused`."""
-    bound = {"of_study": study_uid, "of_patient": owner.patient_row, "of_domain": owner.domain.value}
-    row = read.connection.execute(_BY_STUDY, bound).one_or_none()
+    row = read.connection.execute(_BY_STUDY, owner.bound | {"of_study": study_uid}).one_or_none()
     if row is None:
-        _refuse_closed(read, owner)
+        if read.connection.execute(_CLOSED, owner.bound).first() is not None:
+            raise KeyClosed("the patient's keys are closed")
         return None
     if row.closed_at is not None:
         raise KeyClosed("the patient's keys are closed")
@@ -141,10 +162,10 @@ def make_study_key(tx: Tx, study_uid: str, owner: Owner, masters: Masters, rando
     found = find_study_key(tx, study_uid, owner, masters)
     if found is not None:
         return found
-    row = _patient_key(tx, owner)
+    row = tx.connection.execute(_PATIENT, owner.bound).one_or_none()
     if row is None:
         _make_patient_key(tx, owner, current, masters, random)
-        row = _patient_key(tx, owner)
+        row = tx.connection.execute(_PATIENT, owner.bound).one_or_none()
     assert row is not None, "it was made, or had been, and the epoch is held"
     patients = open_key(epoch_of(row).master(masters), row.wrapped, patient_context(row, row.epoch_id))
     made = StudyKey(random(KEY_ID_BYTES), random(KEY_BYTES))
@@ -155,7 +176,7 @@ def make_study_key(tx: Tx, study_uid: str, owner: Owner, masters: Masters, rando
         "wrapped": seal_key(patients, made.key, _study_context(made.key_id, study_uid, row.patient_key_id), random),
     }
     faultpoint("keyring.make.before")
-    tx.connection.execute(insert(study_key), values | owner.columns)
+    tx.connection.execute(_ADD_STUDY, values | owner.columns)
     return made
 
 
@@ -163,9 +184,8 @@ def close(tx: Tx, owner: Owner) -> None:
     """From the commit on none of the owner's keys opens anything, and none is made."""
     hold_current(tx)
     faultpoint("keyring.close.before")
-    closed = select(key_closure.c.closed_at).where(_is_of(key_closure, owner))
-    if tx.connection.execute(closed).first() is None:
-        tx.connection.execute(insert(key_closure), owner.columns | {"closed_at": tx.now})
+    if tx.connection.execute(_CLOSED, owner.bound).first() is None:
+        tx.connection.execute(_ADD_CLOSURE, owner.columns | {"closed_at": tx.now})
     raise_generation(tx)
 
 
@@ -173,8 +193,7 @@ def reopen(tx: Tx, owner: Owner) -> bool:
     """Keys may be made for the owner again; whether those of before are still there."""
     hold_current(tx)
     faultpoint("keyring.reopen.before")
-    removed = delete(key_closure).where(_is_of(key_closure, owner)).returning(key_closure.c.shredded_at)
-    row = tx.connection.execute(removed).one_or_none()
+    row = tx.connection.execute(_REOPEN, owner.bound).one_or_none()
     raise_generation(tx)
     return row is None or row.shredded_at is None
 
@@ -182,7 +201,7 @@ def reopen(tx: Tx, owner: Owner) -> bool:
 def hold_current(tx: Tx) -> EpochRow:
     """The current epoch, held until the transaction ends: whoever makes keys keeps whoever moves them waiting."""
     for _ in range(_TRIES_MAX):
-        row = tx.connection.execute(select(key_epoch).where(key_epoch.c.is_current).with_for_update()).one_or_none()
+        row = tx.connection.execute(_HOLD).one_or_none()
         if row is not None:  # none: the one that we waited for has just been followed by another
             return epoch_of(row)
     raise StoreUnavailable("the key store has no current epoch")
@@ -190,26 +209,7 @@ def hold_current(tx: Tx) -> EpochRow:
 
 def raise_generation(tx: Tx) -> None:
     """Tell every process to forget the keys that it holds."""
-    tx.connection.execute(update(key_store).values(generation=key_store.c.generation + 1))
-
-
-def _is_of(table: Table, owner: Owner) -> ColumnElement[bool]:
-    return (table.c.patient_row == owner.patient_row) & (table.c.domain == owner.domain.value)
-
-
-def _refuse_closed(read: Read, owner: Owner) -> None:
-    closed = select(key_closure.c.closed_at).where(_is_of(key_closure, owner))
-    if read.connection.execute(closed).first() is not None:
-        raise KeyClosed("the patient's keys are closed")
-
-
-def _patient_key(tx: Tx, owner: Owner) -> TableRow | None:
-    found = (
-        select(patient_key, key_epoch)
-        .join_from(patient_key, key_epoch, patient_key.c.epoch_id == key_epoch.c.epoch_id)
-        .where(_is_of(patient_key, owner))
-    )
-    return tx.connection.execute(found).one_or_none()
+    tx.connection.execute(_RAISE)
 
 
 def _make_patient_key(tx: Tx, owner: Owner, current: EpochRow, masters: Masters, random: Random) -> None:
@@ -220,7 +220,7 @@ def _make_patient_key(tx: Tx, owner: Owner, current: EpochRow, masters: Masters,
         "epoch_id": current.epoch_id,
         "wrapped": seal_key(current.master(masters), random(KEY_BYTES), bound_to, random),
     }
-    tx.connection.execute(insert(patient_key), values | owner.columns)
+    tx.connection.execute(_ADD_PATIENT, values | owner.columns)
 
 
 def _opened(row: TableRow, masters: Masters) -> StudyKey:
