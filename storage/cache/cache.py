@@ -25,7 +25,7 @@ from storage.cache.entries import Kept, open_entry
 from storage.cache.index import StudyRow
 from storage.cache.packs.frames import ID_BYTES
 from storage.cache.packs.objects import LocalObjects
-from storage.cache.reading import SEGMENTS_AT_ONCE, is_whole, opened, opener
+from storage.cache.reading import SEGMENTS_AT_ONCE, first_opened, is_whole, opened
 from storage.cache.shelves import Shelf
 from storage.cache.upkeep import CacheSettings, Upkeep
 from storage.cache.writing import Means, SealedFor, SealedWriting
@@ -232,16 +232,15 @@ class SealedCache:
         """About a megabyte at a time, the next one on its way while this one is used."""
         coming: asyncio.Future[bytes] | None = None
         try:
-            opening = await self._in_pool(opener, self._objects, kept, key)
-            numbers = opening.spans(first, last)
-            last = min(opening.plain_bytes - 1 if last is None else last, opening.plain_bytes - 1)
+            opening, begins, plain = await self._in_pool(first_opened, self._objects, kept, key, first, last)
+            numbers = opening.spans(first, last)[SEGMENTS_AT_ONCE:]
+            ends = opening.plain_bytes if last is None else min(last + 1, opening.plain_bytes)
             steps = [numbers[at : at + SEGMENTS_AT_ONCE] for at in range(0, len(numbers), SEGMENTS_AT_ONCE)]
-            for number, step in enumerate(steps):
-                plain = await (coming or self._in_pool(opened, self._objects, kept, opening, step))
-                following = steps[number + 1 : number + 2]
-                coming = self._in_pool(opened, self._objects, kept, opening, following[0]) if following else None
-                begins = opening.span(step[0]).plain_at
-                yield plain[max(0, first - begins) : last + 1 - begins]
+            for step in steps:
+                coming = self._in_pool(opened, self._objects, kept, opening, step)
+                yield plain[max(0, first - begins) : ends - begins]
+                begins, plain = opening.span(step[0]).plain_at, await coming
+            yield plain[max(0, first - begins) : ends - begins]
         except Damaged:
             self._quarantine(shelf, kept)
             raise
@@ -250,7 +249,7 @@ class SealedCache:
                 coming.cancel()
 
     def _quarantine(self, shelf: Shelf, kept: Kept) -> None:
-        log.error("study cache object damaged", object=kept.instance.object_id)
+        log.error("study cache object damaged", alarm=True, object=kept.instance.object_id)
         if shelf.objects.get(kept.object_id) is kept:
             self._upkeep.stand(shelf, kept, Standing.QUARANTINED, "it does not open")
 

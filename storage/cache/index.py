@@ -23,11 +23,11 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
-    insert,
     select,
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.model.work.transfers import CacheClass, CachedInstance, InstanceRef, KeyDomain, Standing
 from policy.parties import TrustId
@@ -110,7 +110,11 @@ _OF = (
     & (cache_instance.c.study_uid == bindparam("of_study"))
 )
 _INSTANCES = Prepared(select(cache_instance).where(_OF))
-_ADD = Prepared(insert(cache_instance))
+_ADD = {
+    "sqlite": Prepared(sqlite.insert(cache_instance).on_conflict_do_nothing()),
+    "postgresql": Prepared(postgresql.insert(cache_instance).on_conflict_do_nothing()),
+}
+"""May be said twice: a transaction whose outcome nobody learned is said again."""
 _SUPERSEDE = Prepared(
     update(cache_instance)
     .where(
@@ -174,7 +178,7 @@ def add(tx: Tx, place: str, kept: Kept) -> None:
     if kept.standing is Standing.CURRENT:
         of = _of(place, instance.domain, instance.ref.study_uid)
         _SUPERSEDE.run(tx.connection, [{**of, "of_sop": instance.ref.sop_uid, "before_version": instance.version}])
-    _ADD.run(tx.connection, [_values(place, kept)])
+    _ADD[tx.connection.dialect.name].run(tx.connection, [_values(place, kept)])
 
 
 def keep_study(tx: Tx, place: str, row: StudyRow) -> None:

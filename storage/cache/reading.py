@@ -29,6 +29,18 @@ def opened(objects: LocalObjects, kept: Kept, opening: Opener, numbers: range) -
     return b"".join(opening.open(span.number, sealed[span.sealed_at - begins :][: span.sealed_bytes]) for span in spans)
 
 
+def first_opened(
+    objects: LocalObjects, kept: Kept, key: bytes, first: int, last: int | None
+) -> tuple[Opener, int, bytes]:
+    """What opens an object, where the first of the segments begins that hold these bytes, and the first few of them.
+
+    Blocks; raises `Damaged`, or `ValueError` for bytes that it does not have.
+    """
+    opening = opener(objects, kept, key)
+    numbers = opening.spans(first, last)[:SEGMENTS_AT_ONCE]
+    return opening, opening.span(numbers[0]).plain_at, opened(objects, kept, opening, numbers)
+
+
 def is_whole(objects: LocalObjects, kept: Kept, key: bytes) -> bool:
     """Whether an object opens from end to end and has the digest that was taken when it came. Blocks."""
     try:

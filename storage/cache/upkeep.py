@@ -140,9 +140,7 @@ class Upkeep:
                 self._change(partial(index.settle, place=self.place, packs=settled))
             while self._changes:
                 some = list(islice(self._changes, CHANGES_AT_ONCE_MAX))
-                faultpoint("cache.index.before")
                 await self.store.write(partial(_apply, changes=some))
-                faultpoint("cache.index.after")
                 for change in some:
                     self._changes.popleft()
                     change.done()
@@ -248,8 +246,10 @@ class Upkeep:
 
 
 def _apply(tx: Tx, changes: Sequence[_Change]) -> None:
+    faultpoint("cache.index.before")
     for change in changes:
         change.body(tx)
+    faultpoint("cache.index.after")
 
 
 def _row_with(row: StudyRow | None, entry: Entry, now: datetime) -> StudyRow:

@@ -333,6 +333,19 @@ async def test_a_caller_that_goes_away_during_its_commit_leaves_the_instance_who
         assert await rig.cache.instances("1.2") == [again]
 
 
+async def test_an_index_write_that_nobody_waited_for_is_not_in_its_own_way(folder: Path) -> None:
+    async with opened(folder) as rig:
+        kept = await put(rig.cache, head(), body(1_000))
+        settling = asyncio.ensure_future(rig.cache.settle())
+        await asyncio.sleep(0)
+        settling.cancel()
+        await asyncio.wait([settling])
+        await rig.store.write(lambda tx: None)  # behind it in the writer's queue
+        await rig.cache.settle()
+    async with opened(folder) as rig:
+        assert await rig.cache.instances("1.2") == [kept]
+
+
 async def test_a_second_process_does_not_add_to_the_same_packs(folder: Path) -> None:
     async with opened(folder):
         with pytest.raises(ConfigurationError, match="another process"):

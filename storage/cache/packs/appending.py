@@ -140,7 +140,7 @@ class Appender:
 
     def _failed(self, error: OSError, *, is_write: bool) -> StoreUnavailable:
         """Give up the pack behind its last sync: after this nothing of it may be believed."""
-        log.error("study cache disk failed", error=errno.errorcode.get(error.errno or 0, "error"))
+        log.error("study cache disk failed", alarm=True, error=errno.errorcode.get(error.errno or 0, "error"))
         failure = StoreUnavailable("the disk of the study cache failed")
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             failure = StoreFull("the disk of the study cache is full")
