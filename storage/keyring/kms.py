@@ -9,16 +9,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Protocol
 
-import boto3  # type: ignore[import-not-found, import-untyped, unused-ignore]  # an extra, without types
-from botocore.config import Config  # type: ignore[import-not-found, import-untyped, unused-ignore]  # as above
-from botocore.exceptions import (  # type: ignore[import-not-found, import-untyped, unused-ignore]  # as above
-    BotoCoreError,
-    ClientError,
-)
-
-from gateway.model.errors import RegisterUnavailable
+from gateway.model.errors import ConfigurationError, RegisterUnavailable
 from storage.keyring.wrapping import KEY_BYTES, WrapperEpoch, WrapRefused
 
 PENDING_DAYS = 7
@@ -52,8 +46,10 @@ class KmsClient(Protocol):
 class Kms:
     """See `KeyWrapper`."""
 
-    def __init__(self, client: KmsClient) -> None:
+    def __init__(self, client: KmsClient, errors: tuple[type[Exception], ...]) -> None:
+        """`errors`: what the client raises."""
         self._client = client
+        self._errors = errors
 
     def begin_epoch(self, store_id: str, *, is_first: bool) -> WrapperEpoch:
         """See `KeyWrapper`. Nothing is shared between stores, so none can be mistaken for another."""
@@ -62,7 +58,7 @@ class Kms:
                 Description="Key of an image-sharing gateway's key store",
                 Tags=[{"TagKey": STORE_TAG, "TagValue": store_id}],
             )
-        except (BotoCoreError, ClientError, OSError) as error:
+        except self._errors as error:
             raise _unavailable(error) from None
         return WrapperEpoch(str(made["KeyMetadata"]["KeyId"]))
 
@@ -70,7 +66,7 @@ class Kms:
         """See `KeyWrapper`."""
         try:
             sealed = self._client.encrypt(KeyId=epoch, Plaintext=key, EncryptionContext=_bound(context))
-        except (BotoCoreError, ClientError, OSError) as error:
+        except self._errors as error:
             raise _unavailable(error) from None
         return _bytes(sealed, "CiphertextBlob")
 
@@ -78,7 +74,7 @@ class Kms:
         """See `KeyWrapper`."""
         try:
             opened = self._client.decrypt(KeyId=epoch, CiphertextBlob=wrapped, EncryptionContext=_bound(context))
-        except (BotoCoreError, ClientError, OSError) as error:
+        except self._errors as error:
             if _code(error) in _DOES_NOT_OPEN:
                 raise WrapRefused("KMS does not open it: the key is retired, or it was altered") from None
             raise _unavailable(error) from None
@@ -92,16 +88,24 @@ class Kms:
         for epoch in spent:
             try:
                 self._client.schedule_key_deletion(KeyId=epoch, PendingWindowInDays=PENDING_DAYS)
-            except (BotoCoreError, ClientError, OSError) as error:
+            except self._errors as error:
                 if _code(error) not in _IS_GOING:
                     raise _unavailable(error) from None
 
 
-def connect(region: str, endpoint_url: str | None = None, timeout_s: float = 5.0) -> KmsClient:
-    """A client with limits; credentials come from where boto3 looks for them (instance role, environment)."""
-    config = Config(connect_timeout=timeout_s, read_timeout=timeout_s, retries={"total_max_attempts": 2})
-    client: KmsClient = boto3.client("kms", region_name=region, endpoint_url=endpoint_url, config=config)
-    return client
+def connect(region: str, endpoint_url: str | None = None, timeout_s: float = 5.0) -> Kms:
+    """The wrapper over boto3, with limits; raises `ConfigurationError` without the extra `[aws]`.
+
+    Credentials come from where boto3 looks for them (instance role, environment).
+    """
+    try:
+        # By name, because an ordinary install does not have it, as it does not have psycopg.
+        boto3, config, exceptions = map(import_module, ("boto3", "botocore.config", "botocore.exceptions"))
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(["keys.kms: AWS KMS needs the extra [aws]"]) from error
+    limits = config.Config(connect_timeout=timeout_s, read_timeout=timeout_s, retries={"total_max_attempts": 2})
+    client: KmsClient = boto3.client("kms", region_name=region, endpoint_url=endpoint_url, config=limits)
+    return Kms(client, (exceptions.BotoCoreError, exceptions.ClientError, OSError))
 
 
 def _bound(context: bytes) -> dict[str, str]:
@@ -117,7 +121,9 @@ def _bytes(answer: Answer, name: str) -> bytes:
 
 
 def _code(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+    answer = getattr(error, "response", None)  # of a ClientError, as boto3 names it
+    told = answer.get("Error") if isinstance(answer, dict) else None
+    return str(told.get("Code", "")) if isinstance(told, dict) else ""
 
 
 def _unavailable(error: Exception) -> RegisterUnavailable:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from moto import mock_aws  # type: ignore[import-not-found, import-untyped, unused-ignore]  # not in every set-up yet
 
-from gateway.model.errors import KeyClosed, RegisterUnavailable
+from gateway.model.errors import ConfigurationError, KeyClosed, RegisterUnavailable
 from gateway.model.work.transfers import KeyDomain
-from storage.keyring.kms import Kms, KmsClient, connect
+from storage.keyring.kms import Kms, connect
 from storage.keyring.wrapping import WrapRefused
 from tests.clock import FakeClock
 from tests.storage.keyrings import SHRED_AFTER_S, Place
@@ -22,8 +23,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[KmsClient]:
-    """A client of moto's KMS."""
+def wrapper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kms]:
+    """The wrapper over moto's KMS."""
     for name in [each for each in os.environ if each.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in CREDENTIALS.items():
@@ -32,14 +33,13 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[KmsClient]:
         yield connect("eu-west-2")
 
 
-def state(client: KmsClient, key_id: str) -> str:
+def state(wrapper: Kms, key_id: str) -> str:
     """What KMS says of a key."""
-    told = client.describe_key(KeyId=key_id)  # type: ignore[attr-defined]  # not used by the wrapper
+    told = wrapper._client.describe_key(KeyId=key_id)  # type: ignore[attr-defined]  # not used by the wrapper
     return str(told["KeyMetadata"]["KeyState"])
 
 
-def test_a_key_comes_back_by_its_own_epoch_and_place_alone(client: KmsClient) -> None:
-    wrapper = Kms(client)
+def test_a_key_comes_back_by_its_own_epoch_and_place_alone(wrapper: Kms) -> None:
     first, second = (wrapper.begin_epoch("store", is_first=is_first) for is_first in (True, False))
     wrapped = wrapper.wrap(first, KEY, SPOT)
     assert KEY not in wrapped
@@ -50,29 +50,33 @@ def test_a_key_comes_back_by_its_own_epoch_and_place_alone(client: KmsClient) ->
             wrapper.unwrap(epoch, blob, spot)
 
 
-def test_a_retired_key_is_on_its_way_out_and_no_other(client: KmsClient) -> None:
-    wrapper = Kms(client)
+def test_a_retired_key_is_on_its_way_out_and_no_other(wrapper: Kms) -> None:
     first, second = (wrapper.begin_epoch("store", is_first=is_first) for is_first in (True, False))
     for _ in range(2):
         wrapper.retire([first], [second])
-    assert (state(client, first), state(client, second)) == ("PendingDeletion", "Enabled")
+    assert (state(wrapper, first), state(wrapper, second)) == ("PendingDeletion", "Enabled")
 
 
-def test_kms_that_refuses_us_is_a_fault_of_the_service(client: KmsClient) -> None:
-    nowhere = Kms(connect("eu-west-2"))
+def test_kms_that_refuses_us_is_a_fault_of_the_service(wrapper: Kms) -> None:
     with pytest.raises(RegisterUnavailable):
-        nowhere.wrap("alias/none", KEY, SPOT)  # type: ignore[arg-type]  # an epoch that never was
+        wrapper.wrap("alias/none", KEY, SPOT)  # type: ignore[arg-type]  # an epoch that never was
 
 
-async def test_a_patient_is_shredded_under_kms(client: KmsClient, tmp_path: Path, clock: FakeClock) -> None:
+async def test_a_patient_is_shredded_under_kms(wrapper: Kms, tmp_path: Path, clock: FakeClock) -> None:
     place = Place(tmp_path / "gateway", clock)
-    async with place.keyring(Kms(client)) as keyring:
+    async with place.keyring(wrapper) as keyring:
         annes, _ = await keyring.data_key("1.2", "anne", KeyDomain.CACHE)
         bens, key = await keyring.data_key("1.3", "ben", KeyDomain.CACHE)
         await keyring.close_patient("anne", KeyDomain.CACHE)
         await clock.advance(SHRED_AFTER_S)
         assert (await keyring.shred_due(clock.now())).epochs_retired == 1
-    async with place.keyring(Kms(client)) as keyring:
+    async with place.keyring(wrapper) as keyring:
         assert await keyring.key(bens) == key
         with pytest.raises(KeyClosed):
             await keyring.key(annes)
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(ConfigurationError, match=r"\[aws\]"):
+        connect("eu-west-2")
