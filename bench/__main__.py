@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import fanout, find, idle, memory, profile, qido, store
 from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
-from bench.parts import audit, decisions, locations, merge
+from bench.parts import audit, cache, decisions, locations, merge
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 
 Benchmark = Callable[[Effort, Path, Say], Iterator[Figure]]
@@ -33,6 +33,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "locations": locations.measure,
     "fanout": fanout.measure,
     "merge": merge.measure,
+    "cache": cache.measure,
 }
 _EFFORTS = {"whole": WHOLE, "quick": QUICK, "tiny": TINY}
 

@@ -38,6 +38,8 @@ class Effort:
     opening_s: float
     """How long a gateway that has just met a stalled trust is watched."""
     merged_rows: int
+    cached_objects: int
+    """In the study cache when it opens."""
 
 
 WHOLE = Effort(
@@ -54,6 +56,7 @@ WHOLE = Effort(
     fan_out_questions=8,
     opening_s=60.0,
     merged_rows=10_000,
+    cached_objects=100_000,
 )
 QUICK = Effort(
     rounds=5,
@@ -69,6 +72,7 @@ QUICK = Effort(
     fan_out_questions=4,
     opening_s=20.0,
     merged_rows=10_000,
+    cached_objects=20_000,
 )
 TINY = Effort(
     rounds=1,
@@ -84,6 +88,7 @@ TINY = Effort(
     fan_out_questions=2,
     opening_s=0.0,
     merged_rows=1_000,
+    cached_objects=200,
 )
 """Only to show that a benchmark runs; its figures mean nothing."""
 

@@ -72,6 +72,12 @@ def test_decisions_are_counted(tmp_path: Path) -> None:
     assert "decisions a second, 100 rows of one question" in names
 
 
+@pytest.mark.slow
+def test_the_cache_is_written_and_opened(tmp_path: Path) -> None:
+    names = [figure["name"] for figure in _figures_of("cache", tmp_path / "lines")]
+    assert "cache, small, 16 writers: syncs an instance" in names and "cache: seconds to open 200 objects" in names
+
+
 @pytest.mark.peer
 @pytest.mark.slow
 def test_audit_appends_are_counted_on_both_databases(tmp_path: Path) -> None:

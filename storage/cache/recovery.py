@@ -57,9 +57,10 @@ async def examine(store: SqlStore, objects: LocalObjects, keys: StudyKeys, place
             findings.live.update({extent.pack_id for extent in extents})
         else:
             findings.missing.append(object_id)
+    known = lies.keys() | dead.keys()
     strange: list[Frame] = []
     for pack_id in packs.keys() - settled:
-        strange += await asyncio.to_thread(_strangers, objects, pack_id, lies.keys() | dead.keys())
+        strange += await asyncio.to_thread(_strangers, objects, pack_id, known)
         findings.read.append(pack_id)
     await _sort_out(findings, objects, keys, strange)
     for entry in findings.unindexed:
