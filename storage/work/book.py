@@ -18,7 +18,7 @@ _CLOCK_OF_POSTGRESQL = text("SELECT (extract(epoch FROM clock_timestamp()) * 100
 
 
 class SqlJobBook:
-    """See `gateway.jobs.JobBook`. Where nodes share a database, leases are counted by the database's clock."""
+    """See `gateway.jobs.runner.JobBook`. Where nodes share a database, leases are counted by the database's clock."""
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store

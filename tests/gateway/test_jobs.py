@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.jobs import Handler, JobFailed, Runner, RunnerSettings, Work
+from gateway.jobs.runner import Handler, JobFailed, Runner, RunnerSettings, Work
 from gateway.model.errors import GatewayError, InvalidRequest, PeerUnavailable, StoreUnavailable
 from gateway.model.work.jobs import (
     Capacity,
