@@ -1,1 +1,1 @@
-"""Work that outlives a process: who runs it here. What it is stands in `gateway.model.work`, where it is kept in storage."""
+"""Durable work at run time: who claims it on this node, and how many jobs of which urgency at once."""

@@ -9,11 +9,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import tink
+import tink  # type: ignore[import-untyped]  # ships no types
 from hypothesis import given
 from hypothesis import strategies as st
 from tink import secret_key_access, streaming_aead
-from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
+from tink.proto import (  # type: ignore[import-untyped]  # as above
+    aes_gcm_hkdf_streaming_pb2,
+    common_pb2,
+    tink_pb2,
+)
 
 from gateway.model.errors import Damaged
 from storage.cache.sealed import (
@@ -167,8 +171,10 @@ LONG = seal(filled(2 * SEGMENT_BYTES + 500))
 
 @pytest.mark.parametrize(
     "length",
-    [0, 31, 32, HEAD_BYTES, HEAD_BYTES + 15, PREAMBLE_BYTES + SEGMENT_BYTES, PREAMBLE_BYTES + 2 * SEGMENT_BYTES]
-    + [PREAMBLE_BYTES + SEGMENT_BYTES + 8, PREAMBLE_BYTES + 2 * SEGMENT_BYTES + 40, len(LONG) - 1],
+    [
+        *(0, 31, 32, HEAD_BYTES, HEAD_BYTES + 15, len(LONG) - 1),
+        *(PREAMBLE_BYTES + count * SEGMENT_BYTES + more for count in (1, 2) for more in (0, 8, 40)),
+    ],
 )
 def test_an_object_that_was_cut_does_not_open(length: int) -> None:
     with pytest.raises(Damaged):
