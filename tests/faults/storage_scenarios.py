@@ -13,12 +13,14 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.model.seams import QualityItem
+from gateway.model.work.jobs import Job, Lane, NewJob
 from policy.optout import Case, CaseEvent
 from policy.trusts import Stage
 from storage import migrate
@@ -30,6 +32,7 @@ from storage.keys import SigningKey, create_signing_key, load_signing_key
 from storage.registers import agreements, labels, relationships, trusts
 from storage.reserve import BYTES_MIN, Reserve
 from storage.store import SqlStore
+from storage.work import jobs
 from tests.clock import NOON, FakeClock
 from tests.storage.people import (
     ANNE,
@@ -108,6 +111,24 @@ async def standings(run: Run) -> None:
         await run.step(
             "downtime", lambda: store.write(lambda tx: trusts.plan_downtime(tx, SOUTH, NOON, NOON + DAY, CLERK))
         )
+
+
+async def durable_jobs(run: Run) -> None:
+    """Jobs queued, claimed and ended."""
+    async with run.store() as store:
+        new = NewJob("fetch", Lane.BACKGROUND)
+        await run.step("queued", lambda: store.write(lambda tx: [jobs.enqueue(tx, new) for _ in range(3)]))
+        taken = await run.step("claimed", partial(_claim, store))
+        assert isinstance(taken, list)
+        for each in taken:
+            await run.step("finished", partial(store.write, partial(jobs.finish, held=each.claim)))
+
+
+async def _claim(store: SqlStore) -> list[Job]:
+    lease = timedelta(minutes=1)
+    return await store.write(
+        lambda tx: jobs.claim(tx, "north", Lane.BACKGROUND, 10, lease, kinds=["fetch"], lease_now=tx.now)
+    )
 
 
 async def _import(store: SqlStore, clause: agreements.Clause) -> None:
@@ -192,7 +213,7 @@ Scenarios = Mapping[str, Callable[[Run], Coroutine[object, object, None]]]
 
 SCENARIOS: Scenarios = {
     scenario.__name__: scenario
-    for scenario in (registers, standings, opt_out, appends, checkpoints, reserve, backups, migration)
+    for scenario in (registers, standings, opt_out, durable_jobs, appends, checkpoints, reserve, backups, migration)
 }
 
 
