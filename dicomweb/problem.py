@@ -36,6 +36,8 @@ FORMS: Mapping[type[errors.GatewayError], Form] = MappingProxyType(
         errors.InvalidRequest: Form(400, "invalid-request", "The request cannot be understood"),
         errors.QueryTooBroad: Form(400, "query-too-broad", "The question is too broad"),
         errors.NotAcceptable: Form(406, "not-acceptable", "None of the accepted media types can be made"),
+        errors.Conflicting: Form(409, "conflicting", "Another instance of this UID is kept"),
+        errors.Unwanted: Form(409, "unwanted", "Nobody waits for this instance"),
         errors.RequestTooLarge: Form(413, "request-too-large", "The request is larger than its limit"),
         errors.NotIdentified: Form(401, "not-identified", "The caller is not identified", ""),
         errors.Denied: Form(403, "denied", "Sharing is not permitted"),

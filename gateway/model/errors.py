@@ -4,6 +4,8 @@
     ├── InvalidRequest              change the request
     │   ├── QueryTooBroad           pin a patient, a study or an accession number (SAF-11)
     │   ├── NotAcceptable           ask for a media type that we make
+    │   ├── Conflicting             put right at its source: the same UID is kept with other content (SAF-35)
+    │   ├── Unwanted                nobody waits for this instance
     │   └── RequestTooLarge         send less
     ├── NotIdentified               authenticate: certificate, AE title and address of one trust
     ├── Denied                      a reason that may be told (SAF-02); hidden reasons never raise, they answer absence
@@ -58,6 +60,14 @@ class QueryTooBroad(InvalidRequest):
 
 class NotAcceptable(InvalidRequest):
     """None of the media types that the caller accepts can be made."""
+
+
+class Conflicting(InvalidRequest):
+    """An instance of this UID is kept with other pixels, other content, or of another patient (SAF-35)."""
+
+
+class Unwanted(InvalidRequest):
+    """An instance was sent that no retrieval waits for, or that is no part of what was asked."""
 
 
 class RequestTooLarge(InvalidRequest):

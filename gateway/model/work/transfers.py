@@ -47,16 +47,6 @@ class InstanceRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """An instance as a peer sends it; `pieces` are valid until the next one is asked for."""
-
-    ref: InstanceRef
-    transfer_syntax: str
-    source: TrustId
-    pieces: AsyncIterator[memoryview]
-
-
-@dataclass(frozen=True, slots=True)
 class FetchRequest:
     """One errand to one trust: everything of a target, or, where `refs` are given, these instances alone."""
 
@@ -67,11 +57,40 @@ class FetchRequest:
     refs: tuple[InstanceRef, ...] = ()
 
 
-class Fetcher(Protocol):
-    """Brings instances from one trust's archive, over whatever protocol it speaks."""
+class Taking(Protocol):
+    """One instance on its way in, in the hands of whoever reads it from a wire."""
 
-    def fetch(self, request: FetchRequest) -> AbstractAsyncContextManager[AsyncIterator[Received]]:
-        """Instances as they come; raises `PeerError`. Leaving stops what the archive still does for it."""
+    def add(self, piece: bytes | memoryview) -> None:
+        """The next bytes of the encoded data set; taken over at once. Raises `InvalidRequest` as soon as they show that
+        this is not the instance that was announced. Whoever adds much awaits `drain` in between.
+        """
+
+    async def drain(self) -> None:
+        """Return once little enough waits to be written; raises `StoreUnavailable`."""
+
+    async def keep(self) -> None:
+        """Every byte is there: durable when this returns. Raises `InvalidRequest`, `Conflicting`, `ServiceFault`."""
+
+
+class Intake(Protocol):
+    """Where instances go that come over a wire, one or several at a time."""
+
+    def take(self, sop_class_uid: str, sop_uid: str, transfer_syntax: str) -> AbstractAsyncContextManager[Taking]:
+        """Take one in; leaving without `keep` leaves nothing. Raises `Unwanted` for one that nobody waits for, or what
+        refuses it for other reasons (`Denied`, `OverCapacity`, `StoreUnavailable`).
+        """
+
+
+class Fetcher(Protocol):
+    """Brings instances from one trust's archive, over whatever protocol it speaks. Never retries."""
+
+    async def fetch(self, request: FetchRequest, intake: Intake) -> None:
+        """Ask for them and put each into `intake` as it comes; returns once the archive says that it sent everything.
+
+        What `intake` refuses is answered to the archive as a failure of that instance alone. Raises `PeerError`, also
+        where the archive says that it could not send all; what came before is kept. Cancelling stops what the archive
+        still does for it.
+        """
 
 
 class KeyDomain(StrEnum):
