@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -93,6 +94,63 @@ class Failure:
 
     ref: InstanceRef
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenInstance:
+    """An instance that a retrieval has to deliver, as it was frozen."""
+
+    ref: InstanceRef
+    source: TrustId
+    """The holder that it is to come from."""
+    patient_row: str
+    """The internal row of the patient whose it is."""
+    decision_id: str
+    """Under which it may be delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRetrieval:
+    """A retrieval as the ledger is told of it, before the first instance moves."""
+
+    retrieval_id: str
+    request_id: str
+    subject: str
+    """Who asked, as the audit names them."""
+    recipient: TrustId
+    """The organisation that gets it."""
+    destination: str
+    """The AE title that it is sent to; empty: the caller itself."""
+    frozen_at: datetime
+    instances: tuple[FrozenInstance, ...]
+    job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceNote:
+    """What became of one instance."""
+
+    sop_uid: str
+    state: InstanceState
+    at: datetime
+    source: TrustId
+    """Where it came from in fact."""
+    digest: bytes = b""
+    data_bytes: int = 0
+    words: str = ""
+
+
+class TransferLedger(Protocol):
+    """Where retrievals are written down; everything raises `StoreUnavailable`."""
+
+    async def freeze(self, retrieval: NewRetrieval) -> None:
+        """Write down the frozen set, durably, all instances pending."""
+
+    async def note(self, retrieval_id: str, notes: Sequence[InstanceNote]) -> None:
+        """Write down what became of instances; an instance that has ended stays as it is."""
+
+    async def end(self, retrieval_id: str, at: datetime, halted: Halt | None) -> None:
+        """It is over: what has not ended until now has failed."""
 
 
 class Item(Protocol):
