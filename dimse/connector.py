@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dimse.charsets import choose
 from dimse.elements import Reading, RowDecoder, encode_dataset
 from dimse.scu import exchange
 from dimse.scu.exchange import Answer, Asking, Budget
@@ -43,6 +42,7 @@ from dimse.upper_layer.negotiation import Context, Terms, propose
 from dimse.upper_layer.pdu import AssociateRequest, ExtendedNegotiation
 from dimse.upper_layer.requestor import associate, receive_buffer
 from dimse.upper_layer.wire import Ended, WireLimits
+from gateway.instances.charsets import choose
 from gateway.model.attributes import SPECIFIC_CHARACTER_SET
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import Attributes, Element, Level

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
-from dimse.charsets import NotRepresentable
 from dimse.encoding.structure import SHORT_VRS, DatasetError, Walk, deflated, inflated, refuse, syntax_of
 from dimse.encoding.values import CHARACTER_SET, Known, Values, declared_terms
 from dimse.encoding.written import element_bytes, item_bytes, plain, sequence_bytes, sorted_bytes
+from gateway.instances.charsets import NotRepresentable
 from gateway.model.attributes import SPECIFIC_CHARACTER_SET
 from gateway.model.imaging import Attributes, Element
 

@@ -13,12 +13,12 @@ from dataclasses import fields
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from dimse import charsets
 from gateway.config import gateways, transport
 from gateway.config.configuration import Configuration
 from gateway.config.entries import CallerEntry
 from gateway.config.reading import read
 from gateway.config.transport import is_loopback, peers
+from gateway.instances import charsets
 from gateway.model.errors import ConfigurationError
 from gateway.sharing.locations.sampling import SAMPLES_MAX
 from policy.facts import OrganisationKind

@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 from dicomweb.connector import Quirk as DicomwebQuirk
 from dicomweb.dicomjson import is_known_charset
-from dimse import charsets
 from dimse.scu.questions import Quirk as DimseQuirk
 from gateway import tls
 from gateway.config.configuration import Configuration
 from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
 from gateway.config.lookups import LookupKind
 from gateway.config.sections import AnyListener, DimseListener, PeopleListener
+from gateway.instances import charsets
 from gateway.model.errors import ConfigurationError
 
 PORT_MAX = 65_535

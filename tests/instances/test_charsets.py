@@ -9,7 +9,7 @@ from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 from pydicom.charset import convert_encodings, decode_bytes
 
-from dimse.charsets import UTF_8, NotRepresentable, choose, decode, encode, known
+from gateway.instances.charsets import UTF_8, NotRepresentable, choose, decode, encode, known
 
 JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 H_3_1 = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B"
