@@ -19,8 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_preamble
 
-from gateway.model.errors import InvalidRequest
-from gateway.sharing.intake.header import (
+from gateway.instances.header import (
     BIG_ENDIAN,
     COLUMNS,
     DEFLATED,
@@ -35,6 +34,7 @@ from gateway.sharing.intake.header import (
     Header,
     HeaderReader,
 )
+from gateway.model.errors import InvalidRequest
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 FOLDER = Path(pydicom.data.__file__).parent
