@@ -19,9 +19,9 @@ from aiohttp import web
 
 from dicomweb import qido
 from dicomweb.listener import edge, server_options
-from dimse.availability_scp import availability_services, buffers
-from dimse.find_scp import FIND_CLASSES, CallerProfile, FindService
 from dimse.identifier import EXTENDED
+from dimse.scp.availability_scp import availability_services, buffers
+from dimse.scp.find_scp import FIND_CLASSES, CallerProfile, FindService
 from dimse.server import DimseDoor
 from dimse.status import MissingSources
 from dimse.upper_layer.association import AssociationLimits, accepting

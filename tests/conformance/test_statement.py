@@ -16,9 +16,9 @@ from dicomweb.problem import FORMS
 from dicomweb.qido import RESOURCES
 from dimse.availability import NoticeStatus
 from dimse.connector import Quirk as DimseQuirk
-from dimse.find_scp import FIND_CLASSES
 from dimse.identifier import EXTENDED
 from dimse.notices import CONFLICT, CUT, NOT_SHARED, UNAVAILABLE
+from dimse.scp.find_scp import FIND_CLASSES
 from dimse.sop_classes import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
     PATIENT_ROOT_FIND,

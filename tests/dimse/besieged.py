@@ -17,8 +17,8 @@ from pathlib import Path
 
 import structlog
 
-from dimse.find_scp import FIND_CLASSES, FindService
 from dimse.identifier import EXTENDED
+from dimse.scp.find_scp import FIND_CLASSES, FindService
 from dimse.server import DimseDoor
 from dimse.sop_classes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 from dimse.upper_layer.association import AssociationLimits, accepting

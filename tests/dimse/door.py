@@ -17,8 +17,8 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
-from dimse.find_scp import FIND_CLASSES, CallerProfile, FindService, FindsMatches
 from dimse.identifier import EXTENDED
+from dimse.scp.find_scp import FIND_CLASSES, CallerProfile, FindService, FindsMatches
 from dimse.server import DimseDoor, Identifies, Service
 from dimse.status import MissingSources
 from dimse.upper_layer import pdu

@@ -17,7 +17,7 @@ from pynetdicom import AE, evt
 from pynetdicom.dsutils import encode
 
 from dimse.availability import NoticeStatus, UnreadableNotice, parse_notice
-from dimse.availability_scp import READ_AT_ONCE_BYTES_MAX, Reading, availability_services, buffers
+from dimse.scp.availability_scp import READ_AT_ONCE_BYTES_MAX, Reading, availability_services, buffers
 from dimse.upper_layer.commands import Command, CommandField
 from gateway import tls
 from gateway.model.errors import (

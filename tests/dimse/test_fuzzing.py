@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from pynetdicom.dsutils import decode
 
 from dimse.elements import DatasetError, Reading, RowDecoder, decode_dataset, encode_dataset
-from dimse.find_scp import FIND_CLASSES, FindService
 from dimse.identifier import EXTENDED, Answerer, parse_identifier
+from dimse.scp.find_scp import FIND_CLASSES, FindService
 from dimse.server import DimseDoor
 from dimse.upper_layer import pdu
 from dimse.upper_layer.association import AssociationFailure, AssociationLimits, accepting, requesting

@@ -1,0 +1,1 @@
+"""The gateway as service class provider: what each service answers on an association that the door took."""
