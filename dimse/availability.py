@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
-from dimse.encoding.structure import DatasetError, Raw, Walk, inflated, syntax_of
+from gateway.instances.encoding.structure import DatasetError, Raw, Walk, inflated, syntax_of
 from gateway.model.attributes import keyword_of
 from gateway.model.imaging import SERIES_UID, STUDY_UID
 from gateway.model.keys import has_control_character, is_uid

@@ -1,7 +1,7 @@
 """Encoded data sets become rows of the DICOM JSON model, and rows become encoded data sets again (DEC-32).
 
 An answer repeats the same few elements in row after row: a `RowDecoder` remembers them by their bytes, a `RowEncoder`
-by the elements themselves, so that most of a row costs a look-up. What values mean is `dimse.encoding`'s. Rows share
+by the elements themselves, so that most of a row costs a look-up. What values mean is `gateway.instances.encoding`'s. Rows share
 their elements: they are never changed in place.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
-from dimse.encoding.structure import SHORT_VRS, DatasetError, Walk, deflated, inflated, refuse, syntax_of
-from dimse.encoding.values import CHARACTER_SET, Known, Values, declared_terms
-from dimse.encoding.written import element_bytes, item_bytes, plain, sequence_bytes, sorted_bytes
 from gateway.instances.charsets import NotRepresentable
+from gateway.instances.encoding.structure import SHORT_VRS, DatasetError, Walk, deflated, inflated, refuse, syntax_of
+from gateway.instances.encoding.values import CHARACTER_SET, Known, Values, declared_terms
+from gateway.instances.encoding.written import element_bytes, item_bytes, plain, sequence_bytes, sorted_bytes
 from gateway.model.attributes import SPECIFIC_CHARACTER_SET
 from gateway.model.imaging import Attributes, Element
 

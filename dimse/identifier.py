@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dimse.elements import RowEncoder, Slot
-from dimse.encoding.structure import DatasetError, Raw, Walk, inflated, syntax_of
-from dimse.encoding.values import declared_terms
 from dimse.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, STUDY_ROOT_FIND
 from gateway.instances.charsets import UTF_8, NotRepresentable, decode, known
+from gateway.instances.encoding.structure import DatasetError, Raw, Walk, inflated, syntax_of
+from gateway.instances.encoding.values import declared_terms
 from gateway.model.attributes import (
     INSTANCE_AVAILABILITY,
     MATCHING,

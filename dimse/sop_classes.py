@@ -8,6 +8,13 @@ from pydicom._uid_dict import UID_dictionary
 from pynetdicom import sop_class
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 
+from gateway.instances.transfer_syntaxes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+)
+from gateway.instances.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN as EXPLICIT_VR_BIG_ENDIAN
+from gateway.instances.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN as EXPLICIT_VR_LITTLE_ENDIAN
+from gateway.instances.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN as IMPLICIT_VR_LITTLE_ENDIAN
+
 VERIFICATION = "1.2.840.10008.1.1"
 
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
@@ -29,11 +36,6 @@ _RETIRED_STORAGE = frozenset(
 )
 STORAGE = _CURRENT_STORAGE | _RETIRED_STORAGE
 """Every class of a patient's images and documents. Templates, palettes and protocols are of no patient."""
-
-IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
-EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 # Nothing could be passed on: pixels behind an address that only their own hospital can reach (JPIP), or a live stream
 # that is no stored object (SMPTE ST 2110).

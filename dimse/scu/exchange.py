@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from dimse.elements import RowDecoder
-from dimse.encoding.structure import DatasetError
 from dimse.scu.pool import Lease
 from dimse.scu.questions import first_text
 from dimse.status import peer_failure
@@ -20,6 +19,7 @@ from dimse.upper_layer.association import Association, AssociationFailure
 from dimse.upper_layer.commands import Command, CommandField
 from dimse.upper_layer.messages import Message
 from dimse.upper_layer.negotiation import Context
+from gateway.instances.encoding.structure import DatasetError
 from gateway.model.asking import DistinctRows
 from gateway.model.errors import PeerProtocolError
 from gateway.model.imaging import Attributes, Level

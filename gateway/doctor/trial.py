@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dimse.elements import Reading, RowDecoder, encode_dataset
-from dimse.encoding.structure import DatasetError
 from dimse.upper_layer.association import Association, AssociationFailure
 from dimse.upper_layer.commands import Command, CommandField
 from dimse.upper_layer.negotiation import Context
+from gateway.instances.encoding.structure import DatasetError
 from gateway.model.attributes import vr_of
 from gateway.model.imaging import OTHER_PATIENT_IDS, PATIENT_ID, Attributes, Element, Level
 

@@ -26,7 +26,6 @@ from dimse.elements import (
     decode_dataset,
     encode_dataset,
 )
-from dimse.encoding.structure import NESTING_MAX, deflated
 from dimse.sop_classes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -34,6 +33,7 @@ from dimse.sop_classes import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     QUERY_TRANSFER_SYNTAXES,
 )
+from gateway.instances.encoding.structure import NESTING_MAX, deflated
 from gateway.model.attributes import KIND_OF_VR, VRS_OF_TAG, Kind
 from gateway.model.imaging import Attributes, Element, JsonValue
 

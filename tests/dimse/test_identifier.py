@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dimse.elements import Reading, Slot, decode_dataset, encode_dataset
-from dimse.encoding.structure import Walk, deflated, syntax_of
 from dimse.identifier import EXTENDED, Answerer, Asked, parse_identifier
 from dimse.sop_classes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -21,6 +20,7 @@ from dimse.sop_classes import (
     QUERY_TRANSFER_SYNTAXES,
     STUDY_ROOT_FIND,
 )
+from gateway.instances.encoding.structure import Walk, deflated, syntax_of
 from gateway.model.attributes import vr_of
 from gateway.model.errors import InvalidRequest, RequestTooLarge
 from gateway.model.imaging import Attributes, Element, JsonValue, Key, Level, Match

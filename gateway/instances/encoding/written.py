@@ -15,8 +15,8 @@ from struct import error as StructError
 from types import MappingProxyType
 from typing import assert_never
 
-from dimse.encoding.structure import NESTING_MAX, SHORT_VRS, Syntax
 from gateway.instances.charsets import encode
+from gateway.instances.encoding.structure import NESTING_MAX, SHORT_VRS, Syntax
 from gateway.model.attributes import KIND_OF_VR, Kind, vr_of
 from gateway.model.imaging import Attributes, Element, JsonValue
 

@@ -16,8 +16,8 @@ from struct import iter_unpack
 from types import MappingProxyType
 from typing import Protocol
 
-from dimse.encoding.structure import Raw, Syntax, refuse
 from gateway.instances.charsets import decoder
+from gateway.instances.encoding.structure import Raw, Syntax, refuse
 from gateway.model.attributes import KIND_OF_VR, RETRIEVE_AE_TITLE, SPECIFIC_CHARACTER_SET, VRS_OF_TAG, Kind
 from gateway.model.imaging import Element, JsonValue
 
