@@ -34,7 +34,7 @@ from gateway.sharing.broker import Broker
 from gateway.sharing.conduct.ledger import Ledger
 from gateway.sharing.conduct.watch import Watch
 from gateway.sharing.directory import Directory
-from gateway.sharing.gate import Gate
+from gateway.sharing.guard.gate import Gate
 from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.locations.sampling import Sampling

@@ -13,15 +13,18 @@ from policy.parties import NhsNumber, PrincipalKind, PurposeOfUse, TrustId
 
 
 class Action(StrEnum):
-    """What the caller wishes to do. QUERY is asked before anybody is asked; SEE once per answered row."""
+    """What the caller wishes to do. QUERY is asked before anybody is asked; the others once per row that is found."""
 
     QUERY = "query"
     SEE = "see"
+    """Know that it exists, and what its row says."""
+    RETRIEVE = "retrieve"
+    """Have the images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What the wish is about. QUERY knows at most the patient; SEE knows the custodian's study as well.
+    """What the wish is about. QUERY knows at most the patient; the others know the custodian's study as well.
 
     `custodian` None means "every trust of the region"; `modalities` empty means "not known".
     """
@@ -58,8 +61,8 @@ class Access:
         custodian = self.resource.custodian
         return custodian is not None and custodian.code == self.recipient.code
 
-    def to_see(self, resource: Resource) -> Access:
-        """The wish to see one answered row, of the same caller at the same instant."""
+    def of(self, resource: Resource, action: Action) -> Access:
+        """The wish for one row that was found, of the same caller at the same instant."""
         # Asked of every row: spelled out, because `dataclasses.replace` takes four times as long.
         return Access(
             self.subject,
@@ -70,7 +73,7 @@ class Access:
             self.person,
             self.teams,
             self.purpose,
-            Action.SEE,
+            action,
             resource,
             self.at,
             self.patient_named,

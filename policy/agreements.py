@@ -93,6 +93,12 @@ def share(clauses: Collection[Agreement], modalities: frozenset[str]) -> bool:
     return bool(imaging) and all(any(modality in clause.modalities for clause in clauses) for modality in imaging)
 
 
+def retrieves(facts: Facts, trust: TrustId) -> bool:
+    """Whether a trust was signed off for retrieving; an organisation that nobody knows was not."""
+    entry = facts.organisation(trust)
+    return entry is not None and entry.retrieves
+
+
 def is_enrolled_trust(facts: Facts, trust: TrustId) -> bool:
     """Whether the directory has this code as an enrolled NHS hospital trust (SHR-01, SAF-10)."""
     entry = facts.organisation(trust)

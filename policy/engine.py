@@ -16,7 +16,7 @@ from policy.facts import Facts, Register
 from policy.rules import RULES, Rule, rule_name
 from policy.settings import Settings
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised whenever a rule comes to decide differently; the names of the rules are hashed beside it."""
 
 RULE_SET = f"{RULES_VERSION}-{hashlib.sha256(','.join(sorted(map(rule_name, RULES))).encode()).hexdigest()[:8]}"

@@ -8,7 +8,7 @@ database: `storage.registers` reads them in one snapshot. Pure.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -47,6 +47,8 @@ class Organisation:
     trust: TrustId
     kind: OrganisationKind
     is_enrolled: bool
+    retrieves: bool = field(default=True, metadata={"since": 2})
+    """Whether it was signed off for retrieving, both ways: from it and by it. Records of rules before 2 lack it."""
 
 
 class RelationshipKind(StrEnum):

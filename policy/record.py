@@ -161,7 +161,12 @@ def _reason(reason: Reason) -> JsonValue:
 
 
 def _organisation(entry: Organisation) -> JsonValue:
-    return {"trust": entry.trust.code, "kind": entry.kind.value, "is_enrolled": entry.is_enrolled}
+    return {
+        "trust": entry.trust.code,
+        "kind": entry.kind.value,
+        "is_enrolled": entry.is_enrolled,
+        "retrieves": entry.retrieves,
+    }
 
 
 def _relationship(entry: CareRelationship) -> JsonValue:
@@ -241,17 +246,23 @@ def _instant_or_none(at: datetime | None) -> str | None:
 
 
 def _read(kind: type[_Value], stored: object, place: str) -> _Value:
-    """Read one value as the type of its field says; every field must be there, and no other."""
+    """Read one value as the type of its field says; every field must be there but later ones, and no other."""
     hints = _field_types(kind)  # type: ignore[arg-type]  # a class is hashable
-    if not isinstance(stored, Mapping) or set(stored) != set(hints):
+    if not isinstance(stored, Mapping) or not _must_stand(kind) <= set(stored) <= set(hints):  # type: ignore[arg-type]  # a class is hashable
         raise UnreadableRecord(f"{place}: has not the fields of this form")
-    return kind(**{name: _value(hint, stored[name], f"{place}.{name}") for name, hint in hints.items()})
+    return kind(**{name: _value(hints[name], value, f"{place}.{name}") for name, value in stored.items()})
 
 
 @cache
 def _field_types(kind: type[object]) -> Mapping[str, object]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+
+
+@cache
+def _must_stand(kind: type[object]) -> frozenset[str]:
+    """The fields that records have had from the first."""
+    return frozenset(each.name for each in fields(kind) if "since" not in each.metadata)  # type: ignore[arg-type]  # a dataclass
 
 
 def _value(hint: object, stored: object, place: str) -> object:

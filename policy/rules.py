@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import assert_never
 
 from policy.access import Access, Action, Effect, Obligation, Reason, Telling
-from policy.agreements import admits_age, clauses_for, is_enrolled_trust, share
+from policy.agreements import admits_age, clauses_for, is_enrolled_trust, retrieves, share
 from policy.facts import CareRelationship, Facts, Grant, Register, SensitiveLabel, SharingChoice, in_force
 from policy.parties import PrincipalKind, PurposeOfUse
 from policy.settings import Mode, PacsUserAssurance, Proof, Settings
@@ -100,7 +100,7 @@ def require_readable_registers(access: Access, facts: Facts, settings: Settings)
 
 def require_pinned_row(access: Access, facts: Facts, settings: Settings) -> Reason | None:
     """Imaging without an NHS number stays inside its trust: nobody could say whose it is (SHR-33, IDN-07)."""
-    if access.action is not Action.SEE or access.resource.patient is not None or access.is_own_images:
+    if access.action is Action.QUERY or access.resource.patient is not None or access.is_own_images:
         return None
     return _hidden("require-pinned-row", "row-without-nhs-number", "the row names no patient by NHS number")
 
@@ -164,13 +164,15 @@ def require_agreement(access: Access, facts: Facts, settings: Settings) -> Reaso
 
     A refusal that is the same for every patient is shown as coverage; one by age would tell that the row exists.
     """
-    if access.action is not Action.SEE or access.is_own_images or Register.AGREEMENTS in facts.faults:
+    if access.action is Action.QUERY or access.is_own_images or Register.AGREEMENTS in facts.faults:
         return None
     custodian, modalities = access.resource.custodian, access.resource.modalities
     if custodian is None:
         return _hidden("require-agreement", "custodian-unknown", "the row names no custodian")
     if not is_enrolled_trust(facts, custodian):
         return _not_covered("custodian-not-enrolled", "the holder is not an enrolled NHS hospital trust")
+    if access.action is Action.RETRIEVE and not (retrieves(facts, custodian) and retrieves(facts, access.recipient)):
+        return _not_covered("retrieving-not-signed-off", "the holder or your organisation shows what it has, no images")
     clauses = clauses_for(facts, access.recipient, access.purpose, custodian, access.at)
     if share([clause for clause in clauses if admits_age(clause, access.resource.age_years)], modalities):
         return None
@@ -181,7 +183,7 @@ def require_agreement(access: Access, facts: Facts, settings: Settings) -> Reaso
 
 def respect_sensitive_label(access: Access, facts: Facts, settings: Settings) -> Reason | None:
     """Labelled imaging is seen only for the label's purposes or by its teams (SAF-40), whoever holds the copy."""
-    if access.action is not Action.SEE or access.is_own_images:
+    if access.action is Action.QUERY or access.is_own_images:
         return None
     for label in facts.labels:
         if (

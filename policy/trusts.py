@@ -94,6 +94,11 @@ class Roll:
             patient is not None and patient in self.test_patients.get(trust, frozenset())
         )
 
+    def retrieves(self, trust: TrustId) -> bool:
+        """Whether images may be had from a trust, and by it; one that is tried with test patients tries this too."""
+        entry = self.standings.get(trust)
+        return entry is None or entry.stage is not Stage.QUERY
+
     def is_retired(self, trust: TrustId) -> bool:
         """Whether the organisation is no more."""
         entry = self.standings.get(trust)

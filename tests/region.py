@@ -43,7 +43,7 @@ from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
 from gateway.sharing.directory import Directory, PatientIdAsked, TrustEntry
-from gateway.sharing.gate import Gate
+from gateway.sharing.guard.gate import Gate
 from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.locations.sampling import Sampling

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 from gateway.cli.session import Session
 from gateway.model.audit import AuditEvent, AuditRecord
 from gateway.model.errors import InvalidRequest
-from policy.access import Decision
+from policy.access import Action, Decision
 from policy.facts import Facts
 from policy.record import (
     DecisionRecord,
@@ -25,6 +26,10 @@ from policy.record import (
 )
 from policy.settings import Settings
 from storage import audit_log
+
+_ATTEMPTS = frozenset({AuditEvent.QUERY_ATTEMPT, AuditEvent.RETRIEVE_ATTEMPT})
+_OUTCOMES = MappingProxyType({AuditEvent.QUERY_OUTCOME: Action.SEE, AuditEvent.RETRIEVE_OUTCOME: Action.RETRIEVE})
+"""What was decided of the rows that each kind of outcome holds."""
 
 Said = Mapping[str, object]
 """The contents of an audit record."""
@@ -86,7 +91,12 @@ def _past(
             if row is None:
                 raise InvalidRequest("no record of the audit holds this decision")
             resource = _mapping(row["resource"])
-            access = {**_mapping(access), "action": "see", "resource": resource, "at": row["at"]}
+            access = {
+                **_mapping(access),
+                "action": _OUTCOMES[_event(outcome)].value,
+                "resource": resource,
+                "at": row["at"],
+            }
             decision = row["decision"]
             versions = _versions(said, row)
             facts_then = _facts_of_row(facts, said, resource.get("patient"))
@@ -137,15 +147,11 @@ def _rows(outcome: Said, decision_id: str) -> Iterator[Said]:
 def _is_attempt(said: Said, attempt_id: str) -> bool:
     body = _mapping(said["body"])
     decision = body.get("decision")
-    return (
-        said["event"] == AuditEvent.QUERY_ATTEMPT
-        and isinstance(decision, Mapping)
-        and decision.get("decision_id") == attempt_id
-    )
+    return said["event"] in _ATTEMPTS and isinstance(decision, Mapping) and decision.get("decision_id") == attempt_id
 
 
 def _is_outcome(said: Said, attempt_id: str) -> bool:
-    return said["event"] == AuditEvent.QUERY_OUTCOME and _mapping(said["body"]).get("attempt") == attempt_id
+    return said["event"] in _OUTCOMES and _mapping(said["body"]).get("attempt") == attempt_id
 
 
 def _settings_in(entry: AuditRecord) -> dict[str, Settings]:
@@ -160,6 +166,10 @@ def _settings_in(entry: AuditRecord) -> dict[str, Settings]:
     except ValueError:
         return {}
     return {settings.version: settings}
+
+
+def _event(entry: AuditRecord) -> AuditEvent:
+    return AuditEvent(str(audit_log.contents(entry)["event"]))
 
 
 def _body(entry: AuditRecord) -> Said:

@@ -27,6 +27,8 @@ class AuditEvent(StrEnum):
     QUERY_ATTEMPT = "query-attempt"
     QUERY_OUTCOME = "query-outcome"
     QUERY_REFUSED = "query-refused"
+    RETRIEVE_ATTEMPT = "retrieve-attempt"
+    RETRIEVE_OUTCOME = "retrieve-outcome"
     LOCATION_SAMPLE = "location-sample"
     REGISTER_CHANGE = "register-change"
     AUDIT_READ = "audit-read"
@@ -48,6 +50,10 @@ class AuditEvent(StrEnum):
                 | AuditEvent.LOCATION_SAMPLE
             ):
                 return "110112"
+            case AuditEvent.RETRIEVE_ATTEMPT:
+                return "110102"
+            case AuditEvent.RETRIEVE_OUTCOME:
+                return "110104"
             case AuditEvent.REGISTER_CHANGE:
                 return "110110"
             case AuditEvent.AUDIT_READ | AuditEvent.EXPLAIN:

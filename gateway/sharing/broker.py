@@ -30,7 +30,8 @@ from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
 from gateway.sharing.answers.sources import Reach, check_somebody_answered, sources_of
 from gateway.sharing.answers.tally import source_record
 from gateway.sharing.directory import Directory
-from gateway.sharing.gate import Gate, Passage, Wish
+from gateway.sharing.guard.gate import Gate
+from gateway.sharing.guard.passage import Passage, Wish
 from gateway.sharing.identity.conflicts import Judgement, quality_items
 from gateway.sharing.identity.origins import Origins
 from gateway.sharing.identity.people import Named, People

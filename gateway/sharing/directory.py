@@ -165,6 +165,7 @@ class Directory:
                 entry.trust,
                 entry.kind,
                 roll.takes_part(entry.trust, starts_enrolled=entry.is_enrolled, patient=patient),
+                roll.retrieves(entry.trust),
             )
             for entry in known
             if entry is not None

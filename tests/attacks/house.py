@@ -19,7 +19,7 @@ from gateway.node import SystemClock
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
 from gateway.sharing.directory import Directory, TrustEntry
-from gateway.sharing.gate import Gate
+from gateway.sharing.guard.gate import Gate
 from gateway.sharing.peers import Peers
 from policy.facts import OrganisationKind, RelationshipKind, SharingChoice
 from policy.optout import CaseEvent, CaseTerms, Role

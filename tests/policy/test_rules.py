@@ -54,7 +54,7 @@ def test_a_trust_that_takes_part_in_the_care_sees_what_the_holder_shares() -> No
 def test_a_row_is_asked_for_by_the_same_caller_at_the_same_instant() -> None:
     for world in worlds(400, 200):
         row = replace(world.access, action=Action.SEE, resource=HEAD_CT)
-        assert world.access.to_see(HEAD_CT) == row
+        assert world.access.of(HEAD_CT, Action.SEE) == row
 
 
 # require-enrolled-trust

@@ -52,6 +52,8 @@ class Tally:
     returned: int = 0
     withheld: int = 0
     facts: JsonValue = "attempt"
+    transfers: JsonValue = None
+    """Of a retrieval: what became of its instances."""
     alerted: set[str] = field(default_factory=set)
     """Custodians of whom the privacy officers know by now that this question stands on a grant."""
 

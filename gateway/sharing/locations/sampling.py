@@ -15,7 +15,7 @@ from gateway.model.imaging import PATIENT_ID, STUDY_UID, JsonValue, Key, Level, 
 from gateway.model.seams import LocationIndex, PeerRequest
 from gateway.model.settings import Limits
 from gateway.sharing import locate
-from gateway.sharing.gate import Gate
+from gateway.sharing.guard.gate import Gate
 from gateway.sharing.identity.people import People
 from gateway.sharing.merge import Part
 from gateway.sharing.peers import Peers
