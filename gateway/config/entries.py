@@ -67,6 +67,11 @@ class PeerLimits(Section):
     peer_matches_max: Annotated[int, Field(gt=0)] | None = None
     peer_requests_at_once_max: Annotated[int, Field(gt=0)] | None = None
     peer_answer_bytes_max: Annotated[int, Field(gt=0)] | None = None
+    retrieve_connect_timeout_s: Annotated[float, Field(gt=0)] | None = None
+    retrieve_idle_timeout_s: Annotated[float, Field(gt=0)] | None = None
+    retrieve_total_timeout_s: Annotated[float, Field(gt=0)] | None = None
+    retrieve_associations_max: Annotated[int, Field(gt=0)] | None = None
+    retrieve_uids_max: Annotated[int, Field(gt=0)] | None = None
 
     def over(self, limits: Limits) -> Limits:
         """The limits that hold for this peer."""
@@ -105,6 +110,7 @@ class DimsePeerEntry(_Archive):
     ae_title: AeTitle
     calling_ae_title: AeTitle | None = None
     model: Literal["study-root", "patient-root"] = "study-root"
+    fetch: Literal["auto", "get", "move"] = "auto"
     plain_on_loopback: bool = False
 
     @property

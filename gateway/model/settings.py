@@ -89,6 +89,22 @@ class Limits:
     """An association to a peer is not used again after this."""
     peer_queries_max: int = 256
     """C-FIND queries to one peer for one question, where it takes several: a walk down the levels, UIDs one by one."""
+    retrieve_connect_timeout_s: float = 10.0
+    """A peer's time to accept a connection that images are to come over, TLS included."""
+    retrieve_idle_timeout_s: float = 180.0
+    """A peer that is asked for images and sends nothing for this long is given up; some need minutes for the first."""
+    retrieve_total_timeout_s: float = 3_600.0
+    """A peer's whole time to send what one retrieval asks of it, however lively it is."""
+    retrieve_associations_max: int = 4
+    """Associations open to one peer for images; one retrieval takes half of them at most."""
+    retrieve_uids_max: int = 128
+    """SOP instances named in one C-GET or C-MOVE; more are several requests."""
+    store_response_timeout_s: float = 120.0
+    """A destination's time to answer one C-STORE."""
+    store_patience_s: float = 30.0
+    """How long a destination that refuses, aborts or cannot be reached is tried again."""
+    store_associations_max: int = 2
+    """Associations open to one destination for one retrieval."""
     query_keys_max: int = 64
     """Matching keys in one question."""
     uid_list_max: int = 256
