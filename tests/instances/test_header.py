@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
-from functools import cache
-from io import BytesIO
-from pathlib import Path
-from typing import NamedTuple
 
-import pydicom.data
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_preamble
 
 from gateway.instances.header import (
     BIG_ENDIAN,
@@ -35,39 +25,9 @@ from gateway.instances.header import (
     HeaderReader,
 )
 from gateway.model.errors import InvalidRequest
+from tests.instances.real import real_files
 
 EXPLICIT = "1.2.840.10008.1.2.1"
-FOLDER = Path(pydicom.data.__file__).parent
-
-
-class Real(NamedTuple):
-    """A real file: its encoded data set, and the same as pydicom reads it."""
-
-    name: str
-    transfer_syntax: str
-    body: bytes
-    read: Dataset
-
-
-@cache
-def real_files() -> tuple[Real, ...]:
-    """Every bundled file with a file meta header."""
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some are broken on purpose
-        for path in sorted(FOLDER.rglob("*")):
-            whole = path.read_bytes() if path.is_file() else b""
-            if whole[128:132] == b"DICM":
-                try:
-                    read = dcmread(BytesIO(whole))
-                    length = int(read.file_meta.FileMetaInformationGroupLength)
-                    syntax = str(read.file_meta.TransferSyntaxUID)
-                except (InvalidDicomError, AttributeError, KeyError):
-                    continue
-                stream = BytesIO(whole)
-                read_preamble(stream, False)
-                found.append(Real(path.name, syntax, whole[stream.tell() + 12 + length :], read))
-    return tuple(found)
 
 
 def read(transfer_syntax: str, body: bytes, piece_bytes: int = 16_384) -> Header:
