@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.model.imaging import Level
-from policy.parties import TrustId
+from policy.parties import PurposeOfUse, TrustId
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,10 @@ class FetchRequest:
     request_id: str
     hops: int
     refs: tuple[InstanceRef, ...] = ()
+    asking_trust: TrustId | None = None
+    """For which trust it is fetched, as only another gateway is told; None: for nobody but this gateway itself."""
+    purpose: PurposeOfUse = PurposeOfUse.TREAT
+    """Told with the trust."""
 
 
 class Taking(Protocol):
