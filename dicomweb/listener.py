@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TypedDict
 
 import structlog
@@ -23,11 +24,15 @@ from aiohttp.typedefs import Handler, Middleware
 from dicomweb.accept import accepts_gzip
 from dicomweb.notices import NOTICE_HEADER, SNAPSHOT_HEADER, SOURCES_HEADER
 from dicomweb.problem import http_problem, problem_of
+from dicomweb.wado.outgoing import Outgoing, ReaderGone
 from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.model.settings import Limits
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 """Where handlers find the id under which the request is audited, logged and sent to peers."""
+
+OUTGOING: web.RequestKey[Outgoing] = web.RequestKey("outgoing", Outgoing)
+"""By which a handler begins an answer that is too long to be made first; else it returns one."""
 
 CORRELATION_HEADER = "Gateway-Correlation"
 HOPS_HEADER = "Gateway-Hops"
@@ -50,10 +55,30 @@ LINGER_S = 2.0
 _GZIP_LEVEL = 1
 _GZIP_BYTES_AT_ONCE = 256 * 1024
 _CORRELATION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:/-]{{0,{CORRELATION_CHARS_MAX - 1}}}")
-_METHODS = "GET, HEAD, OPTIONS"
-_REQUEST_HEADERS = ", ".join(("Accept", CORRELATION_HEADER, PURPOSE_HEADER, SNAPSHOT_HEADER))
+_REQUEST_HEADERS = ", ".join(
+    (
+        "Accept",
+        "Content-Type",
+        "If-None-Match",
+        "If-Range",
+        "Range",
+        CORRELATION_HEADER,
+        PURPOSE_HEADER,
+        SNAPSHOT_HEADER,
+    )
+)
 _EXPOSED_HEADERS = ", ".join(
-    ("Warning", "Retry-After", NOTICE_HEADER, SOURCES_HEADER, SNAPSHOT_HEADER, CORRELATION_HEADER)
+    (
+        "Accept-Ranges",
+        "Content-Range",
+        "ETag",
+        "Warning",
+        "Retry-After",
+        NOTICE_HEADER,
+        SOURCES_HEADER,
+        SNAPSHOT_HEADER,
+        CORRELATION_HEADER,
+    )
 )
 _PREFLIGHT_MAX_AGE_S = 600
 
@@ -97,10 +122,18 @@ def edge(
         with under_way(request), structlog.contextvars.bound_contextvars(request=request_id):
             began = time.monotonic()
             request[REQUEST_ID] = request_id
+            dress = partial(_set_headers, request, request_id=request_id, cors_origins=cors_origins)
+            outgoing = request[OUTGOING] = Outgoing(request, dress, stall_timeout_s=limits.keepalive_timeout_s)
             response = await _answered(request, handler, request_id, limits, cors_origins)
-            _set_headers(request, response, request_id, cors_origins)
-            await _compress(request, response)
-            is_taken = await _sent(request, response, limits.keepalive_timeout_s)
+            if outgoing.response is None:
+                dress(response)
+                await _compress(request, response)
+                is_taken = await _sent(request, response, limits.keepalive_timeout_s)
+            else:
+                if not outgoing.is_whole:
+                    # What went wrong behind its first byte can be told in no other way.
+                    outgoing.cut()
+                response, is_taken = outgoing.response, outgoing.is_whole
             log.info(
                 "request answered",
                 method=request.method if request.method in hdrs.METH_ALL else "other",
@@ -165,9 +198,11 @@ async def _answered(
     except GatewayError as error:
         return problem_of(error, request_id).response()
     except web.HTTPException as error:
-        allow = error.headers.get("Allow")
-        headers = (("Allow", _METHODS),) if allow is not None else ()
+        headers = (("Allow", _methods(error)),) if isinstance(error, web.HTTPMethodNotAllowed) else ()
         return http_problem(error.status, "", request_id, headers).response()
+    except ReaderGone:
+        # Nobody is there any more to read a status.
+        return web.Response(status=400)
     except Exception:  # a bug: logged with the request's id, shown to nobody
         log.exception("request failed", route=_route(request))
         return problem_of(RuntimeError(), request_id).response()
@@ -190,22 +225,29 @@ def _has_body(request: web.Request) -> bool:
     return hdrs.TRANSFER_ENCODING in request.headers or request.headers.get(hdrs.CONTENT_LENGTH, "0") != "0"
 
 
+def _methods(error: web.HTTPMethodNotAllowed) -> str:
+    return ", ".join(sorted(error.allowed_methods | {hdrs.METH_OPTIONS}))
+
+
 def _options(request: web.Request, cors_origins: frozenset[str]) -> web.Response:
-    if request.match_info.http_exception is not None and request.match_info.http_exception.status == 404:
+    refused = request.match_info.http_exception
+    if not isinstance(refused, web.HTTPMethodNotAllowed):
         raise web.HTTPNotFound
-    response = web.Response(status=204, headers={"Allow": _METHODS})
+    methods = _methods(refused)
+    response = web.Response(status=204, headers={"Allow": methods})
     if request.headers.get(hdrs.ORIGIN) in cors_origins and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
-        response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = _METHODS
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = methods
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = _REQUEST_HEADERS
         response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(_PREFLIGHT_MAX_AGE_S)
     return response
 
 
 def _set_headers(
-    request: web.Request, response: web.StreamResponse, request_id: str, cors_origins: frozenset[str]
+    request: web.Request, response: web.StreamResponse, *, request_id: str, cors_origins: frozenset[str]
 ) -> None:
-    if _has_body(request) or hdrs.UPGRADE in request.headers:
-        # No answer of ours reads a body or changes protocol; nothing that follows one is taken for a request.
+    is_read = request.match_info.http_exception is None and request.content.is_eof()
+    if (_has_body(request) and not is_read) or hdrs.UPGRADE in request.headers:
+        # No answer of ours changes protocol; nothing that follows a body that was not read is taken for a request.
         response.force_close()
     headers = response.headers
     headers[CORRELATION_HEADER] = request_id
