@@ -11,7 +11,7 @@ from storage.observations import locations, notices, standings
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state, trusts
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
-from storage.work import jobs
+from storage.work import jobs, ledger
 
 __all__ = ["metadata"]
 
@@ -23,6 +23,7 @@ MODULES = (
     commits,
     jobs,
     labels,
+    ledger,
     locations,
     notices,
     optouts,
