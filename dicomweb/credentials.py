@@ -1,19 +1,53 @@
-"""What an HTTP connection proves of its other end: the certificate that TLS accepted, and the socket's address.
+"""Who asks over HTTP: what the connection proves of its other end, and what the request says beside it.
 
-Nothing in the request itself is evidence: a header that claims to forward a certificate or an address is never read
-Whom the evidence proves is for `policy.identity`.
+Evidence is the certificate that TLS accepted, and the socket's address. Nothing in the request itself is: a header that
+claims to forward a certificate or an address is never read. Whom the evidence proves is for `policy.identity`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
+from dicomweb.listener import ASKING_TRUST_HEADER, HOPS_HEADER, PURPOSE_HEADER, REQUEST_ID
+from gateway.model.errors import InvalidRequest
 from gateway.model.evidence import evidence_of_tls
 from policy.identity import Channel, Evidence
+from policy.parties import Caller
+
+_HOPS = re.compile(r"[0-9]{1,2}")
+
+
+class Identifies(Protocol):
+    """Who is asking."""
+
+    async def identified(
+        self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0, asking_trust: str = ""
+    ) -> Caller:
+        """The one caller that the evidence proves; raises `NotIdentified`, once that is recorded."""
+
+
+class Callers:
+    """Who asks by each request."""
+
+    def __init__(self, directory: Identifies) -> None:
+        self._directory = directory
+        self._connections = Connections()
+
+    async def caller_of(self, request: web.Request) -> Caller:
+        """The one caller of a request; raises `NotIdentified`, `InvalidRequest`."""
+        return await self._directory.identified(
+            self._connections.evidence_of(request),
+            request.headers.get(PURPOSE_HEADER, ""),
+            request[REQUEST_ID],
+            _hops(request),
+            request.headers.get(ASKING_TRUST_HEADER, ""),
+        )
 
 
 class Connections:
@@ -47,3 +81,10 @@ def evidence_of(request: web.BaseRequest) -> Evidence:
     if not isinstance(connection, ssl.SSLObject):
         return Evidence(Channel.HTTPS, address)
     return evidence_of_tls(connection, address, Channel.HTTPS)
+
+
+def _hops(request: web.Request) -> int:
+    text = request.headers.get(HOPS_HEADER, "0")
+    if not _HOPS.fullmatch(text):
+        raise InvalidRequest(f"{HOPS_HEADER} must be a whole number")
+    return int(text)

@@ -16,20 +16,17 @@ from aiohttp import web
 
 from dicomweb.accept import json_type
 from dicomweb.answer import encode, wanted
-from dicomweb.credentials import Connections
-from dicomweb.listener import ASKING_TRUST_HEADER, HOPS_HEADER, PURPOSE_HEADER, REQUEST_ID
+from dicomweb.credentials import Callers, Identifies
 from dicomweb.notices import SNAPSHOT_HEADER, headers
 from dicomweb.parameters import parse_question, uid_from_path
 from gateway.model.errors import InvalidRequest
 from gateway.model.imaging import SERIES_UID, STUDY_UID, Key, Level, Matches, Query
 from gateway.model.settings import Limits, QidoEmpty
 from gateway.sharing.directory import parse_trust
-from policy.identity import Evidence
 from policy.parties import Caller
 
 PREFIX = "/dicom-web"
 
-_HOPS = re.compile(r"[0-9]{1,2}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -38,15 +35,6 @@ class FindsMatches(Protocol):
 
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """Find what `caller` may know of; raises `GatewayError`."""
-
-
-class Identifies(Protocol):
-    """Who is asking."""
-
-    async def identified(
-        self, evidence: Evidence, purpose: str, request_id: str, hops: int = 0, asking_trust: str = ""
-    ) -> Caller:
-        """The one caller that the evidence proves; raises `NotIdentified`, once that is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +89,13 @@ class _Qido:
         empty: QidoEmpty = QidoEmpty.OK,
     ) -> None:
         self._finder = finder
-        self._directory = directory
         self._limits = limits
         self._public_url = public_url.rstrip("/")
         self._empty = empty
-        self._connections = Connections()
+        self._callers = Callers(directory)
 
     async def search(self, resource: Resource, request: web.Request) -> web.Response:
-        caller = await self._directory.identified(
-            self._connections.evidence_of(request),
-            request.headers.get(PURPOSE_HEADER, ""),
-            request[REQUEST_ID],
-            _hops(request),
-            request.headers.get(ASKING_TRUST_HEADER, ""),
-        )
+        caller = await self._callers.caller_of(request)
         trust = request.match_info.get("trust")
         question = parse_question(
             request.rel_url.raw_query_string,
@@ -140,13 +121,6 @@ class _Qido:
 def _path_keys(resource: Resource, request: web.Request) -> list[Key]:
     names = dict(_PATH_NAMES)
     return [Key((tag,), "UI", (uid_from_path(request.match_info[names[tag]]),)) for tag in resource.path_tags]
-
-
-def _hops(request: web.Request) -> int:
-    text = request.headers.get(HOPS_HEADER, "0")
-    if not _HOPS.fullmatch(text):
-        raise InvalidRequest(f"{HOPS_HEADER} must be a whole number")
-    return int(text)
 
 
 def _snapshot(request: web.Request) -> str:
