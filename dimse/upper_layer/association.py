@@ -16,10 +16,11 @@ from typing import Protocol
 
 import structlog
 
+from dimse.flow.inflow import Inflow
 from dimse.upper_layer import pdu
-from dimse.upper_layer.commands import Command
-from dimse.upper_layer.messages import Assembler, Message, MessageLimits, SinkFor
-from dimse.upper_layer.negotiation import Terms, agreed
+from dimse.upper_layer.commands import Command, CommandField
+from dimse.upper_layer.messages import Assembler, Message, MessageLimits, Sink, SinkFor
+from dimse.upper_layer.negotiation import Context, Terms, agreed
 from dimse.upper_layer.outgoing import Data as Data
 from dimse.upper_layer.outgoing import Outgoing as Outgoing
 from dimse.upper_layer.outgoing import writes
@@ -93,6 +94,8 @@ class Association:
         self.wire: Wire
         self.sink_for: SinkFor | None = None
         """Set before it is established; where data sets go while they arrive."""
+        self.takes_inflows = False
+        """Set before it is established; C-STORE is received with its command, and its data set as `Inflow`."""
         self.terms: Terms
         """What was agreed; once established."""
         self._limits = limits
@@ -103,7 +106,7 @@ class Association:
         self._fragment_bytes = 0
         self._messages: deque[Message] = deque()
         self._bytes_waiting = 0
-        self._is_read_paused = False
+        self._is_full = self._is_held = False
         self._requests: dict[int, asyncio.Event] = {}
         """Requests of the peer that have no final response yet, each with whether it was cancelled."""
         self._message_waiter: asyncio.Future[None] | None = None
@@ -157,9 +160,8 @@ class Association:
             await self._message_waiter
         message = self._messages.popleft()
         self._bytes_waiting -= len(message.data_set)
-        if self._is_read_paused and self._has_room(2):
-            self._is_read_paused = False
-            self.wire.resume_reading()
+        if self._is_full and self._has_room(2):
+            self._pace(is_full=False, is_held=self._is_held)
         return message
 
     async def send(self, context_id: int, command: Command, data: Data | Sequence[Data] | None = None) -> None:
@@ -287,7 +289,7 @@ class Association:
             raise PduError("the peer's longest PDU cannot hold a message", AbortReason.INVALID_PARAMETER)
         self.terms = terms
         self._fragment_bytes = fragment_bytes_max(terms.peer_pdu_bytes_max)
-        self._assembler = Assembler(terms.contexts, self._limits.messages, self.sink_for)
+        self._assembler = Assembler(terms.contexts, self._limits.messages, self._sink)
         self._heard_at = self._loop.time()
 
     def _arrived(self, message: Message) -> None:
@@ -297,16 +299,32 @@ class Association:
             if (cancelled := self._requests.get(command.message_id)) is not None:
                 cancelled.set()
             return
-        if command.is_request and self._acceptor is not None:
+        if command.is_request:
             if len(self._requests) >= REQUESTS_AT_ONCE_MAX or command.message_id in self._requests:
                 raise PduError("more requests at once than agreed", AbortReason.NOT_SPECIFIED)
             self._requests[command.message_id] = asyncio.Event()
         self._messages.append(message)
         self._bytes_waiting += len(message.data_set)
-        if not self._is_read_paused and not self._has_room(1):
-            self._is_read_paused = True
-            self.wire.pause_reading()
+        if not self._is_full and not self._has_room(1):
+            self._pace(is_full=True, is_held=self._is_held)
         _wake(self._message_waiter)
+
+    def _sink(self, context: Context, command: Command) -> Sink | None:
+        if self.takes_inflows and command.field is CommandField.C_STORE_RQ:
+            return Inflow(self._hold)
+        return self.sink_for(context, command) if self.sink_for is not None else None
+
+    def _hold(self, is_held: bool) -> None:
+        self._pace(is_full=self._is_full, is_held=is_held)
+
+    def _pace(self, *, is_full: bool, is_held: bool) -> None:
+        """Read as long as there is room for messages and whoever takes a data set keeps up."""
+        was_paused, self._is_full, self._is_held = self._is_full or self._is_held, is_full, is_held
+        is_paused = is_full or is_held
+        if is_paused and not was_paused:
+            self.wire.pause_reading()
+        elif was_paused and not is_paused:
+            self.wire.resume_reading()
 
     def _has_room(self, share: int) -> bool:
         return len(self._messages) < MESSAGES_WAITING_MAX // share and self._bytes_waiting < BYTES_WAITING_MAX // share
@@ -329,7 +347,7 @@ class Association:
         is_at_work = bool(self._requests)
         if now - self._began > limits.life_max_s and not is_at_work:
             self.wire.abort("open for too long", is_limit=True)
-        elif assembler is not None and assembler.bytes_of_message and not self._is_read_paused:
+        elif assembler is not None and assembler.bytes_of_message and not (self._is_full or self._is_held):
             under_way_s = now - self._message_began
             if under_way_s > limits.idle_timeout_s:
                 is_slow = assembler.bytes_of_message < under_way_s * limits.message_bytes_per_s_min

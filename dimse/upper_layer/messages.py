@@ -2,7 +2,7 @@
 
 One message at a time and in one presentation context, as the standard has it; whatever else comes ends the
 association. Commands and data sets kept here have limits; a data set that a sink takes passes piece by piece and is
-never whole in memory. Pure.
+never whole in memory. A message whose sink is an `Inflow` is told of with its command, before its data set. Pure.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from dimse.flow.inflow import Inflow
 from dimse.upper_layer.commands import Command, CommandError, decode_command
 from dimse.upper_layer.negotiation import Context
 from dimse.upper_layer.pdata import IS_COMMAND, IS_LAST
@@ -39,7 +40,7 @@ SinkFor = Callable[[Context, Command], Sink | None]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole message: `data` is the data set's bytes, or what its sink made of it; None: it has none."""
+    """A message: `data` is the data set's bytes, what its sink made of it, or an `Inflow`; None: it has none."""
 
     context: Context
     command: Command
@@ -49,6 +50,11 @@ class Message:
     def data_set(self) -> bytes:
         """The data set that was kept in memory; empty if there is none."""
         return self.data if isinstance(self.data, bytes) else b""
+
+    @property
+    def inflow(self) -> Inflow | None:
+        """The data set that is still on its way; None: it is not, or there is none."""
+        return self.data if isinstance(self.data, Inflow) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,7 @@ class Assembler:
         """Bytes that came of the message under way; 0 between messages."""
 
     def fragment(self, context_id: int, control: int, piece: memoryview, is_end: bool) -> Message | None:
-        """Take a piece of a fragment; returns the message that it completes. Raises `PduError`."""
+        """Take a piece of a fragment; returns the message that it completes or announces. Raises `PduError`."""
         context = self._context
         if context is None:
             context = self._context = self._contexts.get(context_id)
@@ -120,7 +126,7 @@ class Assembler:
             return self._whole(Message(context, command))
         self._command = command
         self._sink = self._sink_for(context, command) if self._sink_for is not None else None
-        return None
+        return Message(context, command, self._sink) if isinstance(self._sink, Inflow) else None
 
     def _decoded(self, body: bytes) -> Command:
         """The command; the pending responses of a find are equal to the byte, and read once."""
@@ -149,7 +155,8 @@ class Assembler:
         else:
             self._sink = None
             data = sink.finish()
-        return self._whole(Message(context, command, data))
+        message = self._whole(Message(context, command, data))
+        return None if isinstance(sink, Inflow) else message
 
     def _count_fragment(self) -> None:
         self._fragments += 1

@@ -35,13 +35,15 @@ async def associate(
     tls: ssl.SSLContext | None,
     connect_timeout_s: float,
     buffer: memoryview | None = None,
+    takes_inflows: bool = False,
 ) -> Association:
-    """An established association.
+    """An established association; `takes_inflows`: see `Association`.
 
     Raises `NotConnected`, `AssociationRejected`, or `AssociationEnded` where the other end hung up, aborted or said
     nothing within ARTIM's time.
     """
     association, wire = requesting(request, limits, buffer if buffer is not None else receive_buffer())
+    association.takes_inflows = takes_inflows
     is_connected = False
     try:
         async with asyncio.timeout(connect_timeout_s):

@@ -38,6 +38,7 @@ class Listening:
         self.service = service
         self.offer = Offer(frozenset({"GATEWAY"}), SYNTAXES)
         self.sink_for = sink_for
+        self.takes_inflows = False
         self.reject = reject
         self.port = 0
         self.associations: list[Association] = []
@@ -49,6 +50,7 @@ class Listening:
     ) -> pdu.AssociateAccept | pdu.AssociateReject:
         """See `Acceptor`."""
         association.sink_for = self.sink_for
+        association.takes_inflows = self.takes_inflows
         self.associations.append(association)
         if self.reject is not None:
             return self.reject
