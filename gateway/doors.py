@@ -21,7 +21,8 @@ from dicomweb import qido
 from dicomweb.listener import edge, server_options
 from dimse.identifier import EXTENDED
 from dimse.scp.availability_scp import availability_services, buffers
-from dimse.scp.find_scp import FIND_CLASSES, CallerProfile, FindService
+from dimse.scp.find_scp import FIND_CLASSES, FindService
+from dimse.scp.profiles import CallerProfile
 from dimse.server import DimseDoor
 from dimse.status import MissingSources
 from dimse.upper_layer.association import AssociationLimits, accepting

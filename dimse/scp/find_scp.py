@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Protocol, TypeVar
 
@@ -17,9 +17,10 @@ import structlog
 
 from dimse.identifier import Answerer, Asked, parse_identifier
 from dimse.notices import ending, synthetic_rows
+from dimse.scp.profiles import CallerProfile
 from dimse.server import Identify
 from dimse.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, QUERY_TRANSFER_SYNTAXES, STUDY_ROOT_FIND
-from dimse.status import Ending, MissingSources, Refusal, Status, ending_of
+from dimse.status import Ending, Refusal, Status, ending_of
 from dimse.upper_layer.association import Association, AssociationFailure, Outgoing
 from dimse.upper_layer.commands import Command, CommandField, response
 from dimse.upper_layer.messages import Message
@@ -43,18 +44,6 @@ class FindsMatches(Protocol):
 
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """Find what `caller` may know of; raises `GatewayError`."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallerProfile:
-    """How one caller's system is to be answered (`[[caller]]`)."""
-
-    missing_sources: MissingSources
-    refusal: Refusal = Refusal.STATUS
-    is_lenient: bool = False
-    """Takes the forgiving reading of what its system gets wrong: levels without their keys, Modality of a study."""
-    character_set: str = "ISO_IR 100"
-    """What its text means where it declares nothing."""
 
 
 class GivenUp(Exception):

@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
 from dimse.identifier import EXTENDED
-from dimse.scp.find_scp import FIND_CLASSES, CallerProfile, FindService, FindsMatches
+from dimse.scp.find_scp import FIND_CLASSES, FindService, FindsMatches
+from dimse.scp.profiles import CallerProfile
 from dimse.server import DimseDoor, Identifies, Service
 from dimse.status import MissingSources
 from dimse.upper_layer import pdu

@@ -10,7 +10,7 @@ import asyncio
 import pytest
 from pydicom.dataset import Dataset
 
-from dimse.scp.find_scp import CallerProfile
+from dimse.scp.profiles import CallerProfile
 from dimse.status import MissingSources
 from dimse.upper_layer import pdu
 from dimse.upper_layer.association import AssociationRejected

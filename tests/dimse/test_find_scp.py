@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from pydicom.dataset import Dataset
 
-from dimse.scp.find_scp import ROWS_A_BATCH, CallerProfile, unless
+from dimse.scp.find_scp import ROWS_A_BATCH, unless
+from dimse.scp.profiles import CallerProfile
 from dimse.status import MissingSources, Refusal
 from dimse.upper_layer.association import AssociationFailure
 from dimse.upper_layer.commands import Command, CommandField

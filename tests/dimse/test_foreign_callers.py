@@ -20,7 +20,7 @@ from pynetdicom.pdu_primitives import (
     UserIdentityNegotiation,
 )
 
-from dimse.scp.find_scp import CallerProfile
+from dimse.scp.profiles import CallerProfile
 from dimse.status import MissingSources
 from gateway import tls
 from gateway.model.errors import QueryTooBroad
