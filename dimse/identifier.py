@@ -102,7 +102,7 @@ def parse_identifier(
     `negotiated` are the bytes of extended negotiation as agreed. A lenient requester may ask relationally without.
     """
     elements_max = limits.query_keys_max + limits.include_fields_max
-    elements = _elements(body, transfer_syntax, elements_max)
+    elements = read_elements(body, transfer_syntax, elements_max)
     by_tag = {element.name: element for element in elements}
     if len(by_tag) < len(elements):
         raise InvalidRequest("an attribute is given twice in the identifier")
@@ -265,7 +265,8 @@ class _Keys:
             self.keys.append(Key(can_match, vr, values))
 
 
-def _elements(body: bytes | bytearray | memoryview, transfer_syntax: str, elements_max: int) -> list[Raw]:
+def read_elements(body: bytes | bytearray | memoryview, transfer_syntax: str, elements_max: int) -> list[Raw]:
+    """The elements of an identifier as they stand there; raises `InvalidRequest` or `RequestTooLarge`."""
     try:
         syntax = syntax_of(transfer_syntax)
         encoded = inflated(bytes(body), _INFLATED_BYTES_MAX) if syntax.is_deflated else bytes(body)

@@ -26,6 +26,8 @@ STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 INSTANCE_AVAILABILITY_NOTIFICATION = "1.2.840.10008.5.1.4.33"
 # Retired, and still the first that some viewers ask.
 PATIENT_STUDY_ONLY_FIND = "1.2.840.10008.5.1.4.1.2.3.1"
+PATIENT_STUDY_ONLY_MOVE = "1.2.840.10008.5.1.4.1.2.3.2"
+PATIENT_STUDY_ONLY_GET = "1.2.840.10008.5.1.4.1.2.3.3"
 
 _CURRENT_STORAGE = frozenset(sop_class._STORAGE_CLASSES.values())
 # Archives hold what modalities wrote twenty years ago: ultrasound and nuclear medicine of before 1999 are priors too.
