@@ -53,8 +53,9 @@ class Span(NamedTuple):
 class Spans:
     """Finds elements in the beginning of one data set. Raises `InvalidRequest` for what cannot be a data set."""
 
-    def __init__(self, head: Bytes, transfer_syntax: str) -> None:
+    def __init__(self, head: Bytes, transfer_syntax: str, *, elements_max: int = ELEMENTS_MAX) -> None:
         self.head = head
+        self._elements_max = elements_max
         is_big = transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
         self._pair, self._short, self._long = _BIG if is_big else _LITTLE
         is_explicit = transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
@@ -83,13 +84,13 @@ class Spans:
             _refuse("an item of the instance stands outside a sequence")
         if length != UNDEFINED_LENGTH:
             return Span(tag, vr, at, value, value + length, True)
-        end = self._behind_open(value, is_explicit=is_explicit and vr not in (b"UN", b""))
+        end = self.behind_open(value, is_explicit=is_explicit and vr not in (b"UN", b""))
         return Span(tag, vr, at, value, end, False)
 
     def element_head(self, at: int, *, is_explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty: not written), where the value starts, and its length."""
         self._counted += 1
-        if self._counted > ELEMENTS_MAX:
+        if self._counted > self._elements_max:
             _refuse("the instance's header has too many elements")
         head = self.head
         if at + 8 > len(head):
@@ -108,7 +109,7 @@ class Spans:
             raise MoreNeeded
         return tag, vr, at + 12, self._long.unpack_from(head, at + 8)[0]
 
-    def _behind_open(self, at: int, *, is_explicit: bool) -> int:
+    def behind_open(self, at: int, *, is_explicit: bool) -> int:
         """Where the bytes go on behind a sequence, or behind fragments, whose first item is at `at`.
 
         Whatever says how long it is is stepped over in one go, so that the stack holds only what does not.
