@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from gateway.config import gateways, transport
+from gateway.config import destinations, gateways, transport
 from gateway.config.configuration import Configuration
 from gateway.config.entries import CallerEntry
 from gateway.config.reading import read
@@ -241,6 +241,8 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset(), _caller_associations),
     (frozenset({"trust"}), gateways.callers),
     (frozenset({"sharing"}), gateways.peers),
+    (frozenset({"trust"}), destinations.destinations),
+    (frozenset({"caller", "destination"}), destinations.callers),
     (frozenset(), transport.peer_connections),
     (frozenset(), transport.peer_habits),
     (frozenset({"listen"}), transport.peer_titles),

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from gateway.config.entries import CallerEntry, PeerEntry, TrustEntry
+from gateway.config.entries import CallerEntry, DestinationEntry, PeerEntry, TrustEntry
 from gateway.config.lookups import LookupEntry
 from gateway.config.sections import (
     AuditSection,
@@ -48,6 +48,7 @@ class Configuration(Section):
     trust: tuple[TrustEntry, ...] = ()
     caller: tuple[CallerEntry, ...] = ()
     peer: tuple[PeerEntry, ...] = ()
+    destination: tuple[DestinationEntry, ...] = ()
     lookup: Annotated[tuple[LookupEntry, ...], Field(max_length=8)] = ()
 
     @property

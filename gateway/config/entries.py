@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from dimse.scp.profiles import OnDisconnect
 from dimse.status import MissingSources, Refusal
+from gateway import tls
 from gateway.config.values import (
     AeTitle,
     Fingerprint,
@@ -56,7 +58,41 @@ class CallerEntry(Section):
     teams: tuple[Text, ...] = ()
     purposes: Annotated[tuple[PurposeOfUse, ...], Field(min_length=1)] = (PurposeOfUse.TREAT,)
     asks_for: tuple[Trust, ...] = ()
+    destinations: tuple[Token, ...] = ()
+    on_disconnect: OnDisconnect = OnDisconnect.STOP
+    high_priority: bool = False
     loopback_only: bool = False
+
+
+class DestinationEntry(Section):
+    """`[[destination]]`: an application entity that images are sent to by C-MOVE, and whose it is."""
+
+    name: Token
+    trust: Trust
+    ae_title: AeTitle
+    address: HostAndPort
+    client_certificate: ReadableFile | None = None
+    client_private_key: SecretFile | None = None
+    ca: ReadableFile | None = None
+    plain_on_loopback: bool = False
+    associations_max: Annotated[int, Field(gt=0, le=16)] = 1
+
+    @property
+    def host(self) -> str:
+        """The name or address to connect to."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The TCP port to connect to."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def files(self) -> tls.ClientFiles | None:
+        """What we show it, or None where nothing is shown: plain transport on loopback."""
+        if self.plain_on_loopback or not (self.client_certificate and self.client_private_key and self.ca):
+            return None
+        return tls.ClientFiles(self.client_certificate, self.client_private_key, self.ca)
 
 
 class PeerLimits(Section):

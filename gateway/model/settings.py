@@ -105,6 +105,8 @@ class Limits:
     """How long a destination that refuses, aborts or cannot be reached is tried again."""
     store_associations_max: int = 2
     """Associations open to one destination for one retrieval."""
+    retrieve_pending_interval_s: float = 1.0
+    """A caller that waits for images by C-MOVE or C-GET hears how far it is at least as often."""
     query_keys_max: int = 64
     """Matching keys in one question."""
     uid_list_max: int = 256
