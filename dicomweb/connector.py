@@ -1,4 +1,5 @@
-"""A trust's DICOMweb archive, or another gateway that fronts it, asked by QIDO-RS (PS3.18 10.6 as user agent).
+"""A trust's DICOMweb archive, or another gateway that fronts it, asked by QIDO-RS (PS3.18 10.6 as user agent) and, by
+`dicomweb.peer.fetching`, for images by WADO-RS.
 
 Asks for all that identity, policy and merging need, reads the answer with limits, and believes it only as a whole:
 `dicomweb.dicomjson` checks every row, `dicomweb.gateway_peer` what a gateway says beside them. Follows no redirect,
@@ -25,12 +26,15 @@ from dicomweb.dicomjson import Reading, read_rows_in_turns
 from dicomweb.gateway_peer import PROBLEM_BYTES_MAX, asking_headers, failure_of, read_sources, speaks_of_more
 from dicomweb.listener import CORRELATION_CHARS_MAX, CORRELATION_HEADER, HOPS_HEADER
 from dicomweb.notices import SOURCES_HEADER
+from dicomweb.peer.faults import check_status, told_as_peer_errors
+from dicomweb.peer.fetching import READ_BYTES_MAX, Fetching, Server
 from gateway.model.asking import DistinctRows, asked_attributes, single_value, with_known_parents
 from gateway.model.attributes import keyword_of
-from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
+from gateway.model.errors import PeerProtocolError, PeerRefused, PeerUnavailable
 from gateway.model.imaging import PATIENT_ID, SERIES_UID, STUDY_UID, Attributes, Key, Level, Query
 from gateway.model.seams import PeerAnswer, PeerRequest, ToldByGateway
 from gateway.model.settings import Limits
+from gateway.model.work.transfers import FetchRequest, Intake
 from policy.parties import TrustId
 
 PAGE_ROWS_MAX = 500
@@ -38,7 +42,6 @@ PAGE_ROWS_MAX = 500
 
 _CHUNK_BYTES = 64 * 1024
 _JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
-_RETRY_LATER = frozenset({408, 425, 429})
 _SAYS_MORE = re.compile(r"additional results", re.IGNORECASE)
 _NEXT_WARNING = re.compile(r",\s*(?=[0-9]{3} )")
 _IGNORED_A_PARAMETER = re.compile(r"not supported|unsupported|fuzzymatching", re.IGNORECASE)
@@ -76,13 +79,14 @@ class DicomwebPeerProfile:
 
 
 class DicomwebPeer:
-    """One trust's archive over DICOMweb. A `PeerConnector`."""
+    """One trust's archive over DICOMweb. A `PeerConnector` and a `Fetcher`."""
 
     def __init__(self, profile: DicomwebPeerProfile, limits: Limits, tls: ssl.SSLContext | None) -> None:
         self._profile = profile
         self._limits = limits
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+        self._image_session: aiohttp.ClientSession | None = None
         self._is_closed = False
         self._reading = Reading(
             trust=profile.trust,
@@ -122,42 +126,41 @@ class DicomwebPeer:
         is_cut = len(found) > request.matches_max
         return PeerAnswer(found[: request.matches_max], is_truncated=is_cut or has_gap or has_more, told=told)
 
+    async def fetch(self, request: FetchRequest, intake: Intake) -> None:
+        """Fetch images by WADO-RS; see `Fetcher.fetch`."""
+        server = Server(self.trust, self._profile.url, self._limits, self._profile.is_gateway)
+        await Fetching(server, self._opened_for_images(), self._told_beside(request), intake).fetch(request)
+
     async def close(self) -> None:
         """Give up pooled connections; idempotent."""
         self._is_closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        sessions = (self._session, self._image_session)
+        self._session = self._image_session = None
+        for session in sessions:
+            if session is not None:
+                await session.close()
+
+    def _told_beside(self, request: PeerRequest | FetchRequest) -> dict[str, str]:
+        """What travels with every request: its id, the gateways that it passed, and to a gateway for whom it is."""
+        told = {CORRELATION_HEADER: correlation_of(request.request_id), HOPS_HEADER: str(request.hops)}
+        return told | asking_headers(request, self.trust) if self._profile.is_gateway else told
 
     async def _page(self, request: PeerRequest, offset: int, page_rows: int, bytes_max: int) -> _Page:
         url = question_url(self._profile, request.query, offset=offset, limit=page_rows)
         headers = {
             "Accept": "application/dicom+json",
             "Accept-Encoding": "identity",
-            CORRELATION_HEADER: correlation_of(request.request_id),
-            HOPS_HEADER: str(request.hops),
+            **self._told_beside(request),
         }
-        if self._profile.is_gateway:
-            headers |= asking_headers(request, self.trust)
-        try:
+        with told_as_peer_errors(self.trust):
             async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
                 return await self._read(response, bytes_max)
-        except PeerError:
-            raise
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            raise PeerUnavailable(self.trust, "no connection") from error
-        except TimeoutError as error:
-            raise PeerTimeout(self.trust, "the archive stopped answering") from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, OSError) as error:
-            raise PeerUnavailable(self.trust, "the connection broke") from error
-        except aiohttp.ClientError as error:
-            raise PeerProtocolError(self.trust, "the answer is not HTTP as it should be") from error
 
     async def _read(self, response: aiohttp.ClientResponse, bytes_max: int) -> _Page:
         if self._profile.is_gateway and response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             problem = await response.content.read(PROBLEM_BYTES_MAX)
             raise failure_of(problem, self.trust, response.status)
-        self._check_status(response.status)
+        check_status(self.trust, response.status)
         warnings = _warnings(response)
         others = [text for text in warnings if not _SAYS_MORE.search(text)]
         # A 299 that is nothing else is taken for a gap (a gateway's missing trust), but that a parameter was ignored.
@@ -184,42 +187,45 @@ class DicomwebPeer:
         says_more = response.status == 206 or len(others) < len(warnings)
         return _Page(tuple(rows), says_more, has_gap, len(body), told)
 
-    def _check_status(self, status: int) -> None:
-        if status in (200, 204, 206):
-            return
-        if 300 <= status < 400:
-            self._disbelieve("the answer is a redirect to elsewhere")
-        if status in _RETRY_LATER or status >= 500:
-            raise PeerUnavailable(self.trust, f"the archive answered with status {status}")
-        if status >= 400:
-            raise PeerRefused(self.trust, f"the archive refused with status {status}")
-        self._disbelieve(f"the answer has the unexpected status {status}")
-
     def _disbelieve(self, reason: str) -> NoReturn:
         raise PeerProtocolError(self.trust, reason)
 
     def _opened(self) -> aiohttp.ClientSession:
-        """The session, opened at the first question because it belongs to the running loop."""
+        """The session of questions, opened at the first because it belongs to the running loop."""
+        if self._session is None:
+            limits = self._limits
+            patience = aiohttp.ClientTimeout(
+                total=None, sock_connect=limits.connect_timeout_s, sock_read=limits.find_timeout_s
+            )
+            self._session = self._new_session(limits.peer_requests_at_once_max, patience)
+        return self._session
+
+    def _opened_for_images(self) -> aiohttp.ClientSession:
+        """The session of images: neither waits for the other's connections, and images come with more patience."""
+        if self._image_session is None:
+            limits = self._limits
+            patience = aiohttp.ClientTimeout(
+                total=None, sock_connect=limits.retrieve_connect_timeout_s, sock_read=limits.retrieve_idle_timeout_s
+            )
+            self._image_session = self._new_session(limits.retrieve_associations_max, patience)
+        return self._image_session
+
+    def _new_session(self, connections_max: int, patience: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
         if self._is_closed:
             raise PeerUnavailable(self.trust, "the connector is closed")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._limits.peer_requests_at_once_max,
-                    keepalive_timeout=self._limits.keepalive_timeout_s / 2,
-                    ssl=self._tls if self._tls is not None else True,
-                ),
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    sock_connect=self._limits.connect_timeout_s,
-                    sock_read=self._limits.find_timeout_s,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                headers={"User-Agent": "image-sharing-gateway"},
-            )
-        return self._session
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=connections_max,
+                keepalive_timeout=self._limits.keepalive_timeout_s / 2,
+                ssl=self._tls if self._tls is not None else True,
+            ),
+            timeout=patience,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"User-Agent": "image-sharing-gateway"},
+            read_bufsize=READ_BYTES_MAX,
+        )
 
 
 def _warnings(response: aiohttp.ClientResponse) -> list[str]:

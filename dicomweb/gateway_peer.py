@@ -19,6 +19,7 @@ from dicomweb.problem import TYPE_PREFIX
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import SourceState
 from gateway.model.seams import PeerRequest, ToldByGateway
+from gateway.model.work.transfers import FetchRequest
 from policy.parties import TrustId
 
 FIELD_CHARS_MAX = 64 * 1024
@@ -54,7 +55,7 @@ class Said:
         return self.state.is_missing
 
 
-def asking_headers(request: PeerRequest, trust: TrustId) -> dict[str, str]:
+def asking_headers(request: PeerRequest | FetchRequest, trust: TrustId) -> dict[str, str]:
     """For whom it is asked, and why; raises `PeerRefused` for a question that nobody asks."""
     if request.asking_trust is None:
         raise PeerRefused(trust, "another gateway is asked for a trust, never for this gateway itself")
