@@ -136,6 +136,10 @@ class WatchedStore:
         """See `gateway.model.seams.Store`."""
         return await self._store.cross_references(identifiers)
 
+    async def patient_row(self, identifier: PatientId) -> str:
+        """See `gateway.model.seams.Store`."""
+        return await self._store.patient_row(identifier)
+
     async def register_version(self) -> int:
         """See `gateway.model.seams.Store`."""
         return await self._store.register_version()

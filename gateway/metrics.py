@@ -116,6 +116,13 @@ class Figures:
         self._peer_state = Gauge(
             "gateway_peer_up", "1 if the trust's latest part was an answer, else 0", ["trust"], registry=registry
         )
+        self._images = Histogram(
+            "gateway_peer_images_seconds",
+            "A trust's sending of what one retrieval asked of it, by state",
+            ["trust", "state"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self._rules = Counter(
             "gateway_rule_findings",
             "What rules found in decisions, by the trust whose imaging it was about",
@@ -172,6 +179,10 @@ class Figures:
         self._peers.labels(trust.code, state).observe(duration_s)
         self._peer_state.labels(trust.code).set(state in ("answered", "truncated"))
         self._latest[trust.code] = _Part(state, duration_s, self._monotonic())
+
+    def peer_sent(self, trust: TrustId, state: str, duration_s: float) -> None:
+        """A peer was asked for images."""
+        self._images.labels(trust.code, state).observe(duration_s)
 
     def decided(self, custodian: TrustId | None, rule: str, effect: str) -> None:
         """A rule found something in a decision about this trust's imaging; None: about a question as a whole."""

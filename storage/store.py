@@ -22,7 +22,7 @@ from policy.parties import NhsNumber, PatientId, TrustId
 from storage.database import Database, NewId, Read, Tx
 from storage.engines import DatabaseSettings
 from storage.facts import Question, RegisterFault, nothing_readable, read_facts
-from storage.registers import merges, quality
+from storage.registers import merges, patients, quality
 from storage.registers.cross_references import read_cross_references
 from storage.registers.state import Author, version
 
@@ -126,6 +126,14 @@ class SqlStore:
         except ServiceFault:
             return frozenset(Register)
         return snapshot.unpinned.faults
+
+    async def patient_row(self, identifier: PatientId) -> str:
+        """See `gateway.model.seams.Store`."""
+        found = await self.database.read(lambda read: patients.find(read, identifier))
+        if found is not None:
+            return found
+        author = Author("gateway", "", "images are kept under the patient's keys")
+        return await self.database.write(lambda tx: patients.ensure(tx, identifier, author, source="images"))
 
     async def register_version(self) -> int:
         """See `gateway.model.seams.Store`."""

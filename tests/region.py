@@ -105,6 +105,11 @@ class StrainedStore:
         self._check()
         return await self._waiting_for(self._behind.cross_references(identifiers))
 
+    async def patient_row(self, identifier: PatientId) -> str:
+        """See `Store`."""
+        self._check()
+        return await self._waiting_for(self._behind.patient_row(identifier))
+
     async def register_version(self) -> int:
         """See `Store`."""
         self._check()
@@ -153,6 +158,9 @@ class Sights:
     def peer_answered(self, trust: TrustId, state: str, duration_s: float) -> None:
         """See `Observer`."""
         self.peers.append((trust, state))
+
+    def peer_sent(self, trust: TrustId, state: str, duration_s: float) -> None:
+        """See `Observer`."""
 
     def decided(self, custodian: TrustId | None, rule: str, effect: str) -> None:
         """See `Observer`."""

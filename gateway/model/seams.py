@@ -15,6 +15,7 @@ from typing import Protocol
 from gateway.model.audit import AuditEntry, AuditRecord
 from gateway.model.imaging import Attributes, JsonValue, Query
 from gateway.model.locations import Knowledge, PeerStanding, Sighting, Told
+from gateway.model.work.transfers import Fetcher
 from policy.facts import Facts
 from policy.parties import NhsNumber, PatientId, PurposeOfUse, TrustId
 
@@ -75,6 +76,9 @@ class Observer(Protocol):
     def peer_answered(self, trust: TrustId, state: str, duration_s: float) -> None:
         """A peer's part ended in a `SourceState`."""
 
+    def peer_sent(self, trust: TrustId, state: str, duration_s: float) -> None:
+        """A peer was asked for images: `sent`, `cancelled`, or the `SourceState` that its failure comes to."""
+
     def decided(self, custodian: TrustId | None, rule: str, effect: str) -> None:
         """A rule found something in a decision about this trust's imaging; None: about a question as a whole."""
 
@@ -85,7 +89,7 @@ class Observer(Protocol):
         """A register could not be believed."""
 
 
-class PeerConnector(Protocol):
+class PeerConnector(Fetcher, Protocol):
     """One trust's archive, over whatever protocol it speaks. Fails with `PeerError`; never retries (peers does)."""
 
     @property
@@ -214,6 +218,11 @@ class Store(Protocol):
         """The people whom these identifiers lead to, NHS numbers under the issuer `NHS`; others are left out.
 
         Raises `StoreUnavailable` when that cannot be read in time.
+        """
+
+    async def patient_row(self, identifier: PatientId) -> str:
+        """The internal row of a patient, made if there is none yet: whose keys seal their images. Raises
+        `StoreUnavailable`.
         """
 
     async def register_version(self) -> int:

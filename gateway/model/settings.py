@@ -123,6 +123,18 @@ class Limits:
     """Page snapshots kept at once; the oldest goes first."""
     snapshot_rows_max: int = 50_000
     """Rows kept in all page snapshots together."""
+    listing_timeout_s: float = 60.0
+    """A peer's whole time to list the instances that a caller asks to have."""
+    listing_matches_max: int = 100_000
+    """Instances believed of one peer in such a list; beyond it the peer's part is cut and says so."""
+    listing_fresh_s: float = 30.0
+    """A list of instances is made again after this; every hand-out is decided anew all the same."""
+    listing_rows_max: int = 200_000
+    """Rows kept in all such lists together."""
+    retrievals_at_once_max: int = 128
+    """Retrievals under way in the whole process; beyond it `OverCapacity`."""
+    retrieve_recheck_s: float = 10.0
+    """A retrieval is decided again after this, at each new series, and as soon as a register moves (SAF-36)."""
     peer_backoff_first_s: float = 1.0
     """Pause after a peer's first failure; doubled at each further one."""
     peer_backoff_max_s: float = 30.0

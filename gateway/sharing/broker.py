@@ -6,58 +6,60 @@ paged and recorded; only then is it answered. A trust that fails is named in the
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
-from gateway.model.errors import InvalidRequest, OverCapacity, PeerError, QueryTooBroad, ServiceFault
+from gateway.model.errors import InvalidRequest, OverCapacity, PeerError, QueryTooBroad
 from gateway.model.imaging import (
     JsonValue,
     Level,
     Match,
     Matches,
     Query,
+    Source,
 )
-from gateway.model.locations import Sighting
-from gateway.model.seams import Clock, LocationIndex, PeerRequest
+from gateway.model.seams import Clock, LocationIndex
 from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from gateway.sharing import locate
-from gateway.sharing.absence import AbsenceDelays, Profile, next_on_grid
+from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.answers.sources import Reach, check_somebody_answered, sources_of
 from gateway.sharing.answers.tally import source_record
 from gateway.sharing.directory import Directory
 from gateway.sharing.guard.gate import Gate
 from gateway.sharing.guard.passage import Passage, Wish
+from gateway.sharing.hearing import HOPS_MAX, Absence, Allowance, Hearing
 from gateway.sharing.identity.conflicts import Judgement, quality_items
 from gateway.sharing.identity.origins import Origins
 from gateway.sharing.identity.people import Named, People
 from gateway.sharing.identity.tracing import Tracing
-from gateway.sharing.locate import LeftOut
-from gateway.sharing.merge import Part, as_shown, lacking_keys, merge
-from gateway.sharing.peers import Peers, TrustAnswer
-from gateway.sharing.scope import Scope, for_peers
-from gateway.sharing.snapshots import Heard, Snapshot, Snapshots
+from gateway.sharing.merge import Candidate, Part, as_shown, lacking_keys, merge
+from gateway.sharing.peers import Peers
+from gateway.sharing.scope import Scope
+from gateway.sharing.snapshots import Heard, Recent, Snapshot, Snapshots
+from policy.access import Action
 from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
 
-NO_ANSWERS = Judgement((), ())
-HOPS_MAX = 1
-"""Gateways that a question may have passed before this one (DEC-01)."""
 QUALITY_ITEMS_MAX = 50
 """Data-quality items recorded for one question; an archive that sends more has shown enough."""
 
 
-@dataclass(slots=True)
-class _Absence:
-    """Whether the answer under way turned out to have no rows, and since when it is made."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What of a wish may be had, as it is known at this moment."""
 
-    began: float
-    is_empty: bool = False
+    passage: Passage
+    matches: tuple[Match, ...]
+    """Its instances, with the identity that this caller is shown."""
+    copies: Mapping[tuple[str, str, str], tuple[Candidate, ...]]
+    """Of each instance, by its UIDs, the holders' rows that may be had."""
+    judgement: Judgement
+    sources: tuple[Source, ...]
 
 
 class Broker:
@@ -83,12 +85,13 @@ class Broker:
         self._peers = peers
         self._directory = directory
         self._origins = Origins.of(directory.trusts)
-        self._delays = delays
+        self._hearing = Hearing(self._people, peers, directory, delays, limits, settings, clock, locations)
         self._limits = limits
-        self._settings = settings
         self._clock = clock
-        self._locations = locations
         self._snapshots = Snapshots(limits, new_token)
+        self._recent = Recent(limits)
+        self._usual = Allowance(limits.peer_matches_max, limits.find_timeout_s)
+        self._for_listing = Allowance(limits.listing_matches_max, limits.listing_timeout_s)
         self._under_way: Counter[TrustId] = Counter()
 
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
@@ -97,7 +100,44 @@ class Broker:
         Raises `InvalidRequest`, `NotFound`, `Denied`, a `ServiceFault`, or a `PeerError` when every trust that was
         asked failed. `snapshot` continues the page order of an earlier answer while it lives (DEC-35).
         """
-        absence = _Absence(self._clock.monotonic())
+        absence = Absence(self._clock.monotonic())
+        named = await self._named(caller, query)
+        async with self._place(caller.principal.trust):
+            try:
+                async with self._guarded(caller, query, named) as (passage, settled):
+                    matches = await self._answer(passage, caller, settled(), snapshot, absence)
+            except PeerError:
+                await self._hearing.let_absence_wait(absence)
+                raise
+            await self._hearing.let_absence_wait(absence)
+            return matches
+
+    @contextlib.asynccontextmanager
+    async def survey(
+        self, caller: Caller, query: Query, *, recipient: TrustId, names: Callable[[Candidate], bool]
+    ) -> AsyncIterator[Survey]:
+        """What this caller may have, of what the query finds at level IMAGE and `names` picks from it.
+
+        The passage lasts as long as the context, and its outcome is recorded on leaving; where there is nothing, it is
+        recorded before this begins, and comes as late as any absence. Raises as `find` does.
+        """
+        absence = Absence(self._clock.monotonic())
+        named = await self._named(caller, query)
+        try:
+            async with self._guarded(caller, query, named, Action.RETRIEVE, recipient) as (passage, settled):
+                async with self._place(caller.principal.trust):
+                    survey = await self._surveyed(passage, caller, settled(), names)
+                absence.is_empty = not survey.matches
+                if survey.matches:
+                    yield survey
+                    return
+        except PeerError:
+            await self._hearing.let_absence_wait(absence)
+            raise
+        await self._hearing.let_absence_wait(absence)
+        yield survey
+
+    async def _named(self, caller: Caller, query: Query) -> Named:
         if caller.hops > HOPS_MAX:
             raise InvalidRequest("this question has passed another gateway already")
         if query.only_trust is not None:
@@ -108,34 +148,76 @@ class Broker:
             await self._gate.too_broad(caller, _question(query))
             raise
         self._peers.heard_from(caller.principal.trust)
+        return named
+
+    @contextlib.asynccontextmanager
+    async def _guarded(
+        self,
+        caller: Caller,
+        query: Query,
+        named: Named,
+        action: Action = Action.SEE,
+        recipient: TrustId | None = None,
+    ) -> AsyncIterator[tuple[Passage, Callable[[], Named]]]:
+        """Pass the guard; with the passage comes who the patient is, once lookups have said what they know."""
+
+        def wish() -> Wish:
+            return Wish(caller, named.scope.patient, query.only_trust, _question(query), action, recipient)
 
         async def settle() -> Wish:
             nonlocal named
             named = await self._people.looked_up(caller, query)
-            return _wish(caller, query, named)
+            return wish()
 
-        async with self._place(caller.principal.trust):
-            is_settled = named.pending is None
-            try:
-                async with self._gate.guard(_wish(caller, query, named), None if is_settled else settle) as passage:
-                    matches = await self._answer(passage, caller, named, snapshot, absence)
-            except PeerError:
-                await self._let_absence_wait(absence)
-                raise
-            await self._let_absence_wait(absence)
-            return matches
+        async with self._gate.guard(wish(), None if named.pending is None else settle) as passage:
+            yield passage, lambda: named
 
-    async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: _Absence) -> Matches:
+    async def _surveyed(
+        self, passage: Passage, caller: Caller, named: Named, names: Callable[[Candidate], bool]
+    ) -> Survey:
+        self._people.check(caller, named)
+        query, scope = named.query, named.scope
+        reach = self._hearing.reach(passage, caller, query)
+        asked = self._people.askable(named, reach.askable, is_hidden=passage.is_hidden)
+        fingerprint = _fingerprint(caller, query, self._directory.quarantined)
+        kept = None if passage.is_hidden else self._recent.find(fingerprint, self._clock.monotonic())
+        while True:
+            heard = kept or await self._hearing.hear(passage, caller, named, query, asked, self._for_listing)
+            await passage.refresh(heard.judgement)
+            permitted = await passage.visible([row for row in heard.judgement.accepted if names(row)])
+            visible, own_numbers = await self._people.as_now(caller, named, permitted)
+            if visible or kept is None:
+                break
+            # From memory it would come sooner than absence does: what is withheld by now is asked again (SAF-06).
+            kept = None
+        conflicting = await self._told_conflicts(passage, heard, scope)
+        if visible and kept is None:
+            self._recent.keep(fingerprint, heard, self._clock.monotonic())
+        copies: dict[tuple[str, str, str], tuple[Candidate, ...]] = {}
+        for row in visible:
+            copies[row.uids] = (*copies.get(row.uids, ()), row)
+        matches = merge(query.level, visible, own_numbers, self._origins)
+        shown, sources = self._told_of_sources(passage, caller, heard, visible, conflicting, reach, asked, scope)
+        passage.tally.returned = len(matches)
+        passage.tally.sources = source_record((*heard.parts, *reach.not_asked(asked)), heard.judgement, ())
+        check_somebody_answered(self._directory, shown, sources)
+        return Survey(passage, tuple(matches), copies, heard.judgement, sources)
+
+    async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: Absence) -> Matches:
         self._people.check(caller, named)
         query, scope, began = named.query, named.scope, self._clock.monotonic()
         # Whether a patient is known is decided study by study: archives are asked for studies, and what may be seen of
         # them becomes the patient's row.
         studies = replace(query, level=Level.STUDY) if query.level is Level.PATIENT else query
-        reach, asker = self._reach(passage, caller, query), caller.principal.trust
+        reach = self._hearing.reach(passage, caller, query)
         asked = self._people.askable(named, reach.askable, is_hidden=passage.is_hidden)
         fingerprint = _fingerprint(caller, query, self._directory.quarantined)
         kept = None if passage.is_hidden else self._snapshots.find(token, fingerprint, began)
-        heard = kept.heard if kept is not None else await self._hear(passage, caller, named, studies, asked)
+        heard = (
+            kept.heard
+            if kept is not None
+            else await self._hearing.hear(passage, caller, named, studies, asked, self._usual)
+        )
         await passage.refresh(heard.judgement)
         permitted = await passage.visible(heard.judgement.accepted)
         visible, own_numbers = await self._people.as_now(caller, named, permitted)
@@ -146,105 +228,33 @@ class Broker:
         page, remaining, truncated_at = self._page(rows, query)
         if kept is None and remaining > 0:
             token = self._snapshots.keep(Snapshot(fingerprint, heard, began + self._limits.snapshot_max_s), began)
-        not_asked = reach.not_asked(asked)
-        answered = as_shown(heard.parts, self._expected(asked, asker), scope, visible)
-        showing = {row.trust for row in visible} | conflicting
-        shown = (*locate.as_told(answered, heard.left_out, showing), *not_asked)
-        extents = {trust: self._peers.extent(trust, asker, caller.purpose) for trust in asked}
-        sources = sources_of(self._directory, reach, shown, conflicting, extents)
+        shown, sources = self._told_of_sources(passage, caller, heard, visible, conflicting, reach, asked, scope)
         passage.tally.returned = len(page)
         if query.level is not Level.PATIENT:
             passage.tally.disclose_only(page)
-        passage.tally.sources = source_record((*heard.parts, *not_asked), heard.judgement, page)
+        passage.tally.sources = source_record((*heard.parts, *reach.not_asked(asked)), heard.judgement, page)
         absence.is_empty = not rows
         check_somebody_answered(self._directory, shown, sources)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
-    async def _hear(
-        self, passage: Passage, caller: Caller, named: Named, studies: Query, asked: frozenset[TrustId]
-    ) -> Heard:
-        """Ask the trusts that have to be asked; for whom a register withholds, let it look and last as if they were."""
-        # Found before anything that hangs on a register, so that it is the same for whoever is withheld.
-        scope = named.scope
-        left_out = await self._left_out(caller, scope, asked)
-        question = for_peers(studies, scope)
-        began, began_at = self._clock.monotonic(), self._clock.now()
-        if passage.is_hidden:
-            expected = self._expected(asked, caller.principal.trust)
-            await self._let_asking_take_its_time(expected)
-            self._note(locate.feigned(question, scope, expected, left_out, began_at))
-            return Heard(NO_ANSWERS, expected, False, left_out)
+    def _told_of_sources(
+        self,
+        passage: Passage,
+        caller: Caller,
+        heard: Heard,
+        visible: Sequence[Candidate],
+        conflicting: frozenset[TrustId],
+        reach: Reach,
+        asked: frozenset[TrustId],
+        scope: Scope,
+    ) -> tuple[tuple[Part, ...], tuple[Source, ...]]:
+        """Every trust's part as this caller may know it, and the same in words."""
         asker = caller.principal.trust
-        request = PeerRequest(
-            question, caller.request_id, caller.hops + 1, self._limits.peer_matches_max, asker, caller.purpose
-        )
-        requests = self._people.requests(named, request, asked - left_out.unasked)
-        answers = await self._ask(requests, self._expected(left_out.unasked, asker))
-        reading, judgement = await self._people.judged(asker, named, studies, answers)
-        for answer, part in zip(answers, reading.parts, strict=True):
-            if part.state is not answer.state:
-                log.warning("rows not used", trust=part.trust.code, state=part.state.value, rows=part.rows)
-        if not left_out.unasked and not any(part.rows for part in reading.parts):
-            self._delays.question_was_empty(_profile(reading.parts), self._clock.monotonic() - began)
-        self._note(locate.learnt(question, scope, judgement, reading.parts, left_out, began_at))
-        why = {answer.trust: answer.reason for answer in answers}
-        answered = (replace(part, reason=why[part.trust]) for part in reading.parts)
-        parts = sorted((*answered, *map(locate.unasked_part, left_out.unasked)), key=lambda part: part.trust)
-        told = frozenset(answer.trust for answer in answers if answer.has_identity_conflict)
-        return Heard(judgement, tuple(parts), reading.has_lacking_rows, left_out, told)
-
-    async def _left_out(self, caller: Caller, scope: Scope, asked: frozenset[TrustId]) -> LeftOut:
-        """Who need not be asked (SAF-05); nobody, whenever that cannot be known."""
-        patient = scope.patient
-        if self._locations is None or patient is None or not self._settings.location_feeds:
-            return locate.NOBODY
-        if not locate.may_leave_out(scope, caller.purpose):
-            return locate.NOBODY
-        try:
-            knowledge = await self._locations.known(patient)
-        except ServiceFault:
-            log.warning("location index not read")
-            return locate.NOBODY
-        expected = {answer.trust: answer.state for answer in self._peers.expected(asked, caller.principal.trust)}
-        return locate.left_out(knowledge, expected, self._settings, self._clock.now())
-
-    async def _ask(
-        self, requests: Mapping[TrustId, Sequence[PeerRequest]], unasked: Sequence[Part]
-    ) -> Sequence[TrustAnswer]:
-        """Ask, for as long as it would take if the others were asked too: what is spared is theirs, not the caller's.
-
-        Otherwise a patient of whom there is nothing would be told by the haste of the answer from one who is withheld.
-        """
-        if not unasked:
-            return await self._peers.ask_each(requests)
-        async with asyncio.TaskGroup() as tasks:
-            answers = tasks.create_task(self._peers.ask_each(requests))
-            tasks.create_task(self._let_asking_take_its_time(unasked))
-        return answers.result()
-
-    def _note(self, sightings: Sequence[Sighting]) -> None:
-        if self._locations is not None and sightings:
-            self._locations.note(sightings)
-
-    def _candidates_for(self, caller: Caller, query: Query) -> list[TrustId]:
-        """The trusts this question is for: the one named, else every trust of the region but the caller's own (DEC-01).
-
-        An enrolled trust without an archive here is among them: it may hold imaging, and nobody has asked it.
-        """
-        if query.only_trust is not None:
-            return [query.only_trust]
-        known = (self._directory.enrolled | self._peers.trusts) - self._directory.retired
-        return sorted(known - {caller.principal.trust})
-
-    def _reach(self, passage: Passage, caller: Caller, query: Query) -> Reach:
-        coverage = {trust: passage.coverage(trust) for trust in self._candidates_for(caller, query)}
-        sharing = [trust for trust, extent in coverage.items() if not extent.is_nothing]
-        down = self._directory.announced(sharing, self._clock.now())
-        beyond = self._directory.behind_gateways if caller.hops >= HOPS_MAX else frozenset()
-        return Reach(coverage, self._peers.trusts, down, beyond)
-
-    def _expected(self, trusts: Iterable[TrustId], asker: TrustId) -> tuple[Part, ...]:
-        return tuple(Part(answer.trust, answer.state) for answer in self._peers.expected(trusts, asker))
+        answered = as_shown(heard.parts, self._hearing.expected(asked, asker), scope, visible)
+        showing = {row.trust for row in visible} | conflicting
+        shown = (*locate.as_told(answered, heard.left_out, showing), *reach.not_asked(asked))
+        extents = {trust: self._peers.extent(trust, asker, caller.purpose) for trust in asked}
+        return shown, sources_of(self._directory, reach, shown, conflicting, extents)
 
     async def _told_conflicts(self, passage: Passage, heard: Heard, scope: Scope) -> frozenset[TrustId]:
         """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""
@@ -266,28 +276,6 @@ class Broker:
         page = tuple(whole[query.offset : query.offset + limit])
         return page, max(0, len(whole) - query.offset - len(page)), truncated_at
 
-    async def _let_asking_take_its_time(self, parts: Sequence[Part]) -> None:
-        """Stand in for the asking of trusts when nobody is asked: as long as it lately took to hear of nothing.
-
-        All other steps are the same whether a register withholds or nothing exists, so only this one is imitated.
-        """
-        if self._settings.absence_timing:
-            await self._sleep(self._delays.draw(_profile(parts)))
-
-    async def _let_absence_wait(self, absence: _Absence) -> None:
-        """Send answers without rows on a coarse grid, whatever the reason (SAF-06).
-
-        Comes last, behind the outcome's record, so that nothing of what differs is left to be measured.
-        """
-        if absence.is_empty and self._settings.absence_timing:
-            elapsed_s = self._clock.monotonic() - absence.began
-            await self._sleep(next_on_grid(elapsed_s, self._settings.absence_grid_ms))
-
-    async def _sleep(self, delay_s: float) -> None:
-        began = self._clock.monotonic()
-        await self._clock.sleep(delay_s)
-        self._delays.timer_was_late(self._clock.monotonic() - began - delay_s)
-
     @contextlib.asynccontextmanager
     async def _place(self, trust: TrustId) -> AsyncIterator[None]:
         """Hold one of the places for questions under way; raises `OverCapacity` at once when there is none."""
@@ -302,10 +290,6 @@ class Broker:
             self._under_way[trust] -= 1
 
 
-def _profile(parts: Sequence[Part]) -> Profile:
-    return frozenset((part.trust, part.state) for part in parts)
-
-
 def _fingerprint(caller: Caller, query: Query, quarantined: frozenset[str]) -> str:
     """What a snapshot is bound to: everything that the answer hangs on but the page. Sets in one order.
 
@@ -315,10 +299,6 @@ def _fingerprint(caller: Caller, query: Query, quarantined: frozenset[str]) -> s
     asker = (who.subject, who.kind, who.trust, sorted(who.teams), sorted(who.proven_by), caller.purpose)
     asked = replace(query, include=frozenset(), limit=None, offset=0)
     return repr((asker, asked, sorted(query.include), hash(quarantined)))
-
-
-def _wish(caller: Caller, query: Query, named: Named) -> Wish:
-    return Wish(caller, named.scope.patient, query.only_trust, _question(query))
 
 
 def _question(query: Query) -> dict[str, JsonValue]:

@@ -31,6 +31,7 @@ from gateway.model.imaging import (
 from gateway.model.locations import PeerStanding
 from gateway.model.seams import Clock, Observer, PeerConnector, PeerRequest, StandingBook
 from gateway.model.settings import Limits
+from gateway.model.work.transfers import FetchRequest, Intake
 from gateway.sharing.answers.standing import Standing
 from policy.parties import PurposeOfUse, TrustId
 
@@ -75,6 +76,7 @@ class _Question:
     left_alone: Collection[TrustId]
     """Whom it does not wait for: found at its start, so that all that it asks of one trust goes out, or nothing."""
     at_once: asyncio.Semaphore
+    timeout_s: float
     asked_at: dict[TrustId, float] = field(default_factory=dict)
     """When each trust was really asked, behind those of our own questions that were before this one."""
 
@@ -145,17 +147,23 @@ class Peers:
         return await self.ask_each(dict.fromkeys(trusts, (request,)), is_probe=is_probe)
 
     async def ask_each(
-        self, requests: Mapping[TrustId, Sequence[PeerRequest]], *, is_probe: bool = False
+        self,
+        requests: Mapping[TrustId, Sequence[PeerRequest]],
+        *,
+        is_probe: bool = False,
+        timeout_s: float | None = None,
     ) -> list[TrustAnswer]:
         """Ask each of these trusts all of its requests at once; one answer for each trust, by ODS code.
 
         A trust of which one request fails has answered in part: what the others brought is kept, and it is named.
+        They have `timeout_s`, else `find_timeout_s`.
         """
+        timeout_s = timeout_s or self._limits.find_timeout_s
         at_once = asyncio.Semaphore(self._limits.peers_at_once_max)
         began = self._clock.monotonic()
         left_alone = () if is_probe else [trust for trust in requests if self._standings[trust].is_left_alone(began)]
         asking = [
-            (trust, _Question(request, left_alone, at_once))
+            (trust, _Question(request, left_alone, at_once, timeout_s))
             for trust in sorted(requests)
             for request in requests[trust]
         ]
@@ -165,7 +173,7 @@ class Peers:
             standing.trials += 1
         tasks = [asyncio.create_task(self._ask_one(question, trust)) for trust, question in asking]
         everybody = asyncio.gather(*tasks, return_exceptions=True)
-        deadline = asyncio.create_task(self._clock.sleep(self._limits.find_timeout_s))
+        deadline = asyncio.create_task(self._clock.sleep(timeout_s))
         try:
             await asyncio.wait((everybody, deadline), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -176,7 +184,22 @@ class Peers:
         answers: dict[TrustId, list[TrustAnswer]] = {}
         for (trust, question), task in zip(asking, tasks, strict=True):
             answers.setdefault(trust, []).append(self._part(question, trust, task, began))
-        return [self._whole(parts) for parts in answers.values()]
+        return [self._whole(parts, requests[trust][0].matches_max) for trust, parts in answers.items()]
+
+    async def fetch(self, request: FetchRequest, intake: Intake) -> None:
+        """Have a trust's archive send instances; raises `PeerError`. Says nothing of how its answers to questions fare:
+        an archive that cannot send may well answer, and the other way round.
+        """
+        began, state = self._clock.monotonic(), "cancelled"
+        try:
+            await self._standings[request.trust].connector.fetch(request, intake)
+            state = "sent"
+        except PeerError as error:
+            state = next((said.value for kind, said in _STATES.items() if isinstance(error, kind)), "failed")
+            log.warning("images not fetched", trust=request.trust.code, state=state, detail=str(error))
+            raise
+        finally:
+            self._observer.peer_sent(request.trust, state, self._clock.monotonic() - began)
 
     def take_over(self, former: Peers) -> None:
         """Begin with what `former` knew of the trusts that both have."""
@@ -310,13 +333,13 @@ class Peers:
         if task.done() and not task.cancelled():
             return task.result()
         # A trust that had less than half of the time has shown nothing: our own queue took the rest.
-        if self._clock.monotonic() - question.asked_at.get(trust, math.inf) < self._limits.find_timeout_s / 2:
+        if self._clock.monotonic() - question.asked_at.get(trust, math.inf) < question.timeout_s / 2:
             log.warning("peer not asked", trust=trust.code, reason="too many questions are under way to it")
             return TrustAnswer(trust, SourceState.NOT_ASKED, reason=NotAskedReason.BUSY)
-        error = PeerTimeout(trust, f"no answer within {self._limits.find_timeout_s:g} s")
+        error = PeerTimeout(trust, f"no answer within {question.timeout_s:g} s")
         return self._failed(self._standings[trust], error, self._clock.monotonic() - began)
 
-    def _whole(self, parts: Sequence[TrustAnswer]) -> TrustAnswer:
+    def _whole(self, parts: Sequence[TrustAnswer], matches_max: int) -> TrustAnswer:
         """One trust's answers to several questions as one."""
         if len(parts) == 1:
             return parts[0]
@@ -325,14 +348,14 @@ class Peers:
         worst = next((part.state for part in parts if part.state not in _HEARD), None)
         if worst is not None and states.isdisjoint(_HEARD):
             state = worst
-        elif states == {SourceState.ANSWERED} and len(rows) <= self._limits.peer_matches_max:
+        elif states == {SourceState.ANSWERED} and len(rows) <= matches_max:
             state = SourceState.ANSWERED
         else:
             state = SourceState.TRUNCATED
         duration_s = max(part.duration_s for part in parts)
         reason = next((part.reason for part in parts if part.state is state), None)
         conflict = any(part.has_identity_conflict for part in parts)
-        return TrustAnswer(parts[0].trust, state, rows[: self._limits.peer_matches_max], duration_s, reason, conflict)
+        return TrustAnswer(parts[0].trust, state, rows[:matches_max], duration_s, reason, conflict)
 
     def _refused(self, standing: Standing, request: PeerRequest, error: PeerRefused, duration_s: float) -> TrustAnswer:
         """Another gateway refuses one asker or one patient, and goes on answering all others."""

@@ -42,8 +42,7 @@ class Snapshot:
     @property
     def rows(self) -> int:
         """How many rows it keeps, those in conflict too: every page tells of them again."""
-        judgement = self.heard.judgement
-        return len(judgement.accepted) + sum(len(conflict.rows) for conflict in judgement.conflicts)
+        return _rows(self.heard)
 
 
 class Snapshots:
@@ -77,3 +76,37 @@ class Snapshots:
 
     def _forget(self, token: str) -> None:
         self._rows -= self._kept.pop(token).rows
+
+
+class Recent:
+    """What was lately heard of studies whose images somebody is having: asked again only when it is no longer fresh.
+
+    A viewer asks for one study image by image; each time it is decided anew, and only the asking of peers is spared.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._kept: OrderedDict[str, tuple[float, Heard]] = OrderedDict()
+        self._rows = 0
+
+    def find(self, fingerprint: str, now: float) -> Heard | None:
+        """What was heard for this caller and question, if it is fresh."""
+        expires_at, heard = self._kept.get(fingerprint, (now, None))
+        return heard if expires_at > now else None
+
+    def keep(self, fingerprint: str, heard: Heard, now: float) -> None:
+        """Keep what was heard just now, if there is room for it."""
+        self._forget(fingerprint)
+        self._kept[fingerprint] = (now + self._limits.listing_fresh_s, heard)
+        self._rows += _rows(heard)
+        while self._rows > self._limits.listing_rows_max:
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, fingerprint: str) -> None:
+        if fingerprint in self._kept:
+            self._rows -= _rows(self._kept.pop(fingerprint)[1])
+
+
+def _rows(heard: Heard) -> int:
+    judgement = heard.judgement
+    return len(judgement.accepted) + sum(len(conflict.rows) for conflict in judgement.conflicts)

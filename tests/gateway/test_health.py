@@ -54,6 +54,9 @@ class FailingStore:
     async def cross_references(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
         return {}
 
+    async def patient_row(self, identifier: PatientId) -> str:
+        return "row"
+
     async def register_version(self) -> int:
         return 0
 

@@ -1,0 +1,277 @@
+"""Fetching into the cache, each instance once, however many wait for it (C13).
+
+Whoever wants instances rides along: what another retrieval has asked for already is not asked for again, and what a
+holder fails to send is asked of the next one. Permission is not asked here, for every rider has its own. When nobody
+waits for what is under way any more, its fetch is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from gateway.model.errors import GatewayError, PeerError, StoreUnavailable, Unwanted
+from gateway.model.imaging import Level
+from gateway.model.work.transfers import (
+    CacheClass,
+    CachedInstance,
+    Fetcher,
+    FetchRequest,
+    InstanceRef,
+    KeyDomain,
+    ReceivedHead,
+    StudyCache,
+    Taking,
+    Target,
+)
+from gateway.sharing.intake.arriving import Arriving, Awaited
+from policy.parties import TrustId
+
+log = structlog.get_logger(__name__)
+
+NOT_SENT = "the archive did not send it"
+NO_HOLDER = "no archive could send it"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One holder's copy of an instance, as it was listed."""
+
+    trust: TrustId
+    patient_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An instance that somebody waits for, and who may send it, the best first."""
+
+    ref: InstanceRef
+    holdings: tuple[Holding, ...]
+    custodian: TrustId
+    patient_row: str
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What became of it: it is in the cache, or the words that say why not."""
+
+    sop_uid: str
+    cached: CachedInstance | None
+    words: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Rider:
+    """One retrieval's place: what it waits for arrives in `got`, in the order in which it comes."""
+
+    waiting: set[str] = field(default_factory=set)
+    got: deque[Got] = field(default_factory=deque)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, got: Got) -> None:
+        """Take what has come."""
+        if got.sop_uid in self.waiting:
+            self.waiting.discard(got.sop_uid)
+            self.got.append(got)
+            self.news.set()
+
+    async def next(self) -> Got | None:
+        """The next one that came; None once nothing is waited for any more."""
+        while not self.got:
+            if not self.waiting:
+                return None
+            self.news.clear()
+            await self.news.wait()
+        return self.got.popleft()
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """An instance under way."""
+
+    wanted: Wanted
+    holdings: deque[Holding]
+    riders: set[Rider]
+    errand: _Errand
+    words: str = NO_HOLDER
+
+
+@dataclass(slots=True, eq=False)
+class _Errand:
+    """The fetching of some instances of one study, from holder to holder."""
+
+    study_uid: str
+    request_id: str
+    hops: int
+    pending: dict[str, _Pending] = field(default_factory=dict)
+    task: asyncio.Task[None] | None = None
+
+
+class Acquiring:
+    """Every fetch under way in this process."""
+
+    def __init__(self, fetcher: Fetcher, cache: StudyCache) -> None:
+        self._fetcher = fetcher
+        self._cache = cache
+        self._pending: dict[str, _Pending] = {}
+        self._errands: set[_Errand] = set()
+
+    @contextlib.asynccontextmanager
+    async def riding(self, wanted: Collection[Wanted], request_id: str, hops: int) -> AsyncIterator[Rider]:
+        """Wait for these, all of studies that the rider may have; leaving gives up what nobody else waits for."""
+        rider = Rider({each.ref.sop_uid for each in wanted})
+        new: dict[str, list[Wanted]] = {}
+        for each in wanted:
+            under_way = self._pending.get(each.ref.sop_uid)
+            # A rider joins only what may come from a holder that it may have it from.
+            if under_way is not None and under_way.wanted.holdings == each.holdings:
+                under_way.riders.add(rider)
+            else:
+                new.setdefault(each.ref.study_uid, []).append(each)
+        for study_uid, of_study in new.items():
+            self._begin(rider, study_uid, of_study, request_id, hops)
+        try:
+            yield rider
+        finally:
+            await self._leave(rider)
+
+    def _begin(self, rider: Rider, study_uid: str, wanted: Iterable[Wanted], request_id: str, hops: int) -> None:
+        errand = _Errand(study_uid, request_id, hops)
+        for each in wanted:
+            entry = _Pending(each, deque(each.holdings), {rider}, errand)
+            errand.pending[each.ref.sop_uid] = entry
+            self._pending.setdefault(each.ref.sop_uid, entry)
+        self._errands.add(errand)
+        errand.task = asyncio.create_task(self._run(errand))
+
+    async def _leave(self, rider: Rider) -> None:
+        rider.waiting.clear()
+        idle = []
+        for errand in list(self._errands):
+            for entry in errand.pending.values():
+                entry.riders.discard(rider)
+            if errand.task is not None and not any(entry.riders for entry in errand.pending.values()):
+                errand.task.cancel()
+                idle.append(errand.task)
+        if idle:
+            await asyncio.wait(idle)
+
+    async def _run(self, errand: _Errand) -> None:
+        try:
+            async with self._cache.using(errand.study_uid):
+                while errand.pending:
+                    groups = self._groups(errand)
+                    async with asyncio.TaskGroup() as tasks:
+                        for trust, entries in groups.items():
+                            tasks.create_task(self._fetch(errand, trust, entries))
+        except* GatewayError as errors:
+            log.error("fetching failed", error=type(errors.exceptions[0]).__name__)
+        finally:
+            self._errands.discard(errand)
+            for entry in list(errand.pending.values()):
+                self._end(entry, Got(entry.wanted.ref.sop_uid, None, entry.words))
+
+    def _groups(self, errand: _Errand) -> Mapping[TrustId, list[_Pending]]:
+        """Whom to ask for what next; an instance that nobody is left to ask for has failed."""
+        groups: dict[TrustId, list[_Pending]] = {}
+        for entry in list(errand.pending.values()):
+            if entry.holdings:
+                groups.setdefault(entry.holdings[0].trust, []).append(entry)
+            else:
+                self._end(entry, Got(entry.wanted.ref.sop_uid, None, entry.words))
+        return groups
+
+    async def _fetch(self, errand: _Errand, trust: TrustId, entries: Sequence[_Pending]) -> None:
+        refs = tuple(entry.wanted.ref for entry in entries)
+        request = FetchRequest(trust, _target(errand.study_uid, refs), errand.request_id, errand.hops, refs)
+        words = NOT_SENT
+        try:
+            await self._fetcher.fetch(request, _Intake(self, errand, trust))
+        except PeerError as error:
+            words = str(error)
+        except StoreUnavailable:
+            # It would fail at any other holder as well.
+            for entry in entries:
+                entry.words = "there is no room to keep it, or it cannot be kept"
+                entry.holdings.clear()
+            return
+        for entry in entries:
+            if entry.holdings and entry.holdings[0].trust == trust:
+                entry.holdings.popleft()
+            entry.words = entry.words if entry.words not in (NO_HOLDER, NOT_SENT) else words
+
+    def entry(self, errand: _Errand, sop_uid: str) -> _Pending | None:
+        """What of this errand is still to come."""
+        return errand.pending.get(sop_uid)
+
+    def put(
+        self, entry: _Pending, trust: TrustId, transfer_syntax: str
+    ) -> contextlib.AbstractAsyncContextManager[Taking]:
+        """A place in the cache for it."""
+        return self._put(entry, trust, transfer_syntax)
+
+    @contextlib.asynccontextmanager
+    async def _put(self, entry: _Pending, trust: TrustId, transfer_syntax: str) -> AsyncIterator[Taking]:
+        wanted = entry.wanted
+        head = ReceivedHead(
+            wanted.ref,
+            transfer_syntax,
+            trust,
+            wanted.custodian,
+            wanted.patient_row,
+            KeyDomain.CACHE,
+            CacheClass.INTERACTIVE,
+        )
+        listed = next(holding for holding in wanted.holdings if holding.trust == trust)
+        async with self._cache.put(head) as writing:
+            try:
+                yield Arriving(
+                    Awaited(wanted.ref, listed.patient_id),
+                    transfer_syntax,
+                    writing,
+                    lambda cached: self._end(entry, Got(wanted.ref.sop_uid, cached)),
+                )
+            except GatewayError as error:
+                entry.words = str(error)
+                log.warning("instance not taken", trust=trust.code, reason=str(error))
+                raise
+
+    def _end(self, entry: _Pending, got: Got) -> None:
+        sop_uid = got.sop_uid
+        entry.errand.pending.pop(sop_uid, None)
+        if self._pending.get(sop_uid) is entry:
+            del self._pending[sop_uid]
+        for rider in entry.riders:
+            rider.hear(got)
+
+
+class _Intake:
+    """Where one fetch puts what a trust sends (`gateway.model.work.transfers.Intake`)."""
+
+    def __init__(self, acquiring: Acquiring, errand: _Errand, trust: TrustId) -> None:
+        self._acquiring = acquiring
+        self._errand = errand
+        self._trust = trust
+
+    def take(
+        self, sop_class_uid: str, sop_uid: str, transfer_syntax: str
+    ) -> contextlib.AbstractAsyncContextManager[Taking]:
+        """See `Intake`."""
+        entry = self._acquiring.entry(self._errand, sop_uid)
+        if entry is None or not any(holding.trust == self._trust for holding in entry.wanted.holdings):
+            log.info("instance not waited for", trust=self._trust.code)
+            raise Unwanted("nobody waits for this instance")
+        return self._acquiring.put(entry, self._trust, transfer_syntax)
+
+
+def _target(study_uid: str, refs: Sequence[InstanceRef]) -> Target:
+    """The narrowest level at which all of them can be asked for at once."""
+    series = tuple(dict.fromkeys(ref.series_uid for ref in refs))
+    if len(series) > 1:
+        return Target(Level.STUDY, study_uid)
+    return Target(Level.SERIES, study_uid, series)
