@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
+from dimse.flow.storing import let_go
 from dimse.sop_classes import QUERY_TRANSFER_SYNTAXES, VERIFICATION
 from dimse.status import Status
 from dimse.upper_layer import pdu
@@ -134,7 +135,12 @@ class DimseDoor:
         calling_titles: Callable[[], Collection[str]] = frozenset,
         aliases: Callable[[], Mapping[str, TrustId]] = dict,
         sink_for: SinkFor | None = None,
+        scp_roles: Collection[str] = (),
+        takes_inflows: bool = False,
     ) -> None:
+        """`scp_roles`: classes of which callers may be SCP themselves, so that images come back to them (C-GET).
+        `takes_inflows`: whether C-STORE is answered from its command on, and its data set comes as `Inflow`.
+        """
         self._directory = directory
         self._services = {VERIFICATION: Echo(), **services}
         self._limits = limits
@@ -144,12 +150,14 @@ class DimseDoor:
             frozenset({ae_title}),
             {uid: service.transfer_syntaxes for uid, service in self._services.items()},
             extended=extended,
+            scp_roles=frozenset(scp_roles),
             pdu_bytes_max=limits.pdu_bytes_max,
         )
         self._new_id = new_id
         self._calling_titles = calling_titles
         self._aliases = aliases
         self._sink_for = sink_for
+        self._takes_inflows = takes_inflows
         self._admitted: WeakKeyDictionary[Association, _Guest] = WeakKeyDictionary()
         self._guests: dict[Association, _Guest] = {}
         self._at_work: set[Association] = set()
@@ -181,6 +189,7 @@ class DimseDoor:
         if (full := self._full(evidence.address, name)) is not None:
             return self._reject(*full, evidence)
         association.sink_for = self._sink_for
+        association.takes_inflows = self._takes_inflows
         # It is served, and counted, without a turn of the loop in between.
         self._admitted[association] = _Guest(evidence, name, self._aliases().get(request.called_ae_title))
         return answer
@@ -243,7 +252,7 @@ class DimseDoor:
             association.abort("a response came to nothing that was asked")
             return
         service = self._services[message.context.abstract_syntax]
-        if command.sop_class_uid != message.context.abstract_syntax:
+        if command.sop_class_uid != message.context.abstract_syntax or not message.context.is_scu:
             status = await _refuse(association, message, Status.SOP_CLASS_NOT_SUPPORTED)
         elif command.field is not service.command:
             status = await _refuse(association, message, Status.UNRECOGNISED_OPERATION)
@@ -353,5 +362,6 @@ def _unidentified(error: GatewayError) -> tuple[Refused, pdu.AssociateReject]:
 
 
 async def _refuse(association: Association, message: Message, status: Status) -> int:
+    await let_go(association, message)
     await association.send(message.context.context_id, response(message.command, status))
     return status

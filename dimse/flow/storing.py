@@ -32,9 +32,21 @@ async def take_in(association: Association, message: Message, intake: Intake) ->
             return None
         except GatewayError as error:
             refusal = error
-        if inflow is not None:
-            await inflow.dropped()
+        await let_go(association, message)
         return refusal
     except Broken as error:
-        end = association.end
-        raise AssociationEnded(end.why if end is not None else Ended.CONNECTION_LOST, str(end or error)) from None
+        raise _ended(association, error) from None
+
+
+async def let_go(association: Association, message: Message) -> None:
+    """Let what is still to come of a message's data set come, and go. Raises `AssociationEnded`."""
+    if message.inflow is not None:
+        try:
+            await message.inflow.dropped()
+        except Broken as error:
+            raise _ended(association, error) from None
+
+
+def _ended(association: Association, error: Broken) -> AssociationEnded:
+    end = association.end
+    return AssociationEnded(end.why if end is not None else Ended.CONNECTION_LOST, str(end or error))

@@ -78,7 +78,8 @@ class Offer:
     """What an acceptor takes.
 
     `syntaxes`: the transfer syntaxes of each abstract syntax, the preferred one first. `extended`: what we do of each
-    SOP class's extended negotiation, a byte each. `scp_roles`: SOP classes of which the requestor may be SCP (C-GET).
+    SOP class's extended negotiation, a byte each. `scp_roles`: SOP classes of which the requestor may be SCP (C-GET);
+    as SCU of them it knows best in which transfer syntax it has its objects, so that its order counts then.
     """
 
     ae_titles: frozenset[str]
@@ -209,7 +210,8 @@ def _answer(context: ProposedContext, roles: Roles | None, offer: Offer) -> Cont
     taken = offer.syntaxes.get(context.abstract_syntax)
     if taken is None:
         return _refusal(context, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED)
-    chosen = _chosen_syntax(context.transfer_syntaxes, taken)
+    is_sender = context.abstract_syntax in offer.scp_roles and not (roles is not None and roles.scp)
+    chosen = _chosen_syntax(context.transfer_syntaxes, taken, is_sender=is_sender)
     if chosen is None:
         return _refusal(context, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED)
     if roles is not None and not (roles.scu or roles.scp):
@@ -222,9 +224,9 @@ def _refusal(context: ProposedContext, result: ContextResult) -> ContextAnswer:
     return ContextAnswer(context.context_id, result, context.transfer_syntaxes[0])
 
 
-def _chosen_syntax(proposed: Sequence[str], taken: Sequence[str]) -> str | None:
+def _chosen_syntax(proposed: Sequence[str], taken: Sequence[str], *, is_sender: bool) -> str | None:
     """Choose what we prefer; else in the proposer's order, which often names first how an object is stored."""
-    if taken and taken[0] in proposed:
+    if taken and taken[0] in proposed and not is_sender:
         return taken[0]
     candidates = [uid for uid in proposed if uid in taken]
     better = [uid for uid in candidates if uid not in _LAST_RESORTS]

@@ -136,6 +136,15 @@ def test_an_association_without_any_accepted_context_is_an_association() -> None
 def test_the_transfer_syntax_is_the_preferred_then_the_proposers_then_a_last_resort(
     proposed: tuple[str, ...], chosen: str
 ) -> None:
+    (answer,) = accepted(request_for((CT, proposed), user=user(roles=(Roles(CT, False, True),)))).contexts
+    assert answer.transfer_syntax == chosen
+
+
+@pytest.mark.parametrize(
+    ("proposed", "chosen"),
+    [((JPEG, EXPLICIT), JPEG), ((EXPLICIT, JPEG), EXPLICIT), ((IMPLICIT, EXPLICIT), EXPLICIT), ((IMPLICIT,), IMPLICIT)],
+)
+def test_who_sends_images_chooses_the_transfer_syntax_of_theirs(proposed: tuple[str, ...], chosen: str) -> None:
     (answer,) = accepted(request_for((CT, proposed))).contexts
     assert answer.transfer_syntax == chosen
 
