@@ -17,6 +17,7 @@ from typing import Protocol
 import structlog
 
 from dimse.flow.inflow import Inflow
+from dimse.flow.outflow import Outflow, Pieces
 from dimse.upper_layer import pdu
 from dimse.upper_layer.commands import Command, CommandField
 from dimse.upper_layer.messages import Assembler, Message, MessageLimits, Sink, SinkFor
@@ -175,12 +176,21 @@ class Association:
         """Send several messages in as few writes as possible. As `send`."""
         async with self._sending:
             for buffers in writes(context_id, messages, self._fragment_bytes):
-                while self.wire.is_write_paused and self._end is None:
-                    await self._writable()
-                if self._end is not None or not self.wire.is_established:
-                    why = self._end or AssociationEnded(Ended.RELEASED, "a release is under way")
-                    raise AssociationEnded(why.why, str(why))
-                self.wire.write(buffers)
+                await self._write(buffers)
+        self._heard_at = self._loop.time()
+
+    async def send_stream(self, context_id: int, command: Command, data_bytes: int, pieces: Pieces) -> None:
+        """Send one message whose data set comes in pieces, `data_bytes` in all. As `send`; nothing leaves before the
+        first piece is there, and where a later one fails to come the association is aborted. Raises `Damaged`.
+        """
+        outflow = Outflow(context_id, command, data_bytes, self._fragment_bytes)
+        async with self._sending:
+            try:
+                async for buffers in outflow.writes(pieces):
+                    await self._write(buffers)
+            finally:
+                if outflow.is_begun and not outflow.is_whole:
+                    self.abort("a data set could not be sent to its end")
         self._heard_at = self._loop.time()
 
     def answered(self, message_id: int) -> None:
@@ -270,7 +280,7 @@ class Association:
             self.wire.respond(answer)
             if self.is_open:
                 self._confirmed.set_result(True)
-                self._watch = self._loop.call_later(self._watch_s(), self._look)
+                self._look()
                 await acceptor.serve(self)
         except AssociationFailure:
             pass  # it is over, and everybody was told
@@ -320,14 +330,19 @@ class Association:
     def _pace(self, *, is_full: bool, is_held: bool) -> None:
         """Read as long as there is room for messages and whoever takes a data set keeps up."""
         was_paused, self._is_full, self._is_held = self._is_full or self._is_held, is_full, is_held
-        is_paused = is_full or is_held
-        if is_paused and not was_paused:
-            self.wire.pause_reading()
-        elif was_paused and not is_paused:
-            self.wire.resume_reading()
+        if was_paused is not (is_full or is_held):
+            (self.wire.resume_reading if was_paused else self.wire.pause_reading)()
 
     def _has_room(self, share: int) -> bool:
         return len(self._messages) < MESSAGES_WAITING_MAX // share and self._bytes_waiting < BYTES_WAITING_MAX // share
+
+    async def _write(self, buffers: Sequence[bytes | memoryview]) -> None:
+        while self.wire.is_write_paused and self._end is None:
+            await self._writable()
+        if self._end is not None or not self.wire.is_established:
+            why = self._end or AssociationEnded(Ended.RELEASED, "a release is under way")
+            raise AssociationEnded(why.why, str(why))
+        self.wire.write(buffers)
 
     async def _writable(self) -> None:
         self._write_waiter = self._loop.create_future()
@@ -336,9 +351,6 @@ class Association:
                 await self._write_waiter
         except TimeoutError:
             self.wire.abort("the peer takes nothing", is_limit=True)
-
-    def _watch_s(self) -> float:
-        return min(self._limits.idle_timeout_s, self._limits.life_max_s) / 4
 
     def _look(self) -> None:
         """End an association that is too old, says nothing, or dribbles."""
@@ -356,7 +368,7 @@ class Association:
         elif now - self._heard_at > limits.idle_timeout_s and not is_at_work:
             self.wire.abort("idle for too long", is_limit=True)
         if self._end is None:
-            self._watch = self._loop.call_later(self._watch_s(), self._look)
+            self._watch = self._loop.call_later(min(limits.idle_timeout_s, limits.life_max_s) / 4, self._look)
 
 
 def accepting(acceptor: Acceptor, limits: AssociationLimits) -> Callable[[], asyncio.BufferedProtocol]:
