@@ -58,6 +58,10 @@ class Header:
         """A UID without its padding; empty where it is missing."""
         return self.values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
+    def text(self, tag: int) -> str:
+        """A short text of the default repertoire, unpadded; empty where it is missing."""
+        return self.values.get(tag, b"").strip(b"\0 ").decode("utf-8", "replace")
+
     def number(self, tag: int) -> int | None:
         """Rows, columns (US) or frames (IS); None where it is missing or none."""
         value = self.values.get(tag, b"")

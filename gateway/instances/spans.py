@@ -20,6 +20,7 @@ ELEMENTS_MAX = 100_000
 
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA = 0x7FE00010
+_BEHIND_ALL_TAGS = 1 << 32
 
 LONG_VRS = frozenset(vr.encode() for vr in "OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """VRs whose length has four bytes, behind two that are reserved (PS3.5 7.1.2)."""
@@ -69,8 +70,17 @@ class Spans:
 
     def top(self) -> Iterator[Span]:
         """The elements outside sequences, in the order of their bytes. `MoreNeeded` for one that is not all there."""
+        return self.top_until(_BEHIND_ALL_TAGS)
+
+    def top_until(self, last: int) -> Iterator[Span]:
+        """The same as far as the first element of tag `last` or greater, which itself need not be all there."""
         at, end = 0, len(self.head)
         while at < end:
+            tag, vr, value, length = self.element_head(at, is_explicit=self.syntax.is_explicit)
+            if tag >= last and tag >> 16 != 0xFFFE:
+                has_length = length != UNDEFINED_LENGTH
+                yield Span(tag, vr, at, value, value + length if has_length else value, has_length)
+                return
             span = self.element(at, is_explicit=self.syntax.is_explicit)
             yield span
             at = span.end

@@ -33,6 +33,11 @@ HTJ2K_LOSSLESS_RPCL = "1.2.840.10008.1.2.4.202"
 HTJ2K = "1.2.840.10008.1.2.4.203"
 RLE = "1.2.840.10008.1.2.5"
 
+VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109)) | frozenset(
+    f"1.2.840.10008.1.2.4.{number}.1" for number in range(100, 107)
+)
+"""MPEG-2, H.264 and HEVC: one stream for all frames."""
+
 
 def is_encapsulated(transfer_syntax: str) -> bool:
     """Whether pixel data come in fragments, and so without a length."""
