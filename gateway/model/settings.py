@@ -135,6 +135,8 @@ class Limits:
     """Retrievals under way in the whole process; beyond it `OverCapacity`."""
     retrieve_recheck_s: float = 10.0
     """A retrieval is decided again after this, at each new series, and as soon as a register moves (SAF-36)."""
+    end_grace_minutes: float = 30.0
+    """A retrieval that began while the patient was in the trust's care goes on so long behind its end (SAF-36)."""
     peer_backoff_first_s: float = 1.0
     """Pause after a peer's first failure; doubled at each further one."""
     peer_backoff_max_s: float = 30.0

@@ -59,6 +59,8 @@ class FetchRequest:
     """For which trust it is fetched, as only another gateway is told; None: for nobody but this gateway itself."""
     purpose: PurposeOfUse = PurposeOfUse.TREAT
     """Told with the trust."""
+    sop_classes: frozenset[str] = frozenset()
+    """Of what is wanted, as far as it is known; empty: any."""
 
 
 class Taking(Protocol):

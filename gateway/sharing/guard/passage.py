@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from gateway.model.errors import RegisterUnavailable, StoreUnavailable
@@ -19,7 +19,7 @@ from gateway.sharing.identity.conflicts import Conflict, Judgement
 from gateway.sharing.identity.patients import age_years
 from gateway.sharing.merge import Candidate, modalities_of
 from policy import record
-from policy.access import Access, Action, Decision, Resource
+from policy.access import Access, Action, Decision, Effect, Resource
 from policy.agreements import Coverage, coverage
 from policy.facts import Facts
 from policy.parties import Caller, NhsNumber, TrustId
@@ -43,6 +43,25 @@ class Wish:
     """What is decided of each row that is found."""
     recipient: TrustId | None = None
     """The organisation that gets it; None: the caller's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A permit that does not stand any more, with what it was judged on."""
+
+    decision: Decision
+    resource: Resource
+    facts: Facts
+    at: datetime
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Its part of the record."""
+        return {
+            "decision": record.decision_to_json(self.decision),
+            "resource": record.resource_to_json(self.resource),
+            "facts": record.facts_to_json(self.facts),
+            "at": self.at.isoformat(),
+        }
 
 
 class Passage:
@@ -113,6 +132,38 @@ class Passage:
         self.tally.withheld += len(candidates) - len(visible)
         return visible
 
+    async def withdrawn(self, rows: Sequence[Candidate], since: datetime, grace: timedelta) -> Withdrawn | None:
+        """Whether what was permitted may not go on, by the registers as they stand now; None: all of it may.
+
+        A care relationship that ends does not stop what began while it stood, for so long (SAF-36). Permits are not
+        recorded again; what stops a retrieval is, with the facts that stopped it. Raises `RegisterUnavailable`.
+        """
+        at = self._gate.clock.now()
+        patients = sorted({row.patient for row in rows if row.patient is not None})
+        try:
+            snapshot = await self._gate.store.facts(self._access.recipient, patients, at=at)
+        except StoreUnavailable as error:
+            raise RegisterUnavailable("sharing not checked") from error
+        if snapshot.unpinned.faults:
+            self._gate.fault(snapshot.unpinned.faults)
+        access = replace(self._access, at=at)
+        alike = {(id(row.identity), row.trust.code, row.study_uid, tuple(modalities_of(row.row))): row for row in rows}
+        for (_, _, _, modalities), row in alike.items():
+            known = snapshot.by_patient.get(row.patient) if row.patient is not None else None
+            trusts = (access.recipient, *self._gate.custodians)
+            facts = self._gate.with_organisations(known or snapshot.unpinned, trusts)
+            resource = self._resource(row, modalities)
+            decision_id = f"{self._decision.decision_id}.later"
+            decision = self._gate.decide(access.of(resource, self._wish.action), facts, decision_id)
+            if not decision.is_permitted and not (at - since < grace and _is_end_of_care(decision)):
+                return Withdrawn(decision, resource, facts, at)
+        return None
+
+    @property
+    def decision_id(self) -> str:
+        """Of the decision that let it through."""
+        return self._decision.decision_id
+
     def told_at(self, conflict: Conflict, pinned: NhsNumber | None) -> frozenset[TrustId]:
         """The trusts at which a conflict is told: those with a row that policy would show but for it (SAF-08).
 
@@ -161,3 +212,8 @@ class Passage:
         verdict = Verdict(decision, resource, self._access.at)
         self.tally.verdicts.append(verdict)
         return verdict, is_for_all
+
+
+def _is_end_of_care(decision: Decision) -> bool:
+    forbids = {reason.rule for reason in decision.reasons if reason.effect is Effect.FORBID}
+    return forbids == {"require-care-relationship"}

@@ -37,7 +37,7 @@ class Awaited:
             raise InvalidRequest("the archive sent another instance under this UID")
         if self.ref.sop_class_uid and header.uid(SOP_CLASS_UID) != self.ref.sop_class_uid:
             raise InvalidRequest("the archive sent an instance of another SOP class under this UID")
-        if _text(header, PATIENT_ID) != self.patient_id:
+        if header.text(PATIENT_ID) != self.patient_id:
             raise InvalidRequest("the instance names another patient than the archive listed it under")
 
 
@@ -69,7 +69,3 @@ class Arriving:
             self._reader.end()
             self._awaited.check(self._reader.header)
         self._kept(await self._writing.commit(UNREAD))
-
-
-def _text(header: Header, tag: int) -> str:
-    return header.values.get(tag, b"").strip(b" \0").decode("utf-8", "replace")

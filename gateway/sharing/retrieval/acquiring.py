@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -54,6 +54,10 @@ class Wanted:
     holdings: tuple[Holding, ...]
     custodian: TrustId
     patient_row: str
+
+
+Listed = Mapping[TrustId, Collection[InstanceRef]]
+"""Everything that each holder listed of the studies, whoever may have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,9 @@ class _Errand:
     """The fetching of some instances of one study, from holder to holder."""
 
     study_uid: str
-    request_id: str
-    hops: int
+    asking: FetchRequest
+    """For whom it is fetched; trust and target are filled in holder by holder."""
+    listed: Listed
     pending: dict[str, _Pending] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
 
@@ -122,7 +127,7 @@ class Acquiring:
         self._errands: set[_Errand] = set()
 
     @contextlib.asynccontextmanager
-    async def riding(self, wanted: Collection[Wanted], request_id: str, hops: int) -> AsyncIterator[Rider]:
+    async def riding(self, wanted: Collection[Wanted], listed: Listed, asking: FetchRequest) -> AsyncIterator[Rider]:
         """Wait for these, all of studies that the rider may have; leaving gives up what nobody else waits for."""
         rider = Rider({each.ref.sop_uid for each in wanted})
         new: dict[str, list[Wanted]] = {}
@@ -134,14 +139,13 @@ class Acquiring:
             else:
                 new.setdefault(each.ref.study_uid, []).append(each)
         for study_uid, of_study in new.items():
-            self._begin(rider, study_uid, of_study, request_id, hops)
+            self._begin(rider, of_study, _Errand(study_uid, asking, listed))
         try:
             yield rider
         finally:
             await self._leave(rider)
 
-    def _begin(self, rider: Rider, study_uid: str, wanted: Iterable[Wanted], request_id: str, hops: int) -> None:
-        errand = _Errand(study_uid, request_id, hops)
+    def _begin(self, rider: Rider, wanted: Iterable[Wanted], errand: _Errand) -> None:
         for each in wanted:
             entry = _Pending(each, deque(each.holdings), {rider}, errand)
             errand.pending[each.ref.sop_uid] = entry
@@ -188,7 +192,7 @@ class Acquiring:
 
     async def _fetch(self, errand: _Errand, trust: TrustId, entries: Sequence[_Pending]) -> None:
         refs = tuple(entry.wanted.ref for entry in entries)
-        request = FetchRequest(trust, _target(errand.study_uid, refs), errand.request_id, errand.hops, refs)
+        request = _request(errand, trust, refs)
         words = NOT_SENT
         try:
             await self._fetcher.fetch(request, _Intake(self, errand, trust))
@@ -269,9 +273,18 @@ class _Intake:
         return self._acquiring.put(entry, self._trust, transfer_syntax)
 
 
-def _target(study_uid: str, refs: Sequence[InstanceRef]) -> Target:
-    """The narrowest level at which all of them can be asked for at once."""
-    series = tuple(dict.fromkeys(ref.series_uid for ref in refs))
-    if len(series) > 1:
-        return Target(Level.STUDY, study_uid)
-    return Target(Level.SERIES, study_uid, series)
+def _request(errand: _Errand, trust: TrustId, refs: Sequence[InstanceRef]) -> FetchRequest:
+    """Ask for whole series, or the whole study, where nothing else would come with them."""
+    classes = frozenset(ref.sop_class_uid for ref in refs)
+    listed = [ref for ref in errand.listed.get(trust, ()) if ref.study_uid == errand.study_uid]
+    wanted, series = {ref.sop_uid for ref in refs}, tuple(dict.fromkeys(ref.series_uid for ref in refs))
+    is_whole_study = wanted == {ref.sop_uid for ref in listed}
+    is_whole_series = wanted == {ref.sop_uid for ref in listed if ref.series_uid in series}
+    target = Target(Level.STUDY, errand.study_uid) if is_whole_study else Target(Level.SERIES, errand.study_uid, series)
+    return replace(
+        errand.asking,
+        trust=trust,
+        target=target,
+        refs=() if is_whole_study or is_whole_series else tuple(refs),
+        sop_classes=frozenset() if "" in classes else classes,
+    )

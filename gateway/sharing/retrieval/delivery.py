@@ -1,0 +1,290 @@
+"""A retrieval under way: the frozen set, what of it has come, what has been handed out, and whether it may go on.
+
+Every instance ends exactly once: handed out, or failed with words. Before each one is given away, what hangs on
+registers and time is looked at again: at once when a register moves, at each new series, and every few seconds (E11).
+The ledger hears of each in little batches; it is told what became of the rest when the retrieval is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from gateway.model.errors import Damaged, GatewayError, InvalidRequest, NotFound, ServiceFault
+from gateway.model.imaging import PATIENT_ID, Attributes, JsonValue, Source
+from gateway.model.seams import Clock
+from gateway.model.settings import Limits
+from gateway.model.work.retrievals import Counts, Failure, Halt, InstanceNote, InstanceState, Item, TransferLedger
+from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
+from gateway.sharing.broker import Survey
+from gateway.sharing.merge import Candidate
+from gateway.sharing.retrieval.acquiring import Got, Rider, Wanted
+from gateway.sharing.retrieval.handing_out import HandedOut
+from policy.parties import TrustId
+
+log = structlog.get_logger(__name__)
+
+NOTES_AT_ONCE = 64
+STOPPED: Mapping[Halt, str] = {
+    Halt.POLICY: "the transfer was stopped",
+    Halt.CANCELLED: "the transfer was stopped",
+    Halt.SERVICE: "the transfer was stopped",
+}
+"""The same for every reason: which of them it was is nobody's business but the record's (SAF-02)."""
+NOT_ENDED = "it was not handed out"
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One instance of the frozen set."""
+
+    wanted: Wanted
+    shown: Attributes
+    """The identity that the caller is shown."""
+    copies: tuple[Candidate, ...]
+    cached: CachedInstance | None = None
+    state: InstanceState = InstanceState.PENDING
+    words: str = ""
+
+
+class Delivery:
+    """See `gateway.model.work.retrievals.Delivery`. Made and left by the road."""
+
+    def __init__(
+        self,
+        retrieval_id: str,
+        survey: Survey | None,
+        sources: Sequence[Source],
+        entries: Sequence[Entry],
+        rider: Rider,
+        means: Means,
+    ) -> None:
+        self._id = retrieval_id
+        self._survey = survey
+        self._sources = tuple(sources)
+        self._entries = {entry.wanted.ref.sop_uid: entry for entry in entries}
+        self._rider = rider
+        self._means = means
+        self._notes: list[InstanceNote] = []
+        self._halted: Halt | None = None
+        self._stopped_by: JsonValue = None
+        self._began_at = means.clock.now()
+        self._checked = means.clock.monotonic()
+        self._version = means.register_version()
+        self._series = ""
+        self._cancelled = asyncio.Event()
+
+    @property
+    def retrieval_id(self) -> str:
+        """See `Delivery`."""
+        return self._id
+
+    @property
+    def refs(self) -> Sequence[InstanceRef]:
+        """See `Delivery`."""
+        return tuple(entry.wanted.ref for entry in self._entries.values())
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """See `Delivery`."""
+        return self._sources
+
+    @property
+    def counts(self) -> Counts:
+        """See `Delivery`."""
+        states = Counter(entry.state for entry in self._entries.values())
+        completed, failed = states[InstanceState.SENT], states[InstanceState.FAILED]
+        warning = states[InstanceState.WARNING]
+        return Counts(len(self._entries) - completed - failed - warning, completed, failed, warning)
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """See `Delivery`."""
+        failed = (entry for entry in self._entries.values() if entry.state is InstanceState.FAILED)
+        return tuple(Failure(entry.wanted.ref, entry.words) for entry in failed)
+
+    @property
+    def halted(self) -> Halt | None:
+        """See `Delivery`."""
+        return self._halted
+
+    @property
+    def etag(self) -> str:
+        """See `Delivery`."""
+        marks = sorted((uid, entry.cached.digest.hex() if entry.cached else "") for uid, entry in self._entries.items())
+        shown = [entry.shown.get(PATIENT_ID) for entry in self._entries.values()][:1]
+        return hashlib.blake2b(repr((marks, shown)).encode(), digest_size=16).hexdigest()
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        """See `Delivery`."""
+        for entry in [entry for entry in self._entries.values() if entry.cached is not None]:
+            async for item in self._given(entry):
+                yield item
+            if self._halted is not None:
+                return
+        while (come := await self._next()) is not None:
+            async for item in self._given(come):
+                yield item
+            if self._halted is not None:
+                return
+
+    def sent(self, item: Item, warning: str = "") -> None:
+        """See `Delivery`."""
+        self._end(item.ref.sop_uid, InstanceState.WARNING if warning else InstanceState.SENT, warning)
+
+    def failed(self, item: Item, words: str) -> None:
+        """See `Delivery`."""
+        self._end(item.ref.sop_uid, InstanceState.FAILED, words)
+
+    def cancel(self) -> None:
+        """See `Delivery`."""
+        self._halted = self._halted or Halt.CANCELLED
+        self._cancelled.set()
+
+    async def leave(self) -> None:
+        """It is over: whatever was not handed out has failed, and all of it is written down."""
+        words = NOT_ENDED if self._halted is None else STOPPED[self._halted]
+        for uid, entry in self._entries.items():
+            if not entry.state.is_ended:
+                self._end(uid, InstanceState.FAILED, entry.words or words)
+        if self._survey is not None:
+            self._survey.passage.tally.transfers = self._for_the_record()
+        try:
+            await self._write_down()
+            await self._means.ledger.end(self._id, self._means.clock.now(), self._halted)
+        except ServiceFault:
+            log.error("retrieval not written down", retrieval=self._id)
+
+    async def _given(self, entry: Entry) -> AsyncIterator[Item]:
+        """The entry's item, unless it cannot be read or may not be given away any more."""
+        await self._look_again(entry)
+        if self._halted is not None or entry.cached is None:
+            return
+        try:
+            item = await HandedOut.prepare(self._means.cache, entry.cached, entry.shown)
+        except (Damaged, NotFound, InvalidRequest) as error:
+            log.warning("instance not handed out", retrieval=self._id, reason=type(error).__name__)
+            self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, "what was kept of it cannot be read")
+            return
+        with self._ending(entry):
+            yield item
+        if len(self._notes) >= NOTES_AT_ONCE:
+            try:
+                await self._write_down()
+            except ServiceFault:
+                log.warning("retrieval not written down so far", retrieval=self._id)
+
+    @contextmanager
+    def _ending(self, entry: Entry) -> Iterator[None]:
+        """A door that was given an item says what became of it, or it has failed."""
+        yield
+        if not entry.state.is_ended:
+            self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, NOT_ENDED)
+
+    async def _next(self) -> Entry | None:
+        """The next one that came into the cache; what cannot come has failed."""
+        while self._halted is None:
+            got = self._rider.got.popleft() if self._rider.got else await self._waited_for()
+            if got is None:
+                return None
+            entry = self._entries[got.sop_uid]
+            if got.cached is not None:
+                entry.cached, entry.state = got.cached, InstanceState.CACHED
+                return entry
+            self._end(got.sop_uid, InstanceState.FAILED, got.words)
+        return None
+
+    async def _waited_for(self) -> Got | None:
+        coming, cancelled = asyncio.ensure_future(self._rider.next()), asyncio.ensure_future(self._cancelled.wait())
+        try:
+            await asyncio.wait({coming, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            return coming.result() if coming.done() else None
+        finally:
+            cancelled.cancel()
+            coming.cancel()
+
+    async def _look_again(self, entry: Entry) -> None:
+        means, now, version = self._means, self._means.clock.monotonic(), self._means.register_version()
+        series, self._series = self._series, entry.wanted.ref.series_uid
+        is_due = version != self._version or now - self._checked >= means.limits.retrieve_recheck_s
+        if self._survey is None or not (is_due or self._series != series):
+            return
+        self._version, self._checked = version, now
+        rows = [row for each in self._entries.values() if not each.state.is_ended for row in each.copies]
+        grace = timedelta(minutes=means.limits.end_grace_minutes)
+        try:
+            withdrawn = await self._survey.passage.withdrawn(rows, self._began_at, grace)
+        except ServiceFault:
+            self._halted = self._halted or Halt.SERVICE
+            return
+        if withdrawn is not None:
+            log.info("retrieval stopped", retrieval=self._id)
+            self._halted = self._halted or Halt.POLICY
+            self._stopped_by = withdrawn.to_json()
+
+    def _end(self, sop_uid: str, state: InstanceState, words: str) -> None:
+        entry = self._entries[sop_uid]
+        if entry.state.is_ended:
+            return
+        entry.state, entry.words = state, words
+        cached = entry.cached
+        self._notes.append(
+            InstanceNote(
+                sop_uid,
+                state,
+                self._means.clock.now(),
+                cached.source if cached is not None else entry.wanted.holdings[0].trust,
+                cached.digest if cached is not None else b"",
+                cached.plain_bytes if cached is not None else 0,
+                words,
+            )
+        )
+
+    async def _write_down(self) -> None:
+        notes, self._notes = self._notes, []
+        if not notes:
+            return
+        try:
+            await self._means.ledger.note(self._id, notes)
+        except GatewayError:
+            self._notes = notes + self._notes
+            raise
+
+    def _for_the_record(self) -> dict[str, JsonValue]:
+        """What the outcome says: counts by study and source; which instances it were stands in the ledger."""
+        studies: dict[tuple[str, TrustId], Counter[InstanceState]] = {}
+        for entry in self._entries.values():
+            source = entry.cached.source if entry.cached is not None else entry.wanted.holdings[0].trust
+            studies.setdefault((entry.wanted.ref.study_uid, source), Counter())[entry.state] += 1
+        return {
+            "retrieval": self._id,
+            "halted": self._halted.value if self._halted is not None else "",
+            "stopped_by": self._stopped_by,
+            "studies": [
+                {
+                    "study": study,
+                    "source": source.code,
+                    **{state.value: count for state, count in sorted(states.items())},
+                }
+                for (study, source), states in sorted(studies.items())
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every delivery of this process works with."""
+
+    cache: StudyCache
+    ledger: TransferLedger
+    clock: Clock
+    limits: Limits
+    register_version: Callable[[], int]
+    """The version of the registers as it was last seen, a second old at most (DEC-12)."""

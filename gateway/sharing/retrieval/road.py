@@ -1,0 +1,184 @@
+"""The one road of images: peer, sealed cache, whoever asked (product 3.2).
+
+A wish passes the guard, is found at its holders, decided row by row, and frozen in the ledger; then what is not in the
+cache is fetched, and the delivery hands out what has come. The cache is never a reason to give anything away: each
+retrieval has its own passage, however many share one fetch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+from gateway.model.attributes import INSTANCE_NUMBER, SERIES_NUMBER
+from gateway.model.errors import InvalidRequest, OverCapacity
+from gateway.model.imaging import (
+    PATIENT_ID,
+    SOP_CLASS_UID,
+    STUDY_UID,
+    Attributes,
+    Key,
+    Level,
+    Match,
+    Query,
+)
+from gateway.model.seams import Store
+from gateway.model.work.retrievals import FrozenInstance, NewRetrieval, RetrieveWish
+from gateway.model.work.transfers import CachedInstance, FetchRequest, InstanceRef, Target
+from gateway.sharing.broker import Broker, Survey
+from gateway.sharing.merge import Candidate, texts
+from gateway.sharing.retrieval.acquiring import Acquiring, Holding, Rider, Wanted
+from gateway.sharing.retrieval.delivery import Delivery, Entry, Means
+from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
+
+_WANTED = frozenset((SOP_CLASS_UID, SERIES_NUMBER, INSTANCE_NUMBER))
+
+
+class Road:
+    """Brings images to callers who may have them (`gateway.model.work.retrievals.Retrievals`)."""
+
+    def __init__(
+        self, broker: Broker, acquiring: Acquiring, store: Store, means: Means, *, new_id: Callable[[], str]
+    ) -> None:
+        self._broker = broker
+        self._acquiring = acquiring
+        self._store = store
+        self._means = means
+        self._new_id = new_id
+        self._under_way = 0
+
+    @contextlib.asynccontextmanager
+    async def retrieve(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Delivery]:
+        """See `Retrievals`."""
+        if self._under_way >= self._means.limits.retrievals_at_once_max:
+            raise OverCapacity("too many retrievals are under way")
+        recipient = wish.destination.organisation if wish.destination is not None else caller.principal.trust
+        self._under_way += 1
+        try:
+            async with self._broker.survey(
+                caller, _query(wish), recipient=recipient, names=lambda row: _names(wish, row)
+            ) as survey:
+                if not survey.matches:
+                    yield Delivery("", None, survey.sources, (), Rider(), self._means)
+                    return
+                async with self._delivering(caller, wish, recipient, survey) as delivery:
+                    yield delivery
+        finally:
+            self._under_way -= 1
+
+    @contextlib.asynccontextmanager
+    async def _delivering(
+        self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey
+    ) -> AsyncIterator[Delivery]:
+        entries = await self._entries(survey)
+        retrieval_id = self._new_id()
+        frozen = tuple(
+            FrozenInstance(
+                entry.wanted.ref,
+                entry.cached.source if entry.cached is not None else entry.wanted.holdings[0].trust,
+                entry.wanted.patient_row,
+                survey.passage.decision_id,
+            )
+            for entry in entries
+        )
+        await self._means.ledger.freeze(
+            NewRetrieval(
+                retrieval_id,
+                caller.request_id,
+                caller.principal.subject,
+                recipient,
+                wish.destination.ae_title if wish.destination is not None else "",
+                self._means.clock.now(),
+                frozen,
+            )
+        )
+        missing = [entry.wanted for entry in entries if entry.cached is None]
+        asking = FetchRequest(
+            recipient,
+            Target(Level.STUDY, ""),
+            caller.request_id,
+            caller.hops + 1,
+            asking_trust=caller.principal.trust,
+            purpose=caller.purpose,
+        )
+        async with contextlib.AsyncExitStack() as held:
+            for study_uid in {entry.wanted.ref.study_uid for entry in entries}:
+                await held.enter_async_context(self._means.cache.using(study_uid))
+            rider = await held.enter_async_context(self._acquiring.riding(missing, _listed(survey), asking))
+            delivery = Delivery(retrieval_id, survey, survey.sources, entries, rider, self._means)
+            try:
+                yield delivery
+            finally:
+                await delivery.leave()
+
+    async def _entries(self, survey: Survey) -> list[Entry]:
+        """The frozen set in order, each with its holders, and with what the cache has of it."""
+        rows: dict[NhsNumber | None, str] = {}
+        for match in survey.matches:
+            if match.patient not in rows:
+                rows[match.patient] = await self._patient_row(match.patient)
+        kept: dict[str, CachedInstance] = {}
+        for study_uid in {match.study_uid for match in survey.matches}:
+            kept |= {each.ref.sop_uid: each for each in await self._means.cache.instances(study_uid)}
+        entries = []
+        for match in sorted(survey.matches, key=_order):
+            copies = survey.copies[match.study_uid, match.series_uid, match.sop_uid]
+            ref = InstanceRef(match.study_uid, match.series_uid, match.sop_uid, _text(match.attributes, SOP_CLASS_UID))
+            holdings = _holdings(match, copies)
+            wanted = Wanted(ref, holdings, holdings[0].trust, rows[match.patient])
+            cached = kept.get(match.sop_uid)
+            # What came from a holder whose copy this caller may not have is fetched from one of theirs.
+            may_be_had = cached is not None and cached.source in {holding.trust for holding in holdings}
+            entries.append(Entry(wanted, match.attributes, copies, cached if may_be_had else None))
+        return entries
+
+    async def _patient_row(self, patient: NhsNumber | None) -> str:
+        if patient is None:
+            raise InvalidRequest("images across trusts are of patients with an NHS number")
+        return await self._store.patient_row(PatientId(NHS_NUMBER_ISSUER, patient.digits))
+
+
+def _query(wish: RetrieveWish) -> Query:
+    """What finds the wish: always whole studies, so that one list serves every part of one."""
+    number = wish.patient.digits if wish.patient is not None else wish.patient_id
+    keys = [Key((PATIENT_ID,), "LO", (number,))] if number else []
+    if wish.study_uids:
+        keys.append(Key((STUDY_UID,), "UI", wish.study_uids))
+    return Query(Level.IMAGE, tuple(keys), _WANTED, only_trust=wish.only_trust)
+
+
+def _names(wish: RetrieveWish, row: Candidate) -> bool:
+    return (not wish.series_uids or row.series_uid in wish.series_uids) and (
+        not wish.sop_uids or row.sop_uid in wish.sop_uids
+    )
+
+
+def _listed(survey: Survey) -> Mapping[TrustId, Sequence[InstanceRef]]:
+    listed: dict[TrustId, list[InstanceRef]] = {}
+    for row in survey.judgement.accepted:
+        ref = InstanceRef(row.study_uid, row.series_uid, row.sop_uid, _text(row.row, SOP_CLASS_UID))
+        listed.setdefault(row.trust, []).append(ref)
+    return listed
+
+
+def _holdings(match: Match, copies: Sequence[Candidate]) -> tuple[Holding, ...]:
+    """Who has it, the one whose row is shown first; each once."""
+    ordered = sorted(copies, key=lambda row: (row.trust != match.shown_from, row.trust))
+    by_trust = {row.trust: Holding(row.trust, _text(row.row, PATIENT_ID)) for row in reversed(ordered)}
+    return tuple(by_trust[trust] for trust in dict.fromkeys(row.trust for row in ordered))
+
+
+def _order(match: Match) -> tuple[str, int, str, int, str]:
+    series, instance = (_number(match.attributes, tag) for tag in (SERIES_NUMBER, INSTANCE_NUMBER))
+    return (match.study_uid, series, match.series_uid, instance, match.sop_uid)
+
+
+def _number(row: Attributes, tag: str) -> int:
+    values = row.get(tag, {}).get("Value")
+    value = values[0] if isinstance(values, list) and values else 0
+    return value if isinstance(value, int) else 0
+
+
+def _text(row: Attributes, tag: str) -> str:
+    found = texts(row, tag)
+    return found[0] if found else ""
