@@ -5,12 +5,12 @@ Choices of on-boarding that each service reads its part of; nothing here decides
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from dimse.scu.send import Receiver
 from dimse.status import MissingSources, Refusal
 from gateway.model.work.retrievals import Destination
 
@@ -28,13 +28,10 @@ class OnDisconnect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MoveDestination:
-    """An application entity that takes images, where it is, and what is shown to it."""
+    """An application entity that takes images, whose it is, and how it is reached."""
 
     destination: Destination
-    host: str
-    port: int
-    secure: ssl.SSLContext | None = field(repr=False, default=None)
-    """None: plain, on loopback."""
+    receiver: Receiver
     associations_max: int = 1
     """Some PACSs take one association from a sender, and no second."""
 

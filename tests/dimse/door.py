@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -141,6 +141,9 @@ async def opened(
     aliases: Mapping[str, TrustId] = ALIASES,
     sink_for: SinkFor | None = None,
     secure: ssl.SSLContext | None = None,
+    extended: Mapping[str, bytes] = EXTENDED,
+    scp_roles: Collection[str] = (),
+    takes_inflows: bool = False,
 ) -> AsyncIterator[House]:
     """A door that is open while the context is."""
     find = FindService(finder, lambda _: profile, limits, ae_title=OURS, addressed=aliases.get)
@@ -153,11 +156,13 @@ async def opened(
         figures,
         FakeClock(),
         ae_title=OURS,
-        extended=EXTENDED,
+        extended=extended,
         new_id=lambda: f"request-{next(numbers)}",
         calling_titles=lambda: PACS.ae_titles,
         aliases=lambda: aliases,
         sink_for=sink_for,
+        scp_roles=scp_roles,
+        takes_inflows=takes_inflows,
     )
     new_protocol = accepting(door, AssociationLimits())
     server = await asyncio.get_running_loop().create_server(new_protocol, "127.0.0.1", 0, ssl=secure)
