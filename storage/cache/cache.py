@@ -20,7 +20,7 @@ import structlog
 from gateway.model.errors import Damaged, KeyClosed, NotFound
 from gateway.model.seams import Clock
 from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Standing, StudyKeys
-from storage.cache import index
+from storage.cache import census, index
 from storage.cache.entries import Kept, open_entry
 from storage.cache.index import StudyRow
 from storage.cache.packs.frames import ID_BYTES
@@ -189,6 +189,19 @@ class SealedCache:
         for study_uid in await self._studies_of(patient_row, domain):
             await self._alter(study_uid, domain, lambda row: replace(row, closed_at=None))
 
+    async def kept_open(self, patient_rows: Collection[str], domain: KeyDomain) -> list[str]:
+        """Of these patients those of whom a study is kept that is not closed."""
+        await self._upkeep.write()
+        wanted = {self._stand_ins.of_row(patient_row): patient_row for patient_row in patient_rows}
+        found = await self._upkeep.store.read(partial(index.patients_open, place=self._upkeep.place, domain=domain))
+        return sorted(wanted[patient] for patient in wanted.keys() & found)
+
+    async def give_up(self, patient_row: str, domain: KeyDomain) -> None:
+        """Take out what is kept of a patient, except sole copies: its keys are destroyed."""
+        for study_uid in await self._studies_of(patient_row, domain):
+            await self._upkeep.take_out(domain, study_uid)
+        await self._upkeep.write()
+
     async def bury_closed(self, before: datetime) -> None:
         """Give up what was closed before an instant, except sole copies: nobody can undo that any more."""
         await self._upkeep.write()
@@ -196,6 +209,22 @@ class SealedCache:
         for domain, study_uid in await self._upkeep.store.read(closed):
             await self._upkeep.take_out(domain, study_uid)
         await self._upkeep.write()
+
+    async def following(self, object_id: str, count_max: int) -> Sequence[CachedInstance]:
+        """The instances behind an object id, in the order of these random ids, whatever they are good for."""
+        await self._upkeep.write()
+        after = bytes.fromhex(object_id)
+        behind = partial(census.following, place=self._upkeep.place, after=after, count_max=count_max)
+        return await self._upkeep.store.read(behind)
+
+    async def count(self) -> int:
+        """How many instances are kept, whatever they are good for."""
+        return await self._upkeep.store.read(partial(census.count, place=self._upkeep.place))
+
+    async def study_uids(self) -> Sequence[str]:
+        """Every study of which something is kept, whatever for."""
+        await self._upkeep.write()
+        return await self._upkeep.store.read(partial(census.study_uids, place=self._upkeep.place))
 
     async def verify(self, instance: CachedInstance) -> bool:
         """Whether an instance opens from end to end and is what came; if not, it is quarantined."""

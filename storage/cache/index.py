@@ -276,6 +276,12 @@ def of_patient(read: Read, place: str, patient: bytes, domain: KeyDomain) -> lis
     return list(read.connection.execute(select(cache_study.c.study_uid).where(of)).scalars())
 
 
+def patients_open(read: Read, place: str, domain: KeyDomain) -> frozenset[bytes]:
+    """What stands for each patient of whom a study is kept in a domain that is not closed."""
+    of = (cache_study.c.place == place) & (cache_study.c.domain == domain.value) & cache_study.c.closed_at.is_(None)
+    return frozenset(bytes(each) for each in read.connection.execute(select(cache_study.c.patient).where(of)).scalars())
+
+
 def closed_before(read: Read, place: str, before: datetime) -> list[tuple[KeyDomain, str]]:
     """The studies that were closed before an instant."""
     of = (cache_study.c.place == place) & (cache_study.c.closed_at < before)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -130,6 +130,19 @@ class Keyring:
         finally:
             self._forget()  # also where the outcome is not known
 
+    async def close_patients(self, patient_rows: Sequence[str], domain: KeyDomain) -> None:
+        """Close several patients at once: all of them, or none."""
+        try:
+            await self._masters.write(
+                partial(rows.close_all, owners=[Owner(patient_row, domain) for patient_row in patient_rows])
+            )
+        finally:
+            self._forget()
+
+    async def closed_patients(self, domain: KeyDomain) -> Mapping[str, bool]:
+        """The internal rows of the patients whose keys of a domain are closed, and whether they are destroyed."""
+        return await self._masters.read(partial(rows.closed, domain=domain))
+
     async def reopen_patient(self, patient_row: str, domain: KeyDomain) -> bool:
         """Undo a closing; False if the keys of before are destroyed, so that only new copies can be made."""
         is_whole = await self._masters.write(partial(rows.reopen, owner=Owner(patient_row, domain)))
@@ -172,6 +185,15 @@ class Keyring:
     async def resume(self) -> Walked:
         """End a walk that a killed process began; before the doors open."""
         return await self._walk(closed_before=EPOCH, is_forced=False)
+
+    async def check(self) -> None:
+        """Read the store, and have the wrapper open the current master key if it is not in memory.
+
+        Raises `RegisterUnavailable`, `ConfigurationError`.
+        """
+        for epoch in await self._masters.read(rows.epochs):
+            if epoch.is_current and not await self._masters.load(epoch):
+                raise RegisterUnavailable("the wrapper does not open the current master key")
 
     async def status(self) -> Census:
         """How many keys of what kind there are, and what waits."""

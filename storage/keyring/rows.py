@@ -8,7 +8,7 @@ closing, rotating and making keys stand in line on PostgreSQL as they do on SQLi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -187,6 +187,18 @@ def close(tx: Tx, owner: Owner) -> None:
     if tx.connection.execute(_CLOSED, owner.bound).first() is None:
         tx.connection.execute(_ADD_CLOSURE, owner.columns | {"closed_at": tx.now})
     raise_generation(tx)
+
+
+def close_all(tx: Tx, owners: Sequence[Owner]) -> None:
+    """Close several at once."""
+    for owner in owners:
+        close(tx, owner)
+
+
+def closed(read: Read, domain: KeyDomain) -> dict[str, bool]:
+    """The patients whose keys of a domain open nothing, and for whom none is made; whether those of before are gone."""
+    found = select(key_closure.c.patient_row, key_closure.c.shredded_at).where(key_closure.c.domain == domain.value)
+    return {row.patient_row: row.shredded_at is not None for row in read.connection.execute(found)}
 
 
 def reopen(tx: Tx, owner: Owner) -> bool:

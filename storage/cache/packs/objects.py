@@ -177,6 +177,7 @@ class LocalObjects:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             sync_folder(self.folder)
         except BlockingIOError as error:
+            os.close(self._lock)
             raise ConfigurationError(["cache.folder: another process adds to it"]) from error
         except OSError as error:
             raise ConfigurationError([f"cache.folder: cannot be used: {error.strerror}"]) from error

@@ -1,0 +1,93 @@
+"""How full a cache is, and what stands in it, for operators and for whoever walks through all of it.
+
+Read from the index alone, so any process can ask, also while another one holds the place. No patient is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, case, func, select
+
+from gateway.model.work.transfers import CacheClass, CachedInstance, Standing
+from storage.cache.index import cache_instance, cache_study, kept_of
+from storage.database import Read
+
+_JOINED = and_(
+    cache_instance.c.place == cache_study.c.place,
+    cache_instance.c.domain == cache_study.c.domain,
+    cache_instance.c.study_uid == cache_study.c.study_uid,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCensus:
+    """What is kept of one class."""
+
+    cache_class: CacheClass
+    studies: int
+    closed_studies: int
+    """Whose patient's keys are closed; given up when that can be undone no more."""
+    instances: int
+    quarantined: int
+    sole_copies: int
+    """Of which no other holder is known: never evicted (SAF-21)."""
+    oldest_sole_copy_at: datetime | None
+    held_bytes: int
+
+
+def by_class(read: Read, place: str) -> list[ClassCensus]:
+    """What a place keeps, class by class; a class of which nothing is kept counts nothing."""
+    is_sole = cache_instance.c.is_sole_copy
+    counted = (
+        select(
+            cache_study.c.cache_class,
+            func.count(cache_instance.c.study_uid.distinct()).label("studies"),
+            func.count(case((cache_study.c.closed_at.is_not(None), cache_study.c.study_uid)).distinct()).label(
+                "closed"
+            ),
+            func.count().label("instances"),
+            func.count(case((cache_instance.c.standing == Standing.QUARANTINED.value, 1))).label("quarantined"),
+            func.count(case((is_sole, 1))).label("sole"),
+            func.min(case((is_sole, cache_instance.c.received_at))).label("oldest_sole"),
+            func.sum(cache_instance.c.held_bytes).label("held"),
+        )
+        .join_from(cache_study, cache_instance, _JOINED)
+        .where(cache_study.c.place == place)
+        .group_by(cache_study.c.cache_class)
+    )
+    found = {
+        CacheClass(row.cache_class): ClassCensus(
+            CacheClass(row.cache_class),
+            row.studies,
+            row.closed,
+            row.instances,
+            row.quarantined,
+            row.sole,
+            row.oldest_sole,
+            int(row.held),
+        )
+        for row in read.connection.execute(counted)
+    }
+    return [found.get(each, ClassCensus(each, 0, 0, 0, 0, 0, None, 0)) for each in CacheClass]
+
+
+def following(read: Read, place: str, after: bytes, count_max: int) -> Sequence[CachedInstance]:
+    """The instances behind an object id, in the order of these ids."""
+    behind = select(cache_instance).where(cache_instance.c.place == place, cache_instance.c.object_id > after)
+    ordered = behind.order_by(cache_instance.c.object_id).limit(count_max)
+    return [kept_of(row).instance for row in read.connection.execute(ordered)]
+
+
+def count(read: Read, place: str) -> int:
+    """How many instances a place keeps."""
+    counted = select(func.count()).select_from(cache_instance).where(cache_instance.c.place == place)
+    return int(read.connection.execute(counted).scalar_one())
+
+
+def study_uids(read: Read, place: str) -> list[str]:
+    """Every study of which something is kept."""
+    found = select(cache_study.c.study_uid).where(cache_study.c.place == place).distinct()
+    return list(read.connection.execute(found.order_by(cache_study.c.study_uid)).scalars())
