@@ -39,6 +39,10 @@ class LiveRoll:
         """Every trust's standing."""
         return self._roll
 
+    def register_version(self) -> int:
+        """The version of all registers as it was last seen."""
+        return self._version
+
     async def refresh(self) -> None:
         """Read the roll if any register changed; raises a `ServiceFault`."""
         version = await self._store.register_version()
