@@ -196,6 +196,8 @@ class Stack:
     """Raised by `take`."""
     may_keep: asyncio.Event = field(default_factory=asyncio.Event)
     is_asked_to_keep: asyncio.Event = field(default_factory=asyncio.Event)
+    is_left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether an instance was left, kept or not."""
     lost: int = 0
     """Instances left without being kept."""
 
@@ -212,6 +214,7 @@ class Stack:
             yield taking
         finally:
             self.lost += not taking.is_kept
+            self.is_left.set()
 
 
 class _Taking:
