@@ -9,13 +9,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from gateway.model.errors import PeerProtocolError, PeerRefused, PeerUnavailable
+from gateway.model.errors import InvalidRequest, PeerProtocolError, PeerRefused, PeerUnavailable
 from gateway.model.imaging import ACCESSION_NUMBER, OTHER_PATIENT_IDS, PATIENT_ID, STUDY_UID, Attributes, JsonValue, Key
 from gateway.model.seams import PeerAnswer, PeerRequest, ToldByGateway
+from gateway.model.work.transfers import FetchRequest, InstanceRef, Intake
 from policy.parties import NhsNumber, TrustId
 from tests.clock import FakeClock
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An instance as an archive sends it."""
+
+    ref: InstanceRef
+    encoded: bytes
+    transfer_syntax: str = "1.2.840.10008.1.2.1"
+    is_extra: bool = False
+    """Sent whatever was asked for."""
+
 
 Answering = Callable[[PeerRequest], Awaitable[PeerAnswer]]
 
@@ -34,6 +47,15 @@ class Archive:
         self.cancelled = 0
         self.is_closed = False
         self._answering: Answering = self._search
+        self.images: dict[str, Image] = {}
+        """What it sends, by SOP instance UID; `rows` says what it lists."""
+        self.fetches: list[FetchRequest] = []
+        self.refused: list[Exception] = []
+        """What refused an instance that it sent."""
+        self.pace: Callable[[InstanceRef], Awaitable[None]] | None = None
+        """Awaited before each instance is sent."""
+        self.sends_at_most: int | None = None
+        """Then it breaks off."""
 
     @property
     def trust(self) -> TrustId:
@@ -54,6 +76,29 @@ class Archive:
         finally:
             self.under_way -= 1
 
+    async def fetch(self, request: FetchRequest, intake: Intake) -> None:
+        """Send everything of the target, or these instances alone, in the order in which they are held."""
+        self.fetches.append(request)
+        wanted = {ref.sop_uid for ref in request.refs}
+        chosen = [
+            image
+            for uid, image in self.images.items()
+            if (uid in wanted if wanted else request.target.names(image.ref)) or image.is_extra
+        ]
+        for count, image in enumerate(chosen):
+            if count == self.sends_at_most:
+                raise PeerUnavailable(self._trust, "the archive broke off")
+            if self.pace is not None:
+                await self.pace(image.ref)
+            try:
+                async with intake.take(image.ref.sop_class_uid, image.ref.sop_uid, image.transfer_syntax) as taking:
+                    for at in range(0, len(image.encoded), 1000):
+                        taking.add(image.encoded[at : at + 1000])
+                        await taking.drain()
+                    await taking.keep()
+            except InvalidRequest as error:
+                self.refused.append(error)
+
     async def close(self) -> None:
         """Note that it was closed."""
         self.is_closed = True
@@ -62,6 +107,11 @@ class Archive:
         """Hold these rows too."""
         self.rows.extend(rows)
         return self
+
+    def with_image(self, row: Attributes, image: Image) -> Archive:
+        """Hold an instance: list it, and send it when it is asked for."""
+        self.images[image.ref.sop_uid] = image
+        return self.with_row(row)
 
     def up(self) -> Archive:
         """Answer at once, and truly."""

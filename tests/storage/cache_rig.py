@@ -105,6 +105,17 @@ async def opened(
                     await running
 
 
+@asynccontextmanager
+async def opened_on(store: SqlStore, folder: Path, clock: FakeClock) -> AsyncIterator[Rig]:
+    """A cache whose index is in a store that is open already."""
+    keys = FixedKeys()
+    async with (
+        LocalObjects(folder / "packs", os.urandom) as objects,
+        SealedCache(store, objects, keys, STAND_INS, clock, CacheSettings("north", {}), os.urandom) as cache,
+    ):
+        yield Rig(store, objects, cache, keys)
+
+
 def head(study: str = "1.2", sop: str = "1.2.1.1", **changes: object) -> ReceivedHead:
     """What is known of an instance of Anne's before its first byte."""
     ref = InstanceRef(study, f"{study}.1", sop, CT)
