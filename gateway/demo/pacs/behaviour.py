@@ -15,6 +15,7 @@ E = TypeVar("E", bound=StrEnum)
 
 SLOW_S_MAX: Final = 600.0
 ROWS_MAX: Final = 1000
+ASSOCIATIONS_MAX: Final = 50
 
 
 class InvalidBehaviour(ValueError):
@@ -42,7 +43,7 @@ class Charset(StrEnum):
 
 
 class Lie(StrEnum):
-    """What is untrue in an answer. The first group alters rows at both doors, the second whole answers."""
+    """What is untrue in an answer. The first group alters rows at both doors, the second answers, the third images."""
 
     IGNORES_KEYS = "ignores-keys"
     WRONG_PATIENT = "wrong-patient"
@@ -68,6 +69,14 @@ class Lie(StrEnum):
     REDIRECT = "redirect"
     IGNORES_PAGING = "ignores-paging"
     FOREIGN_RETRIEVE_URL = "foreign-retrieve-url"
+
+    FEWER_IMAGES = "fewer-images"
+    EXTRA_IMAGE = "extra-image"
+    WRONG_PATIENT_INSIDE = "wrong-patient-inside"
+    WRONG_UIDS_INSIDE = "wrong-uids-inside"
+    DAMAGED_IMAGES = "damaged-images"
+    CUT_IMAGE = "cut-image"
+    STALLED_IMAGE = "stalled-image"
 
     @property
     def spoils_the_body(self) -> bool:
@@ -105,6 +114,10 @@ class Behaviour:
     """The most rows in one QIDO answer, whatever limit was asked; the rest is announced in a Warning header."""
     empty_status: int = 200
     """Status of a QIDO answer without rows: 200 with `[]`, or 204."""
+    image_pause_s: float = 0.0
+    """Seconds before each image that is sent, the first one too."""
+    associations_max: int = ASSOCIATIONS_MAX
+    """DICOM associations at a time; one more is rejected."""
 
     @property
     def body_lie(self) -> Lie | None:
@@ -121,6 +134,10 @@ class Behaviour:
             match name:
                 case "slow_s":
                     parsed = replace(parsed, slow_s=_number(name, value, 0.0, SLOW_S_MAX))
+                case "image_pause_s":
+                    parsed = replace(parsed, image_pause_s=_number(name, value, 0.0, SLOW_S_MAX))
+                case "associations_max":
+                    parsed = replace(parsed, associations_max=int(_number(name, value, 1, ASSOCIATIONS_MAX)))
                 case "rows_max":
                     parsed = replace(parsed, rows_max=int(_number(name, value, 1, ROWS_MAX)))
                 case "empty_status":
@@ -157,7 +174,7 @@ class Switches:
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
         self._stopping = False
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
 
     @property
     def behaviour(self) -> Behaviour:
@@ -188,8 +205,19 @@ class Switches:
             if before.dead is not Dead.NO:
                 self._changed.wait_for(lambda: self._stopping or self._behaviour.dead is Dead.NO)
                 return False
-            if before.slow_s:
-                self._changed.wait_for(lambda: self._stopping, timeout=before.slow_s)
+            return self.pause(before.slow_s)
+
+    def pause(self, pause_s: float) -> bool:
+        """Wait in a thread so long; False if the process is to end."""
+        with self._changed:
+            if pause_s:
+                self._changed.wait_for(lambda: self._stopping, timeout=pause_s)
+            return not self._stopping
+
+    def wait_while(self, lie: Lie) -> bool:
+        """Wait in a thread until the lie is told no more; False if the process is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or lie not in self._behaviour.lies)
             return not self._stopping
 
 

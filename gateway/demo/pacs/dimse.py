@@ -8,13 +8,12 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom makes these names at run time
     PatientRootQueryRetrieveInformationModelFind,
     PatientRootQueryRetrieveInformationModelGet,
@@ -27,12 +26,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom m
 from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway.demo.pacs.behaviour import Charset, Lie, Switches
+from gateway.demo.pacs.images.spoiling import chosen
+from gateway.demo.pacs.images.sub_operations import contexts_of, sub_operations
 from gateway.demo.pacs.index import SUPPORTED, UNIQUE_KEYS, Index, Instance, Level, NotAnInstance, Row, read_instance
 from gateway.demo.pacs.journal import Door, Journal
 from gateway.demo.pacs.lies import HUGE_ROWS, falsify, many_rows
 from gateway.demo.pacs.matching import keys_of, matches, texts
-
-ASSOCIATIONS_MAX: Final = 50
 
 _SUCCESS: Final = 0x0000
 _PENDING: Final = 0xFF00
@@ -71,6 +70,7 @@ class DimseDoor:
         journal: Journal,
         host: str,
         tls: ssl.SSLContext | None,
+        calling_tls: ssl.SSLContext | None,
     ) -> None:
         self._ae_title = ae_title
         self._index = index
@@ -78,6 +78,7 @@ class DimseDoor:
         self._journal = journal
         self._host = host
         self._tls = tls
+        self._calling_tls = calling_tls
         self._destinations: Mapping[str, Destination] = {}
         self._ae: AE | None = None
         self.port = 0
@@ -94,7 +95,7 @@ class DimseDoor:
     def open(self, port: int) -> None:
         """Listen on this port, 0 for any."""
         ae = AE(ae_title=self._ae_title)
-        ae.maximum_associations = ASSOCIATIONS_MAX
+        ae.maximum_associations = self._switches.behaviour.associations_max
         for sop_class in (Verification, *_PATIENT_ROOT, *_STUDY_ROOT):
             ae.add_supported_context(sop_class)
         for context in AllStoragePresentationContexts:
@@ -104,6 +105,11 @@ class DimseDoor:
         assert isinstance(server, ThreadedAssociationServer) and server.socket is not None
         self._ae = ae
         self.port = int(server.socket.getsockname()[1])
+
+    def limit_associations(self) -> None:
+        """Take as many at a time from now on as the behaviour has it."""
+        if self._ae is not None:
+            self._ae.maximum_associations = self._switches.behaviour.associations_max
 
     def close(self) -> None:
         """Refuse associations and abort those that are open."""
@@ -165,9 +171,16 @@ class DimseDoor:
         if title not in self._destinations:
             yield None, None
             return
-        yield (*self._destinations[title], {"contexts": _contexts(instances)})
-        yield len(instances)
-        yield from self._sub_operations(event, instances)
+        host, port = self._destinations[title]
+        sending: list[Association] = []
+        options: dict[str, object] = {
+            "contexts": contexts_of(chosen(self._switches.behaviour.lies, instances, self._index.instances())),
+            "evt_handlers": [(evt.EVT_ESTABLISHED, lambda begun: sending.append(begun.assoc))],
+        }
+        if self._calling_tls is not None:
+            options["tls_args"] = (self._calling_tls, host)
+        yield host, port, options
+        yield from sub_operations(event, instances, self._index, self._switches, lambda: sending[0])
 
     def _on_get(self, event: evt.Event) -> Iterator[object]:
         identifier = event.identifier
@@ -178,8 +191,7 @@ class DimseDoor:
             yield 1
             yield _IDENTIFIER_DOES_NOT_MATCH, None
             return
-        yield len(instances)
-        yield from self._sub_operations(event, instances)
+        yield from sub_operations(event, instances, self._index, self._switches, lambda: event.assoc)
 
     def _on_store(self, event: evt.Event) -> int:
         assert isinstance(event.request, C_STORE)
@@ -209,13 +221,6 @@ class DimseDoor:
         if not any(key.values for key in unique if key.tag == Tag(UNIQUE_KEYS[level])):
             return None
         return [one for one in self._index.instances() if matches(one.attributes, unique)]
-
-    def _sub_operations(self, event: evt.Event, instances: Sequence[Instance]) -> Iterator[Answer]:
-        for instance in instances:
-            if event.is_cancelled or self._switches.is_stopping:
-                yield _CANCELLED, None
-                return
-            yield _PENDING, dcmread(instance.file)
 
 
 def _who(event: evt.Event) -> Mapping[str, object]:
@@ -281,9 +286,3 @@ def _answer(row: Row, identifier: Dataset, ae_title: str, charset: Charset) -> A
     answer.RetrieveAETitle = ae_title
     answer.InstanceAvailability = "ONLINE"
     return status, answer
-
-
-def _contexts(instances: Sequence[Instance]) -> list[PresentationContext]:
-    """One context for each SOP class and transfer syntax stored, at most the 128 that an association has."""
-    pairs = dict.fromkeys((str(one.attributes.SOPClassUID), one.transfer_syntax_uid) for one in instances)
-    return [build_context(sop_class_uid, syntax_uid) for sop_class_uid, syntax_uid in list(pairs)[:128]]

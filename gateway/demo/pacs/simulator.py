@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.demo.pacs import instances, qido
+from gateway.demo.pacs import qido
 from gateway.demo.pacs.behaviour import Behaviour, Dead, Switches
 from gateway.demo.pacs.control import ControlPort
 from gateway.demo.pacs.dimse import Destination, DimseDoor
+from gateway.demo.pacs.images import wado
 from gateway.demo.pacs.index import Index, Level
 from gateway.demo.pacs.journal import Journal
 from gateway.demo.pacs.web import WebDoor
@@ -66,6 +67,7 @@ class Simulator:
             self.journal,
             settings.host,
             tls if settings.dimse_tls else None,
+            _calling_context(settings.tls) if settings.tls and settings.dimse_tls else None,
         )
         self.dimse.set_destinations(settings.destinations)
         self.control = ControlPort(self._switches, self.journal, self.dimse, self.behave)
@@ -90,6 +92,7 @@ class Simulator:
         """Behave so from now on."""
         async with self._changing:
             self._switches.set(behaviour)
+            self.dimse.limit_associations()
             if behaviour.dead is Dead.CLOSED:
                 await self._close_doors()
             elif not self._doors_are_open:
@@ -112,7 +115,7 @@ class Simulator:
         }
 
     async def _open_doors(self, web_port: int, dimse_port: int) -> None:
-        await self.web.open(web_port, [*qido.routes(self.web), *instances.routes(self.web)])
+        await self.web.open(web_port, [*qido.routes(self.web), *wado.routes(self.web)])
         self.dimse.open(dimse_port)
         self._doors_are_open = True
 
@@ -131,4 +134,11 @@ def _tls_context(files: TlsFiles) -> ssl.SSLContext:
     if files.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(files.client_ca)
+    return context
+
+
+def _calling_context(files: TlsFiles) -> ssl.SSLContext:
+    """The same for associations that it opens itself, to the destinations of C-MOVE."""
+    context = ssl.create_default_context(cafile=files.client_ca)
+    context.load_cert_chain(files.certificate, files.key)
     return context

@@ -1,7 +1,7 @@
 """The HTTP door of the simulated PACS: listening, TLS, the request journal, and how answers are written.
 
 Slow, dead, redirecting and failing are decided here for every resource; what a QIDO or WADO answer contains is decided
-by `qido` and `instances`. Base path `/dicom-web` (PS3.18 8.2).
+by `qido` and `images.wado`. Base path `/dicom-web` (PS3.18 8.2).
 """
 
 import asyncio
@@ -21,6 +21,11 @@ _STOP_TIMEOUT_S: Final = 0.5
 _DRIP_S: Final = 0.25
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Pieces = Iterable[bytes] | AsyncIterator[bytes]
+
+
+class BrokenOff(Exception):
+    """The answer ends here, in the middle."""
 
 
 class WebDoor:
@@ -77,28 +82,35 @@ class WebDoor:
                 return await handler(request)
 
     async def send(
-        self, request: web.Request, content_type: str, pieces: Iterable[bytes], headers: Mapping[str, str] | None = None
+        self, request: web.Request, content_type: str, pieces: Pieces, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
-        """Answer 200 with the pieces as one body, spoiled as the behaviour has it."""
+        """Answer 200 with the pieces as one body, spoiled as the behaviour has it.
+
+        Pieces that end by `BrokenOff` break the answer off.
+        """
         lie = self.switches.behaviour.body_lie
         response = web.StreamResponse(headers=headers)
         response.headers["Content-Type"] = "text/html" if lie is Lie.WRONG_CONTENT_TYPE else content_type
         await response.prepare(request)
-        async for piece in _spoiled(pieces, lie):
-            if request.transport is None or request.transport.is_closing():
-                break
-            await response.write(piece)
-            # Writing to a connection that is lost neither fails nor waits: without this nobody would hear that it is.
-            await asyncio.sleep(0)
-        if lie is Lie.TRUNCATED and request.transport is not None:
+        is_cut = lie is Lie.TRUNCATED
+        try:
+            async for piece in _spoiled(pieces, lie):
+                if request.transport is None or request.transport.is_closing():
+                    break
+                await response.write(piece)
+                # Writing to a connection that is lost neither fails nor waits: without this nobody would hear that.
+                await asyncio.sleep(0)
+        except BrokenOff:
+            is_cut = True
+        if is_cut and request.transport is not None:
             request.transport.abort()
         else:
             await response.write_eof()
         return response
 
 
-async def _spoiled(pieces: Iterable[bytes], lie: Lie | None) -> AsyncIterator[bytes]:
-    for piece in pieces:
+async def _spoiled(pieces: Pieces, lie: Lie | None) -> AsyncIterator[bytes]:
+    async for piece in pieces if isinstance(pieces, AsyncIterator) else _one_by_one(pieces):
         match lie:
             case Lie.GARBLED:
                 yield garbled(piece)
@@ -111,6 +123,11 @@ async def _spoiled(pieces: Iterable[bytes], lie: Lie | None) -> AsyncIterator[by
                     await asyncio.sleep(_DRIP_S)
             case _:
                 yield piece
+
+
+async def _one_by_one(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 def _door(request: web.Request) -> Door:

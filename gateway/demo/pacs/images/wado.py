@@ -4,10 +4,11 @@ Objects go out as they are stored, in their own transfer syntax: the simulator d
 on another syntax gets 406.
 """
 
+import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
@@ -19,9 +20,10 @@ from pydicom.encaps import get_frame
 from pydicom.uid import UID
 
 from gateway.demo.pacs.behaviour import Lie
+from gateway.demo.pacs.images.spoiling import chosen, content_of
 from gateway.demo.pacs.index import Instance, Level, NotAnInstance, read_instance
 from gateway.demo.pacs.qido import JSON_TYPE
-from gateway.demo.pacs.web import WebDoor
+from gateway.demo.pacs.web import BrokenOff, WebDoor
 
 INSTANCE_BYTES_MAX: Final = 512 * 1024 * 1024
 INSTANCES_STORED_MAX: Final = 1000
@@ -44,7 +46,7 @@ _FRAME_TYPES: Final[Mapping[str, str]] = {
 @dataclass(frozen=True, slots=True)
 class _Part:
     content_type: str
-    pieces: Iterator[bytes]
+    content: bytes
 
 
 def routes(door: WebDoor) -> list[web.RouteDef]:
@@ -55,9 +57,7 @@ def routes(door: WebDoor) -> list[web.RouteDef]:
         accepted = _transfer_syntaxes_accepted(request, "application/dicom")
         if not all(accepted is None or instance.transfer_syntax_uid in accepted for instance in instances):
             raise web.HTTPNotAcceptable(text="this archive sends objects as they are stored")
-        lie = door.switches.behaviour.body_lie
-        sent = cycle(instances) if lie in (Lie.ENDLESS, Lie.HUGE) else instances
-        return await _send_parts(door, request, "application/dicom", (_instance_part(instance) for instance in sent))
+        return await _send_parts(door, request, "application/dicom", _instance_parts(door, instances))
 
     async def metadata(request: web.Request) -> web.StreamResponse:
         body = json.dumps([_metadata(instance, door.base_url) for instance in _found(door, request)]).encode()
@@ -70,7 +70,7 @@ def routes(door: WebDoor) -> list[web.RouteDef]:
         if accepted is not None and instance.transfer_syntax_uid not in accepted:
             raise web.HTTPNotAcceptable(text="this archive sends frames as they are stored")
         parts = _frame_parts(instance, frame_type, request.match_info.get("frames"))
-        return await _send_parts(door, request, frame_type, iter(parts))
+        return await _send_parts(door, request, frame_type, _at_once(parts))
 
     async def store(request: web.Request) -> web.StreamResponse:
         return await _store(door, request)
@@ -123,26 +123,41 @@ def _transfer_syntaxes_accepted(request: web.Request, *types: str) -> set[str] |
 
 
 async def _send_parts(
-    door: WebDoor, request: web.Request, part_type: str, parts: Iterator[_Part]
+    door: WebDoor, request: web.Request, part_type: str, parts: AsyncIterator[_Part]
 ) -> web.StreamResponse:
     boundary = uuid.uuid4().hex
 
-    def pieces() -> Iterator[bytes]:
-        for part in parts:
+    async def pieces() -> AsyncIterator[bytes]:
+        async for part in parts:
             yield f"--{boundary}\r\nContent-Type: {part.content_type}\r\n\r\n".encode()
-            yield from part.pieces
+            for begins in range(0, len(part.content), _CHUNK_BYTES):
+                yield part.content[begins : begins + _CHUNK_BYTES]
             yield b"\r\n"
         yield f"--{boundary}--\r\n".encode()
 
     return await door.send(request, f'multipart/related; type="{part_type}"; boundary={boundary}', pieces())
 
 
-def _instance_part(instance: Instance) -> _Part:
-    def pieces() -> Iterator[bytes]:
-        with instance.file.open("rb") as file:
-            yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
+async def _instance_parts(door: WebDoor, named: Sequence[Instance]) -> AsyncIterator[_Part]:
+    """Each instance as it is sent. The last one may be half, and then nothing, or a wait for whoever gives up."""
+    behaviour, held = door.switches.behaviour, door.index.instances()
+    sent = chosen(behaviour.lies, named, held)
+    is_endless = behaviour.body_lie in (Lie.ENDLESS, Lie.HUGE)
+    for number, instance in enumerate(cycle(sent) if is_endless else sent, start=1):
+        await asyncio.sleep(behaviour.image_pause_s)
+        content_type = f"application/dicom; transfer-syntax={instance.transfer_syntax_uid}"
+        content = await asyncio.to_thread(content_of, instance, behaviour.lies, held)
+        breaks_off = number == len(sent) and behaviour.lies & {Lie.CUT_IMAGE, Lie.STALLED_IMAGE}
+        yield _Part(content_type, content[: len(content) // 2] if breaks_off else content)
+        if breaks_off and Lie.STALLED_IMAGE in behaviour.lies:
+            await asyncio.Event().wait()
+        if breaks_off:
+            raise BrokenOff
 
-    return _Part(f"application/dicom; transfer-syntax={instance.transfer_syntax_uid}", pieces())
+
+async def _at_once(parts: Sequence[_Part]) -> AsyncIterator[_Part]:
+    for part in parts:
+        yield part
 
 
 def _metadata(instance: Instance, base_url: str) -> Mapping[str, object]:
@@ -174,7 +189,7 @@ def _frame_parts(instance: Instance, frame_type: str, wanted: str | None) -> lis
     if not all(1 <= number <= frames_count for number in numbers):
         raise web.HTTPNotFound(text="no such frame")
     content_type = f"{frame_type}; transfer-syntax={instance.transfer_syntax_uid}"
-    return [_Part(content_type, iter((_frame(dataset, number, frames_count),))) for number in numbers]
+    return [_Part(content_type, _frame(dataset, number, frames_count)) for number in numbers]
 
 
 def _frame(dataset: Dataset, number: int, frames_count: int) -> bytes:
