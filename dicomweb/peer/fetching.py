@@ -32,6 +32,7 @@ from gateway.model.errors import (
     PeerRefused,
     PeerTimeout,
     PeerUnavailable,
+    StoreUnavailable,
 )
 from gateway.model.settings import Limits
 from gateway.model.work.transfers import FetchRequest, Intake, Taking
@@ -104,7 +105,7 @@ class Fetching:
         self._workers = 0
         self._refusals = 0
         self._refusal: PeerRefused | None = None
-        self._gap: PeerError | None = None
+        self._gap: PeerError | StoreUnavailable | None = None
 
     async def fetch(self, request: FetchRequest) -> None:
         """See `Fetcher.fetch`."""
@@ -115,7 +116,7 @@ class Fetching:
                     self._begin(group)
         except TimeoutError as error:
             raise PeerTimeout(self._server.trust, "the archive did not send everything in time") from error
-        # What broke off tells more than what was refused: it may be had later.
+        # What broke off tells more than what was refused: it may be had later, or from nobody while our disk is full.
         if (failure := self._gap or self._refusal) is not None:
             raise failure
 
@@ -137,7 +138,7 @@ class Fetching:
                 self._refusals += 1
                 if self._refusals > REFUSALS_MAX:
                     self._left.clear()
-            except PeerError as failure:
+            except (PeerError, StoreUnavailable) as failure:
                 self._gap = failure
                 self._left.clear()
             else:
@@ -221,7 +222,7 @@ class Fetching:
             async with self._intake.take(meta.sop_class_uid, meta.sop_uid, meta.transfer_syntax) as taking:
                 await _fill(taking, piece, part)
                 await taking.keep()
-        except PeerError:
+        except (PeerError, StoreUnavailable):
             raise
         except GatewayError:
             # Whoever refused it knows why; the archive cannot be told over HTTP.

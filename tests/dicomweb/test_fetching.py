@@ -25,6 +25,7 @@ from dicomweb.problem import TYPE_PREFIX
 from dicomweb.wado.file_meta import read_file_meta
 from gateway.demo.images import MadeStudy, MadeTrust
 from gateway.model.errors import (
+    Conflicting,
     GatewayError,
     PeerError,
     PeerProtocolError,
@@ -228,7 +229,7 @@ MULTIPART_HEAD = f"HTTP/1.1 200 OK\r\nContent-Type: {MULTIPART}\r\nContent-Lengt
 
 
 @pytest.mark.parametrize("at", [0, 1, -1])
-@pytest.mark.parametrize("error", [Unwanted("nobody waits for it"), StoreFull("no room")])
+@pytest.mark.parametrize("error", [Unwanted("nobody waits for it"), Conflicting("kept with other pixels")])
 async def test_a_refused_instance_is_passed_over_and_the_rest_goes_on(at: int, error: GatewayError) -> None:
     def refuses(sop_uid: str, count: int) -> GatewayError | None:
         return error if sop_uid == uid(2) and (count == at or (at == 1 and count > 0)) else None
@@ -238,6 +239,18 @@ async def test_a_refused_instance_is_passed_over_and_the_rest_goes_on(at: int, e
     async with serving({}, otherwise=body) as (url, _):
         into = await fetch(url, wanting(STUDY), MemoryIntake(refuses))
     assert into.begun == [uid(1), uid(2), uid(3)] and into.kept_uids == [uid(1), uid(3)]
+
+
+@pytest.mark.parametrize("at", [0, 1, -1])
+async def test_nothing_more_is_fetched_once_nothing_can_be_kept(at: int) -> None:
+    def refuses(sop_uid: str, count: int) -> GatewayError | None:
+        return StoreFull("no room") if sop_uid == uid(2) and (count == at or (at == 1 and count > 0)) else None
+
+    into = MemoryIntake(refuses)
+    async with serving({}, otherwise=multipart(body_of(file_of(1), file_of(2), file_of(3)))) as (url, _):
+        with pytest.raises(StoreFull):
+            await fetch(url, wanting(STUDY), into)
+    assert into.begun == [uid(1), uid(2)] and into.kept_uids == [uid(1)]
 
 
 # --- archives that are cut, lie or stop ---

@@ -94,8 +94,9 @@ class Fetcher(Protocol):
         """Ask for them and put each into `intake` as it comes; returns once the archive says that it sent everything.
 
         What `intake` refuses is answered to the archive as a failure of that instance alone. Raises `PeerError`, also
-        where the archive says that it could not send all; what came before is kept. Cancelling stops what the archive
-        still does for it.
+        where the archive says that it could not send all; what came before is kept. May raise the intake's own
+        `StoreUnavailable`, where going on would bring what cannot be kept. Cancelling stops what the archive still does
+        for it.
         """
 
 
