@@ -267,6 +267,9 @@ def _set_headers(
 async def _compress(request: web.Request, response: web.StreamResponse) -> None:
     if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
         return
+    if not response.content_type.endswith("json") and not response.content_type.startswith("text/"):
+        # Images are compressed in ways of their own.
+        return
     if len(response.body) < GZIP_BYTES_MIN or not accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING)):
         return
     # Level 1: 0.5 ms for 70 kB of DICOM JSON, a ninth of its size.

@@ -13,6 +13,8 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import StreamWriter
 
+from gateway.model.errors import Damaged
+
 
 class ReaderGone(ConnectionError):
     """The reader hung up, or took nothing for too long."""
@@ -29,15 +31,21 @@ class Outgoing:
         self._stall_timeout_s = stall_timeout_s
         self._is_chunked = False
         self._is_chunk_open = False
+        self._owed_bytes = 0
         self.response: web.StreamResponse | None = None
         """What was begun; None: nothing was."""
         self.is_whole = False
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether more was promised than is written."""
+        return self._owed_bytes > 0
 
     async def begin(self, response: web.StreamResponse, body_bytes: int | None = None) -> web.StreamResponse:
         """Send status and headers with the first bytes of the body; None: nobody knows yet how long it will be."""
         self._dress(response)
         if body_bytes is not None:
-            response.content_length = body_bytes
+            response.content_length = self._owed_bytes = body_bytes
         elif self._request.version >= HttpVersion11:
             response.enable_chunked_encoding()
             self._is_chunked = True
@@ -52,17 +60,26 @@ class Outgoing:
 
     async def chunk(self, head: bytes, more_bytes: int = 0) -> None:
         """Write `head`, and promise as many more bytes by `write`: they go as they are, in one chunk with it."""
+        if self._owed_bytes:
+            raise Damaged("an instance is shorter than it was")
+        self._owed_bytes = len(head) + more_bytes
         if self._is_chunked:
             ending = b"\r\n" if self._is_chunk_open else b""
             self._is_chunk_open = True
-            head = b"%s%x\r\n%s" % (ending, len(head) + more_bytes, head)
+            self._owed_bytes += len(framing := b"%s%x\r\n" % (ending, self._owed_bytes))
+            head = framing + head
         await self.write(head)
 
     async def write(self, piece: bytes) -> None:
-        """Return once the reader has taken enough of what was written. Raises `ReaderGone`."""
+        """Return once the reader has taken enough of what was written. Raises `ReaderGone`, and `Damaged` for more
+        than was promised.
+        """
         if self._request.method == hdrs.METH_HEAD:
             return
         assert self.response is not None
+        self._owed_bytes -= len(piece)
+        if self._owed_bytes < 0:
+            raise Damaged("an instance is longer than it was")
         try:
             async with asyncio.timeout(self._stall_timeout_s):
                 await self.response.write(piece)
@@ -70,11 +87,14 @@ class Outgoing:
             raise ReaderGone("the reader takes no more") from error
 
     async def end(self) -> None:
-        """The body is whole. Raises `ReaderGone`."""
+        """The body is whole. Raises `ReaderGone`, and `Damaged` for less than was promised."""
         assert self.response is not None
-        if self._is_chunked:
-            await self.write(b"\r\n0\r\n\r\n" if self._is_chunk_open else b"0\r\n\r\n")
+        has_body = self._request.method != hdrs.METH_HEAD
+        if self._owed_bytes and has_body:
+            raise Damaged("an instance is shorter than it was")
         try:
+            if self._is_chunked and has_body:
+                await self.response.write(b"\r\n0\r\n\r\n" if self._is_chunk_open else b"0\r\n\r\n")
             await self.response.write_eof()
         except ConnectionError as error:
             raise ReaderGone("the reader takes no more") from error
