@@ -20,6 +20,8 @@ class Action(StrEnum):
     """Know that it exists, and what its row says."""
     RETRIEVE = "retrieve"
     """Have the images."""
+    STORE = "store"
+    """Have the caller's own images kept here, for whoever may have them later."""
 
 
 @dataclass(frozen=True, slots=True)

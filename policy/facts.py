@@ -49,6 +49,8 @@ class Organisation:
     is_enrolled: bool
     retrieves: bool = field(default=True, metadata={"since": 2})
     """Whether it was signed off for retrieving, both ways: from it and by it. Records of rules before 2 lack it."""
+    pushes: bool = field(default=True, metadata={"since": 2})
+    """Whether it was signed off for sending images by itself."""
 
 
 class RelationshipKind(StrEnum):

@@ -166,6 +166,7 @@ def _organisation(entry: Organisation) -> JsonValue:
         "kind": entry.kind.value,
         "is_enrolled": entry.is_enrolled,
         "retrieves": entry.retrieves,
+        "pushes": entry.pushes,
     }
 
 

@@ -64,6 +64,18 @@ def require_receiving_kind(access: Access, facts: Facts, settings: Settings) -> 
             assert_never(access.kind)
 
 
+def require_signed_off_push(access: Access, facts: Facts, settings: Settings) -> Reason | None:
+    """Images are taken in from a trust that was signed off for sending them, its own and nobody else's."""
+    if access.action is not Action.STORE:
+        return None
+    entry = facts.organisation(access.recipient)
+    if entry is not None and entry.pushes and access.is_own_images:
+        return None
+    return _told(
+        "require-signed-off-push", "push-not-signed-off", "your organisation is not signed off for sending images"
+    )
+
+
 def require_direct_care(access: Access, facts: Facts, settings: Settings) -> Reason | None:
     """The stated purpose stands in the closed list of direct care, whatever its parent codes (SHR-10, B4)."""
     if access.purpose.is_direct_care:
@@ -302,6 +314,7 @@ RULES: tuple[Rule, ...] = (
     require_own_destination,
     require_proven_identity,
     require_receiving_kind,
+    require_signed_off_push,
     require_direct_care,
     require_grant_for_break_glass,
     require_readable_registers,

@@ -99,6 +99,11 @@ class Roll:
         entry = self.standings.get(trust)
         return entry is None or entry.stage is not Stage.QUERY
 
+    def pushes(self, trust: TrustId) -> bool:
+        """Whether a trust may send images by itself."""
+        entry = self.standings.get(trust)
+        return entry is None or entry.stage in (Stage.TEST, Stage.PUSH)
+
     def is_retired(self, trust: TrustId) -> bool:
         """Whether the organisation is no more."""
         entry = self.standings.get(trust)

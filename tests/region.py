@@ -506,6 +506,11 @@ class Region:
     async def _move(self, case_id: str, step: CaseEvent, at: datetime) -> None:
         await self.sql.write(lambda tx: optouts.move_case(tx, case_id, step, Role.OFFICER, at, CLERK))
 
+    @property
+    def directory(self) -> Directory:
+        """The organisations."""
+        return self._directory()
+
     def _directory(self) -> Directory:
         return Directory([each.entry for each in self._trusts.values()], self.callers, lambda: self.roll)
 

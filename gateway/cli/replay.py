@@ -27,7 +27,7 @@ from policy.record import (
 from policy.settings import Settings
 from storage import audit_log
 
-_ATTEMPTS = frozenset({AuditEvent.QUERY_ATTEMPT, AuditEvent.RETRIEVE_ATTEMPT})
+_ATTEMPTS = frozenset({AuditEvent.QUERY_ATTEMPT, AuditEvent.RETRIEVE_ATTEMPT, AuditEvent.STORE_ATTEMPT})
 _OUTCOMES = MappingProxyType({AuditEvent.QUERY_OUTCOME: Action.SEE, AuditEvent.RETRIEVE_OUTCOME: Action.RETRIEVE})
 """What was decided of the rows that each kind of outcome holds."""
 

@@ -29,6 +29,8 @@ class AuditEvent(StrEnum):
     QUERY_REFUSED = "query-refused"
     RETRIEVE_ATTEMPT = "retrieve-attempt"
     RETRIEVE_OUTCOME = "retrieve-outcome"
+    STORE_ATTEMPT = "store-attempt"
+    STORE_OUTCOME = "store-outcome"
     LOCATION_SAMPLE = "location-sample"
     REGISTER_CHANGE = "register-change"
     AUDIT_READ = "audit-read"
@@ -50,9 +52,9 @@ class AuditEvent(StrEnum):
                 | AuditEvent.LOCATION_SAMPLE
             ):
                 return "110112"
-            case AuditEvent.RETRIEVE_ATTEMPT:
+            case AuditEvent.RETRIEVE_ATTEMPT | AuditEvent.STORE_ATTEMPT:
                 return "110102"
-            case AuditEvent.RETRIEVE_OUTCOME:
+            case AuditEvent.RETRIEVE_OUTCOME | AuditEvent.STORE_OUTCOME:
                 return "110104"
             case AuditEvent.REGISTER_CHANGE:
                 return "110110"

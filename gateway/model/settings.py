@@ -135,6 +135,10 @@ class Limits:
     """Retrievals under way in the whole process; beyond it `OverCapacity`."""
     retrieve_recheck_s: float = 10.0
     """A retrieval is decided again after this, at each new series, and as soon as a register moves (SAF-36)."""
+    store_rest_s: float = 10.0
+    """What a trust sends of one study is taken as one sending until nothing has come for so long."""
+    store_studies_at_once_max: int = 1_024
+    """Studies being sent at once, by all trusts; beyond it `OverCapacity`."""
     end_grace_minutes: float = 30.0
     """A retrieval that began while the patient was in the trust's care goes on so long behind its end (SAF-36)."""
     peer_backoff_first_s: float = 1.0

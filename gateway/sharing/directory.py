@@ -166,6 +166,7 @@ class Directory:
                 entry.kind,
                 roll.takes_part(entry.trust, starts_enrolled=entry.is_enrolled, patient=patient),
                 roll.retrieves(entry.trust),
+                roll.pushes(entry.trust),
             )
             for entry in known
             if entry is not None

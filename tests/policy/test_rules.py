@@ -57,6 +57,33 @@ def test_a_row_is_asked_for_by_the_same_caller_at_the_same_instant() -> None:
         assert world.access.of(HEAD_CT, Action.SEE) == row
 
 
+# having images, and having them kept
+
+
+def test_images_are_had_as_rows_are_seen() -> None:
+    for world in worlds(401, 400):
+        seen = judged(replace(world.access, action=Action.SEE), world.facts)
+        had = judged(replace(world.access, action=Action.RETRIEVE), world.facts)
+        assert (seen.effect, seen.told) == (had.effect, had.told)
+
+
+@pytest.mark.parametrize("trust", [NORTHMOOR, HEAD_CT.custodian])
+def test_images_are_had_only_where_both_trusts_were_signed_off_for_it(trust: TrustId) -> None:
+    retrieve = replace(SEE_HEAD_CT, action=Action.RETRIEVE)
+    organisations = tuple(replace(entry, retrieves=entry.trust != trust) for entry in KNOWN.organisations)
+    facts = replace(KNOWN, organisations=organisations)
+    assert judged(retrieve).is_permitted and judged(SEE_HEAD_CT, facts).is_permitted
+    assert codes(judged(retrieve, facts))[0] == "retrieving-not-signed-off" and not told(judged(retrieve, facts))
+
+
+def test_images_are_taken_in_from_a_trust_that_was_signed_off_for_it() -> None:
+    store = replace(OWN_CT, action=Action.STORE)
+    organisations = tuple(replace(entry, pushes=entry.trust != NORTHMOOR) for entry in KNOWN.organisations)
+    assert judged(store).is_permitted
+    assert told(judged(store, replace(KNOWN, organisations=organisations))) == ["push-not-signed-off"]
+    assert "push-not-signed-off" in told(judged(replace(SEE_HEAD_CT, action=Action.STORE)))
+
+
 # require-enrolled-trust
 
 

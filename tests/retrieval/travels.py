@@ -12,7 +12,7 @@ from pydicom.filewriter import write_dataset
 
 from gateway.model.imaging import SOP_CLASS_UID, Attributes, Level
 from gateway.model.work.retrievals import Delivery, Item, RetrieveWish
-from gateway.model.work.transfers import InstanceRef
+from gateway.model.work.transfers import InstanceRef, KeyDomain
 from gateway.sharing.retrieval.acquiring import Acquiring
 from gateway.sharing.retrieval.delivery import Means
 from gateway.sharing.retrieval.road import Road
@@ -60,6 +60,7 @@ class Travels:
         self.cache = cache
         self.ledger = SqlLedger(store, "north")
         self.version = 0
+        self.domain = KeyDomain.CACHE
         self._road: Road | None = None
 
     @property

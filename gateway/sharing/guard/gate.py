@@ -42,8 +42,16 @@ log = structlog.get_logger(__name__)
 
 ASKING_TRUST_CHARS_MAX = 20  # of what an unproven caller says of a trust, so much is recorded
 
-_ATTEMPTS = {Action.SEE: AuditEvent.QUERY_ATTEMPT, Action.RETRIEVE: AuditEvent.RETRIEVE_ATTEMPT}
-_OUTCOMES = {Action.SEE: AuditEvent.QUERY_OUTCOME, Action.RETRIEVE: AuditEvent.RETRIEVE_OUTCOME}
+_ATTEMPTS = {
+    Action.SEE: AuditEvent.QUERY_ATTEMPT,
+    Action.RETRIEVE: AuditEvent.RETRIEVE_ATTEMPT,
+    Action.STORE: AuditEvent.STORE_ATTEMPT,
+}
+_OUTCOMES = {
+    Action.SEE: AuditEvent.QUERY_OUTCOME,
+    Action.RETRIEVE: AuditEvent.RETRIEVE_OUTCOME,
+    Action.STORE: AuditEvent.STORE_OUTCOME,
+}
 
 Settle = Callable[[], Awaitable[Wish]]
 """Finds out who the patient of a wish is, and says it again; raises `GatewayError`."""
@@ -239,7 +247,7 @@ class Gate:
             person=principal.subject if principal.kind is PrincipalKind.CLINICIAN else "",
             teams=principal.teams,
             purpose=wish.caller.purpose,
-            action=Action.QUERY,
+            action=Action.STORE if wish.action is Action.STORE else Action.QUERY,
             resource=Resource(wish.patient, custodian=wish.only_trust),
             at=self.clock.now(),
             patient_named=wish.patient is not None,

@@ -1,0 +1,309 @@
+"""Taking in what a trust sends by itself: whose it is, whether it may be kept here, and keeping it (C-STORE, STOW-RS).
+
+An instance is read as far as its identifiers before anything of it is kept. One trust's sending of one study passes the
+guard once, not image by image, and is recorded when it has come to rest. Sending again is no conflict; other content
+under the same UID is, and neither is believed until the trust has put it right (SAF-35). What is kept so is taken for
+the only copy there is until its custodian's archive has committed itself to another (SAF-21).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from gateway.instances.header import (
+    BIRTH_DATE,
+    ISSUER_OF_PATIENT_ID,
+    PATIENT_ID,
+    SERIES_UID,
+    SEX,
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
+    STUDY_UID,
+    Header,
+    HeaderReader,
+)
+from gateway.model import imaging
+from gateway.model.errors import (
+    Conflicting,
+    GatewayError,
+    InvalidRequest,
+    KeyClosed,
+    OverCapacity,
+    RegisterUnavailable,
+    StoreUnavailable,
+    Unwanted,
+)
+from gateway.model.imaging import Attributes
+from gateway.model.seams import Clock, QualityItem, Store
+from gateway.model.settings import Limits
+from gateway.model.work.transfers import (
+    CacheClass,
+    CachedInstance,
+    Described,
+    InstanceRef,
+    ReceivedHead,
+    StudyCache,
+    Taking,
+    Writing,
+)
+from gateway.sharing.directory import Directory
+from gateway.sharing.guard.gate import Gate
+from gateway.sharing.guard.passage import Passage, Wish
+from gateway.sharing.identity.patients import identity_of
+from gateway.sharing.identity.translation import identifiers_to_look_up, translated
+from policy.access import Action
+from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId
+
+log = structlog.get_logger(__name__)
+
+CONTENT_DIFFERS = "instance-content-differs"
+"""The kind of `QualityItem` for one UID with two contents (SAF-35)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    """The patient of an instance: by NHS number where it leads to one, and the row whose keys seal it."""
+
+    number: NhsNumber | None
+    row: str
+
+
+@dataclass(slots=True, eq=False)
+class _Sending:
+    """One caller's sending of one study, as long as it goes on."""
+
+    passage: Passage
+    whose: _Whose
+    touched: float
+    counts: Counter[str] = field(default_factory=Counter)
+    rest: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Reception:
+    """Where everything goes that trusts send by themselves. `close` records what is still going on."""
+
+    def __init__(
+        self, gate: Gate, directory: Directory, store: Store, cache: StudyCache, clock: Clock, limits: Limits
+    ) -> None:
+        self._gate = gate
+        self._directory = directory
+        self._store = store
+        self._cache = cache
+        self._clock = clock
+        self._limits = limits
+        self._sendings: dict[tuple[str, str, str, str], asyncio.Future[_Sending]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def of(self, caller: Caller) -> _Pushed:
+        """Where this caller's own instances go (`gateway.model.work.transfers.Intake`)."""
+        return _Pushed(self, caller)
+
+    async def close(self) -> None:
+        """Record what was sent until now; nothing more is taken in."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def sending(self, caller: Caller, header: Header) -> _Sending:
+        """The sending that an instance belongs to; passes the guard where it is new. Raises `GatewayError`."""
+        who, study_uid = caller.principal, header.uid(STUDY_UID)
+        name = (header.text(PATIENT_ID), header.text(ISSUER_OF_PATIENT_ID))
+        key = (who.subject, study_uid, *name)
+        if key not in self._sendings:
+            if len(self._sendings) >= self._limits.store_studies_at_once_max:
+                raise OverCapacity("too many studies are being sent at once")
+            self._sendings[key] = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(self._guarded(key, caller, header, self._sendings[key]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        sending = await asyncio.shield(self._sendings[key])
+        sending.touched = self._clock.monotonic()
+        return sending
+
+    async def kept_already(self, ref: InstanceRef) -> CachedInstance | None:
+        """What is kept under this UID in its study."""
+        kept = await self._cache.instances(ref.study_uid)
+        return next((each for each in kept if each.ref.sop_uid == ref.sop_uid), None)
+
+    def put(self, head: ReceivedHead) -> AbstractAsyncContextManager[Writing]:
+        """A place in the cache."""
+        return self._cache.put(head)
+
+    async def conflict(self, caller: Caller, ref: InstanceRef, number: NhsNumber | None) -> None:
+        """Tell the custodian of one UID with two contents."""
+        log.warning("instance in conflict", trust=caller.principal.trust.code)
+        trust = caller.principal.trust
+        await self._gate.report([QualityItem(CONTENT_DIFFERS, trust, ref.study_uid, number, {"instance": ref.sop_uid})])
+
+    async def _guarded(
+        self, key: tuple[str, str, str, str], caller: Caller, header: Header, known: asyncio.Future[_Sending]
+    ) -> None:
+        try:
+            whose = await self._whose(caller, header)
+            wish = Wish(caller, whose.number, caller.principal.trust, {"store": header.uid(STUDY_UID)}, Action.STORE)
+            async with self._gate.guard(wish) as passage:
+                if passage.is_hidden:
+                    raise Unwanted("the instance is not accepted")
+                sending = _Sending(passage, whose, self._clock.monotonic())
+                known.set_result(sending)
+                try:
+                    await self._until_at_rest(sending)
+                finally:
+                    self._sendings.pop(key, None)
+                    passage.tally.returned = sending.counts["kept"]
+                    passage.tally.transfers = {**dict(sorted(sending.counts.items()))}
+        except GatewayError as error:
+            self._sendings.pop(key, None)
+            if not known.done():
+                known.set_exception(error)
+                known.exception()  # whoever waits for it hears of it; nobody has to
+            else:
+                log.error("sending not recorded", error=type(error).__name__)
+        finally:
+            self._sendings.pop(key, None)
+            known.cancel()
+
+    async def _until_at_rest(self, sending: _Sending) -> None:
+        """Until nothing has come for a while, or a register moves: the next instance is judged anew."""
+        version = await self._store.register_version()
+        while (left_s := sending.touched + self._limits.store_rest_s - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(left_s, 1.0))
+            if await self._store.register_version() != version:
+                return
+
+    async def _whose(self, caller: Caller, header: Header) -> _Whose:
+        entry = self._directory.trust(caller.principal.trust)
+        identity = identity_of(_row(header), entry.patient_id_issuer)
+        try:
+            known = await self._store.cross_references(identifiers_to_look_up(identity, entry))
+        except StoreUnavailable as error:
+            raise RegisterUnavailable("sharing not checked") from error
+        identity = translated(identity, entry, known)
+        if identity.is_contradicted:
+            raise Conflicting("the instance's identifiers lead to different patients")
+        if identity.nhs_number is not None:
+            identifier = PatientId(NHS_NUMBER_ISSUER, identity.nhs_number.digits)
+        elif identity.local_ids:
+            identifier = identity.local_ids[0]
+        else:
+            raise InvalidRequest("the instance names no patient")
+        return _Whose(identity.nhs_number, await self._store.patient_row(identifier))
+
+
+class _Pushed:
+    """One caller's instances on their way in."""
+
+    def __init__(self, reception: Reception, caller: Caller) -> None:
+        self._reception = reception
+        self._caller = caller
+
+    @contextlib.asynccontextmanager
+    async def take(self, sop_class_uid: str, sop_uid: str, transfer_syntax: str) -> AsyncIterator[Taking]:
+        """See `Intake`."""
+        async with contextlib.AsyncExitStack() as held:
+            announced = InstanceRef("", "", sop_uid, sop_class_uid)
+            yield _Coming(self._reception, self._caller, announced, transfer_syntax, held)
+
+
+class _Coming:
+    """One instance; held back until it has said whose it is, then sealed as it comes."""
+
+    def __init__(
+        self,
+        reception: Reception,
+        caller: Caller,
+        announced: InstanceRef,
+        transfer_syntax: str,
+        held: contextlib.AsyncExitStack,
+    ) -> None:
+        self._reception = reception
+        self._caller = caller
+        self._announced = announced
+        self._transfer_syntax = transfer_syntax
+        self._held = held
+        self._reader = HeaderReader(transfer_syntax)
+        self._is_read = False
+        self._waiting: list[bytes] = []
+        self._writing: Writing | None = None
+        self._sending: _Sending | None = None
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """See `Taking`."""
+        if self._writing is not None:
+            self._writing.add(piece)
+            return
+        self._is_read = self._is_read or self._reader.feed(piece)
+        self._waiting.append(bytes(piece))
+
+    async def drain(self) -> None:
+        """See `Taking`."""
+        if self._is_read and self._writing is None:
+            await self._begin()
+        if self._writing is not None:
+            await self._writing.drain()
+
+    async def keep(self) -> None:
+        """See `Taking`."""
+        if not self._is_read:
+            self._reader.end()
+            self._is_read = True
+        await self.drain()
+        assert self._writing is not None and self._sending is not None
+        digest, kept = self._writing.finish(), await self._reception.kept_already(self._announced)
+        if kept is not None and kept.digest != digest:
+            await self._reception.conflict(self._caller, self._announced, self._sending.whose.number)
+            self._sending.counts["in-conflict"] += 1
+            raise Conflicting("another instance of this UID is kept")
+        await self._writing.commit(Described())
+        self._sending.counts["kept-already" if kept is not None else "kept"] += 1
+        self._sending.touched = self._reception._clock.monotonic()
+
+    async def _begin(self) -> None:
+        header = self._reader.header
+        said = InstanceRef(
+            header.uid(STUDY_UID), header.uid(SERIES_UID), header.uid(SOP_INSTANCE_UID), header.uid(SOP_CLASS_UID)
+        )
+        if (said.sop_uid, said.sop_class_uid) != (self._announced.sop_uid, self._announced.sop_class_uid):
+            raise InvalidRequest("the instance is not the one that was announced")
+        if not said.study_uid or not said.series_uid:
+            raise InvalidRequest("the instance names no study or no series")
+        self._sending = await self._reception.sending(self._caller, header)
+        trust = self._caller.principal.trust
+        head = ReceivedHead(
+            said,
+            self._transfer_syntax,
+            trust,
+            trust,
+            self._sending.whose.row,
+            cache_class=CacheClass.PUSH,
+            is_sole_copy=True,
+        )
+        self._announced = replace(said)
+        try:
+            self._writing = await self._held.enter_async_context(self._reception.put(head))
+        except KeyClosed as error:
+            # Whoever sends is told no more than that (SAF-02); the record says it.
+            raise Unwanted("the instance is not accepted") from error
+        for piece in self._waiting:
+            self._writing.add(piece)
+        self._waiting.clear()
+
+
+def _row(header: Header) -> Attributes:
+    """Whose the instance says it is, as a row says it."""
+    tags = {
+        imaging.PATIENT_ID: ("LO", PATIENT_ID),
+        imaging.ISSUER_OF_PATIENT_ID: ("LO", ISSUER_OF_PATIENT_ID),
+        imaging.PATIENT_BIRTH_DATE: ("DA", BIRTH_DATE),
+        imaging.PATIENT_SEX: ("CS", SEX),
+    }
+    said = {tag: (vr, header.text(number)) for tag, (vr, number) in tags.items()}
+    return {tag: {"vr": vr, "Value": [text]} for tag, (vr, text) in said.items() if text}

@@ -1,0 +1,103 @@
+"""What a trust sends by itself is kept under its patient's key, once, and only if it may be."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.model.errors import Conflicting, Denied, InvalidRequest, Unwanted
+from gateway.model.work.transfers import InstanceRef
+from gateway.sharing.intake.reception import Reception
+from policy.parties import TrustId
+from policy.trusts import Roll, Stage, Standing, TrustStanding
+from storage.registers.patients import nhs
+from tests.clock import settle
+from tests.retrieval.travels import CT, STUDY, Travels, encoded
+from tests.sharing.rows import ANNE
+
+LITTLE = "1.2.840.10008.1.2.1"
+REF = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.1", CT)
+
+
+@pytest.fixture
+async def reception(travels: Travels) -> AsyncIterator[Reception]:
+    """Where RZ2's archive sends."""
+    await travels.region.prepare()
+    region = travels.region
+    opened = Reception(region.gate, region.directory, region.store, travels.cache, travels.clock, region.limits)
+    yield opened
+    await opened.close()
+
+
+async def send(reception: Reception, travels: Travels, body: bytes, ref: InstanceRef = REF, by: str = "RZ2") -> None:
+    """Send an instance in pieces, as a wire does."""
+    async with reception.of(travels.region.caller(by)).take(ref.sop_class_uid, ref.sop_uid, LITTLE) as taking:
+        for at in range(0, len(body), 500):
+            taking.add(body[at : at + 500])
+            await taking.drain()
+        await taking.keep()
+
+
+async def test_what_is_sent_is_kept_as_it_came_and_recorded_when_it_is_at_rest(
+    travels: Travels, reception: Reception
+) -> None:
+    body = encoded(REF, ANNE.digits)
+    await send(reception, travels, body)
+    [kept] = await travels.cache.instances(STUDY)
+    async with travels.cache.open(kept) as pieces:
+        assert b"".join([piece async for piece in pieces]) == body
+    assert kept.is_sole_copy and kept.custodian == TrustId("RZ2")
+    await reception.close()
+    [outcome] = await travels.region.records("store-outcome")
+    assert isinstance(outcome["body"], dict) and outcome["body"]["transfers"] == {"kept": 1}
+
+
+async def test_sending_again_changes_nothing(travels: Travels, reception: Reception) -> None:
+    body = encoded(REF, ANNE.digits)
+    await send(reception, travels, body)
+    await send(reception, travels, body)
+    assert len(await travels.cache.instances(STUDY)) == 1
+    assert len(await travels.region.records("store-attempt")) == 1
+
+
+async def test_other_content_under_the_same_uid_is_refused_and_told(travels: Travels, reception: Reception) -> None:
+    await send(reception, travels, encoded(REF, ANNE.digits))
+    with pytest.raises(Conflicting):
+        await send(reception, travels, encoded(REF, ANNE.digits, pixels=2000))
+    assert [item.kind for item in await travels.region.quality()] == ["instance-content-differs"]
+
+
+async def test_an_instance_that_is_not_the_announced_one_is_refused(travels: Travels, reception: Reception) -> None:
+    other = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.2", CT)
+    with pytest.raises(InvalidRequest):
+        await send(reception, travels, encoded(other, ANNE.digits))
+    assert not await travels.cache.instances(STUDY)
+
+
+async def test_an_instance_that_names_nobody_is_refused(travels: Travels, reception: Reception) -> None:
+    with pytest.raises(InvalidRequest):
+        await send(reception, travels, encoded(REF, ""))
+
+
+async def test_a_trust_that_was_not_signed_off_for_it_is_told(travels: Travels, reception: Reception) -> None:
+    standing = TrustStanding(TrustId("RZ2"), Standing.ENROLLED, Stage.RETRIEVE)
+    travels.region.roll = Roll({standing.trust: standing})
+    with pytest.raises(Denied, match="not signed off for sending"):
+        await send(reception, travels, encoded(REF, ANNE.digits))
+
+
+async def test_for_a_patient_whose_keys_are_closed_nothing_is_kept(travels: Travels, reception: Reception) -> None:
+    row = await travels.region.store.patient_row(nhs(ANNE))
+    await travels.cache.shred(row, travels.domain)
+    with pytest.raises(Unwanted):
+        await send(reception, travels, encoded(REF, ANNE.digits))
+
+
+async def test_a_sending_that_has_come_to_rest_is_recorded(travels: Travels, reception: Reception) -> None:
+    await send(reception, travels, encoded(REF, ANNE.digits))
+    for _ in range(15):
+        await travels.clock.advance(1)
+        await travels.region.until_idle()
+        await settle()
+    assert len(await travels.region.records("store-outcome")) == 1
