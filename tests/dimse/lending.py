@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 
@@ -31,6 +31,7 @@ from dimse.upper_layer.requestor import associate
 from gateway.model.settings import Limits
 from gateway.model.work.retrievals import Destination, Retrievals
 from gateway.model.work.transfers import Intake
+from policy.identity import CallerBinding
 from policy.parties import TrustId
 from tests.dimse.door import (
     ALIASES,
@@ -79,6 +80,7 @@ async def lending(
     *,
     intake: Intake | None = None,
     limits: Limits = EVERY_LIMIT,
+    callers: Sequence[CallerBinding] = (PACS,),
 ) -> AsyncIterator[Lending]:
     """A door that gives and takes images while the context is open."""
 
@@ -100,7 +102,7 @@ async def lending(
         services |= dict.fromkeys(STORAGE, StoreService(awaiting, _nobody))
     async with opened(
         Shelf(),
-        Doorkeeper(PACS),
+        Doorkeeper(*callers),
         profile,
         limits=limits,
         services=services,

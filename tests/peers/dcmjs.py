@@ -45,6 +45,8 @@ class Conversation:
 
     answers: list[Answer]
     ended: str
+    received: list[str]
+    """SOP Instance UIDs of what came by C-GET."""
 
 
 def installed() -> Path:
@@ -81,4 +83,6 @@ async def converse(
         printed, errors = await process.communicate()
     assert printed, errors.decode()
     said = json.loads(printed.splitlines()[0])
-    return Conversation([Answer(each["statuses"], each["rows"]) for each in said["answers"]], said["ended"])
+    return Conversation(
+        [Answer(each["statuses"], each["rows"]) for each in said["answers"]], said["ended"], said["received"]
+    )
