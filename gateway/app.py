@@ -1,8 +1,8 @@
 """The composition root: build everything, start it in order, stop it in reverse; nothing else.
 
-Start: database, rollback check, core, listeners, then "ready". SIGTERM drains: no new connections, running work ends,
-the audit gets its last record. SIGHUP reads the file again: a good one replaces trusts, callers, peers, certificates
-and the log level under way, a bad one changes nothing and says so.
+Start: database, rollback check, keys and cache, core, listeners, then "ready". SIGTERM drains: no new connections,
+running work ends, the audit gets its last record. SIGHUP reads the file again: a good one replaces trusts, callers,
+peers, certificates and the log level under way, a bad one changes nothing and says so.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gateway.config.sections import ListenSection, LogForm
 from gateway.core import Core, Door, Means, build_core, new_delays, new_ledger
 from gateway.doors import CUT_OFF_S, Behind, Doors
 from gateway.health import ALARM_INTERVAL_S, Health, WatchedStore
+from gateway.keeping.keeping import Keeping
 from gateway.metrics import Figures
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import AuditUnavailable, ConfigurationError, ServiceFault
@@ -38,6 +39,7 @@ from storage import migrate
 from storage.checkpoints import Checkpointer
 from storage.lock import NodeLock
 from storage.observations.notebook import Notebook
+from storage.observations.pseudonyms import pseudonyms
 from storage.reserve import Reserve
 from storage.store import SqlStore
 
@@ -47,7 +49,7 @@ CERTIFICATE_CHECK_INTERVAL_S = 3_600.0
 AUDIT_GUARD_INTERVAL_S = 1.0
 Announce = Callable[[str], None]
 
-_STARTING_SECTIONS = ("storage", "audit", "policy", "sharing", "limits", "dicomweb", "dimse")
+_STARTING_SECTIONS = ("storage", "audit", "keys", "cache", "jobs", "policy", "sharing", "limits", "dicomweb", "dimse")
 """Sections that a reload leaves as they were at the start; of `gateway` and `listen` it takes what it can."""
 
 
@@ -91,7 +93,10 @@ class Gateway:
             watched = WatchedStore(store, self._health)
             roll = LiveRoll(store, self._clock)
             await roll.refresh()
-            self._means = Means(watched, store, self._figures, self._clock, new_delays(), notebook, new_ledger(), roll)
+            keeping = await stack.enter_async_context(self._keeping(store))
+            self._means = Means(
+                watched, store, self._figures, self._clock, new_delays(), notebook, new_ledger(), keeping, roll
+            )
             notices = self._notices(notebook)
             behind = Behind(self._door, self._health, self._figures, self._clock, notices)
             self._doors = Doors(self._configuration, behind)
@@ -111,6 +116,7 @@ class Gateway:
             await self._doors.open(stack)
             background.start(self._health.watch())
             background.start(roll.watch())
+            background.start(keeping.run())
             background.start(notices.run())
             if self._configuration.sharing.samples:
                 background.start(self._rounds(notebook).run())
@@ -137,6 +143,10 @@ class Gateway:
         reserve.open()
         stack.callback(reserve.close)
         return reserve
+
+    def _keeping(self, store: SqlStore) -> Keeping:
+        stand_ins = pseudonyms(self._configuration.storage.location_key)
+        return Keeping(self._configuration, store, stand_ins, self._clock, self._health.images_are)
 
     def _notices(self, notebook: Notebook) -> Notices:
         sharing, limits = self._configuration.sharing, self._configuration.limits

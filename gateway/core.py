@@ -20,6 +20,7 @@ from gateway.config.configuration import Configuration
 from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
 from gateway.config.lookups import LookupEntry, LookupKind
 from gateway.config.transport import AnyPeer, client_files
+from gateway.keeping.keeping import Keeping
 from gateway.lookups.fhir import FhirServer
 from gateway.lookups.pds import PdsLookup
 from gateway.lookups.pixm import PixmLookup
@@ -74,6 +75,7 @@ class Means:
     delays: AbsenceDelays
     notebook: Notebook
     ledger: Ledger
+    keeping: Keeping
     roll: Callable[[], Roll] = Roll
     """What the register says of every trust, as of the moment of calling."""
 

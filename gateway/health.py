@@ -48,6 +48,8 @@ class Health:
         self._is_audit_down = False
         self._alarmed: tuple[str, ...] = ()
         self._alarmed_at = 0.0
+        self._images_alarmed_at = 0.0
+        self._images_fault = ""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -75,6 +77,18 @@ class Health:
         """A record could not be made durable."""
         self._is_audit_down = True
         self._show()
+
+    def images_are(self, fault: str) -> None:
+        """Why images cannot be had now, or nothing if they can. Questions are answered either way: readiness stays."""
+        now = self._clock.monotonic()
+        is_new = fault != self._images_fault
+        if fault and (is_new or now - self._images_alarmed_at >= ALARM_INTERVAL_S):
+            log.error("images not available", alarm=True, reason=fault)
+            self._images_alarmed_at = now
+        if self._images_fault and not fault:
+            log.warning("images available again", alarm=False)
+        self._images_fault = fault
+        self._figures.images.probed(fault)
 
     def audit_works(self) -> None:
         """A record became durable."""

@@ -90,6 +90,30 @@ class LocationFigures:
         return {"seconds_ago": round((now - at).total_seconds(), 1), "patients": patients}
 
 
+class ImageFigures:
+    """Images on their way, and whether they can be kept and given."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.fetched = Histogram(
+            "gateway_peer_images_seconds",
+            "A trust's sending of what one retrieval asked of it, by state",
+            ["trust", "state"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._ready = Gauge("gateway_images_ready", "1 while images can be kept and given", registry=registry)
+        self._fault = ""
+
+    def probed(self, fault: str) -> None:
+        """Keys and study cache were looked at: why they cannot be used, or nothing."""
+        self._fault = fault
+        self._ready.set(not fault)
+
+    def summary(self) -> dict[str, JsonValue]:
+        """As people ask after it."""
+        return {"ready": not self._fault, "reason": self._fault}
+
+
 class Figures:
     """Every counter and gauge of one gateway, in its own registry. `monotonic` says how long ago something was."""
 
@@ -100,6 +124,7 @@ class Figures:
         self.registry = CollectorRegistry()
         registry = self.registry
         self.locations = LocationFigures(registry)
+        self.images = ImageFigures(registry)
         self._questions = Histogram(
             "gateway_question_seconds", "Questions, by outcome", ["outcome"], buckets=_SECONDS, registry=registry
         )
@@ -115,13 +140,6 @@ class Figures:
         )
         self._peer_state = Gauge(
             "gateway_peer_up", "1 if the trust's latest part was an answer, else 0", ["trust"], registry=registry
-        )
-        self._images = Histogram(
-            "gateway_peer_images_seconds",
-            "A trust's sending of what one retrieval asked of it, by state",
-            ["trust", "state"],
-            buckets=_SECONDS,
-            registry=registry,
         )
         self._rules = Counter(
             "gateway_rule_findings",
@@ -182,7 +200,7 @@ class Figures:
 
     def peer_sent(self, trust: TrustId, state: str, duration_s: float) -> None:
         """A peer was asked for images."""
-        self._images.labels(trust.code, state).observe(duration_s)
+        self.images.fetched.labels(trust.code, state).observe(duration_s)
 
     def decided(self, custodian: TrustId | None, rule: str, effect: str) -> None:
         """A rule found something in a decision about this trust's imaging; None: about a question as a whole."""
@@ -273,6 +291,7 @@ class Figures:
             "associations": int(self.registry.get_sample_value("gateway_associations") or 0),
             "trusts": parts,
             "certificates": certificates,
+            "images": self.images.summary(),
             "sampled": self.locations.summary(now),
         }
 

@@ -16,7 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 from gateway.config import destinations, gateways, transport
 from gateway.config.configuration import Configuration
 from gateway.config.entries import CallerEntry
+from gateway.config.keeping import KeysSection, WrapperKind
 from gateway.config.reading import read
+from gateway.config.sections import StorageSection
 from gateway.config.transport import is_loopback, peers
 from gateway.instances import charsets
 from gateway.model.errors import ConfigurationError
@@ -150,21 +152,54 @@ def _caller_associations(configuration: Configuration) -> Iterator[str]:
 
 
 def _store(configuration: Configuration) -> Iterator[str]:
-    url = configuration.storage.url
-    if not url.startswith("postgresql"):
-        if configuration.storage.password_file is not None:
-            yield "storage.password_file: SQLite has no password"
+    yield from _database("storage", configuration.storage)
+
+
+def _database(name: str, section: StorageSection | KeysSection) -> Iterator[str]:
+    """What is wrong with where a database is."""
+    if not section.url.startswith("postgresql"):
+        if section.password_file is not None:
+            yield f"{name}.password_file: SQLite has no password"
         return
-    parts = urlsplit(url)
+    parts = urlsplit(section.url)
     options = parse_qs(parts.query)
     if parts.password or "password" in options:
-        yield "storage.url: holds a password; put it into a file and name that as storage.password_file"
-    if configuration.storage.password_file is not None and not parts.username:
-        yield "storage.url: names no user for the password of storage.password_file"
+        yield f"{name}.url: holds a password; put it into a file and name that as {name}.password_file"
+    if section.password_file is not None and not parts.username:
+        yield f"{name}.url: names no user for the password of {name}.password_file"
     host = parts.hostname or options.get("host", [""])[0]
     is_local = not host or host.startswith("/") or is_loopback(host)
     if not is_local and options.get("sslmode", [""])[0] not in ("verify-ca", "verify-full"):
-        yield "storage.url: a database on another machine needs ?sslmode=verify-full"
+        yield f"{name}.url: a database on another machine needs ?sslmode=verify-full"
+
+
+def _keys(configuration: Configuration) -> Iterator[str]:
+    section = configuration.keys
+    yield from _database("keys", section)
+    if section.url and section.url == configuration.storage.url:
+        yield "keys.url: is that of [storage]; keys are kept apart from what is backed up with all else (DEC-20)"
+    for kind, own in ((WrapperKind.VAULT, section.vault), (WrapperKind.KMS, section.kms)):
+        if section.wrapper is kind and own is None:
+            yield f'keys.{kind.value}: must be set where wrapper = "{kind.value}"'
+    if section.vault is not None:
+        vault = urlsplit(section.vault.url)
+        if vault.scheme == "http" and vault.hostname not in ("127.0.0.1", "::1"):
+            yield "keys.vault.url: must be https, save on a loopback address"
+        if vault.scheme == "https" and section.vault.ca is None:
+            yield "keys.vault.ca: must be set for https"
+    is_inside = section.wrapper is WrapperKind.FILE and section.file.is_relative_to(configuration.gateway.data_folder)
+    if is_inside and configuration.gateway.mode is not Mode.DEMO:
+        yield "keys.file: lies in gateway.data_folder; a key lies apart from what it opens"
+
+
+def _jobs(configuration: Configuration) -> Iterator[str]:
+    section = configuration.jobs
+    if sum(section.reserved.values()) >= section.at_once_max:
+        yield "jobs.at_once_max: must be more than is reserved for the urgent lanes: others would never run"
+    if section.retry_first_s > section.retry_max_s:
+        yield "jobs.retry_max_s: must be retry_first_s at least"
+    if section.poll_s > section.lease_s / 3:
+        yield "jobs.poll_s: must be a third of lease_s at most"
 
 
 def _second_place(configuration: Configuration) -> Iterator[str]:
@@ -248,6 +283,8 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"listen"}), transport.peer_titles),
     (frozenset({"listen"}), transport.listeners),
     (frozenset({"storage"}), _store),
+    (frozenset({"keys", "storage", "gateway"}), _keys),
+    (frozenset({"jobs"}), _jobs),
     (frozenset({"audit", "gateway"}), _second_place),
     (frozenset({"sharing", "peer"}), _locations),
     (frozenset({"storage", "gateway"}), _location_key),

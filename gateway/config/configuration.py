@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
 from pydantic import Field
 
 from gateway.config.entries import CallerEntry, DestinationEntry, PeerEntry, TrustEntry
+from gateway.config.keeping import CacheSection, JobsSection, KeysSection
 from gateway.config.lookups import LookupEntry
 from gateway.config.sections import (
     AuditSection,
@@ -37,6 +39,9 @@ class Configuration(Section):
     listen: ListenSection = ListenSection()
     storage: StorageSection = StorageSection()
     audit: AuditSection
+    keys: KeysSection = KeysSection()
+    cache: CacheSection = CacheSection()
+    jobs: JobsSection = JobsSection()
     policy: Settings = Settings()
     sharing: SharingSettings = SharingSettings()
     identity: IdentitySettings = IdentitySettings()
@@ -59,10 +64,24 @@ class Configuration(Section):
     @property
     def store_url(self) -> str:
         """The database's address with its password, if it has one; never to be logged."""
-        if not self.storage.url:
-            return f"sqlite:///{self.gateway.data_folder / 'gateway.db'}"
-        if self.storage.password_file is None:
-            return self.storage.url
-        address, _, rest = self.storage.url.removeprefix(_POSTGRESQL).partition("@")
-        password = quote(self.storage.password_file.read_text(encoding="utf-8").strip(), safe="")
-        return f"{_POSTGRESQL}{address}:{password}@{rest}"
+        return _with_password(self.storage, self.gateway.data_folder / "gateway.db")
+
+    @property
+    def key_store_url(self) -> str:
+        """The key store's address, likewise."""
+        return _with_password(self.keys, self.gateway.data_folder / "keys.db")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where this node's sealed studies lie: below what nodes may share, a folder of its own."""
+        return (self.cache.folder or self.gateway.data_folder / "cache") / self.gateway.node
+
+
+def _with_password(section: StorageSection | KeysSection, file: Path) -> str:
+    if not section.url:
+        return f"sqlite:///{file}"
+    if section.password_file is None:
+        return section.url
+    address, _, rest = section.url.removeprefix(_POSTGRESQL).partition("@")
+    password = quote(section.password_file.read_text(encoding="utf-8").strip(), safe="")
+    return f"{_POSTGRESQL}{address}:{password}@{rest}"

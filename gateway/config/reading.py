@@ -57,7 +57,7 @@ def read(path: Path) -> Reading:
         tables = _over(tables, EnvSettingsSource(_Environment)())
     except SettingsError as error:
         return Reading(None, (f"environment: {error}",), frozenset())
-    for section in ("gateway", "audit"):
+    for section in ("gateway", "audit", "storage", "keys"):  # their paths are relative to this file, by default too
         tables.setdefault(section, {})
     folder = path.absolute().parent
     problems = [*_unknown_variables(), *_modes(tables), *with_profiles(tables, folder)]
@@ -134,7 +134,7 @@ def _without(tables: Mapping[str, object], places: Sequence[tuple[int | str, ...
     """Leave out what is broken: an entry of a list, else the whole section."""
     entries = {(place[0], place[1]) for place in places if len(place) > 1 and isinstance(place[1], int)}
     whole = {place[0] for place in places} - {section for section, _ in entries}
-    kept: dict[str, object] = {"gateway": {"mode": Mode.PRODUCTION}, "audit": {}}
+    kept: dict[str, object] = {"gateway": {"mode": Mode.PRODUCTION}, "audit": {}, "storage": {}, "keys": {}}
     for section, value in tables.items():
         if section in whole:
             continue
