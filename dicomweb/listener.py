@@ -22,9 +22,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from dicomweb.accept import accepts_gzip
+from dicomweb.bodies.outgoing import Outgoing, ReaderGone
 from dicomweb.notices import NOTICE_HEADER, SNAPSHOT_HEADER, SOURCES_HEADER
 from dicomweb.problem import http_problem, problem_of
-from dicomweb.wado.outgoing import Outgoing, ReaderGone
 from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.model.settings import Limits
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from aiohttp import hdrs, web
 
+from dicomweb.bodies.outgoing import Outgoing
 from dicomweb.conditional import entity_tag, has_it
 from dicomweb.credentials import Callers
 from dicomweb.listener import OUTGOING, REQUEST_ID
@@ -20,7 +21,6 @@ from dicomweb.notices import headers
 from dicomweb.parameters import uid_from_path
 from dicomweb.problem import http_problem
 from dicomweb.wado.negotiation import Syntaxes
-from dicomweb.wado.outgoing import Outgoing
 from gateway.model.errors import NotFound, PeerUnavailable, ServiceFault
 from gateway.model.imaging import Level, Matches
 from gateway.model.settings import Limits

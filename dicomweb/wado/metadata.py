@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from dicomweb.accept import accepts_gzip, json_type
 from dicomweb.wado.images import PATHS, Archive, Asked, answered, resource_paths
+from gateway.instances.description import BULK_BASE, with_base
 from gateway.model.errors import Damaged, NotFound
 from gateway.model.imaging import Level
 from gateway.model.work.retrievals import Item
@@ -21,7 +22,6 @@ from gateway.model.work.transfers import InstanceRef
 PIECE_BYTES = 64 * 1024
 """Smaller JSON waits for more, so that ten thousand instances are not as many writes."""
 
-_RELATIVE = b'"BulkDataURI":"bulkdata/'
 _GZIP_LEVEL = 1
 
 
@@ -81,7 +81,7 @@ class _Array:
                 each.delivery.failed(item, "its attributes were not read")
                 continue
             self._pending += b"," if self._handed_out else b"["
-            self._pending += written.replace(_RELATIVE, self._absolute(item.ref))
+            self._pending += with_base(written, f"{instance_url(self._each.address, item.ref)}/{BULK_BASE}")
             self._handed_out.add(item.ref.sop_uid)
             self._waiting.append(item)
             if len(self._pending) >= PIECE_BYTES or each.outgoing.response is None:
@@ -97,9 +97,6 @@ class _Array:
             await each.outgoing.end()
         assert each.outgoing.response is not None
         return each.outgoing.response
-
-    def _absolute(self, ref: InstanceRef) -> bytes:
-        return b'"BulkDataURI":"' + instance_url(self._each.address, ref).encode("ascii") + b"/bulkdata/"
 
     async def _write(self, *, is_last: bool = False) -> None:
         each = self._each

@@ -89,6 +89,9 @@ class Renderer(Protocol):
         be read, `ServiceFault`.
         """
 
+    async def unpacked(self, item: Item, number: int) -> bytes:
+        """One frame, from 1, as native pixels in little endian. Raises as `rendered` does."""
+
 
 def routes(archive: Archive, renderer: Renderer) -> list[web.RouteDef]:
     """Rendered instances and frames, and thumbnails of everything; HEAD comes with GET."""

@@ -14,10 +14,10 @@ from functools import partial
 import orjson
 from aiohttp import hdrs, web
 
+from dicomweb.bodies.multipart import Multipart, file_head
 from dicomweb.problem import CONTENT_TYPE as PROBLEM
 from dicomweb.problem import TYPE_PREFIX
 from dicomweb.wado.images import PATHS, Archive, Asked, answered, as_taken, resource_paths
-from dicomweb.wado.multipart import Multipart, file_head
 from dicomweb.wado.negotiation import DICOM, InstanceForm, Packing, instance_form
 from dicomweb.wado.single import send_stretch, whole
 from gateway.model.errors import Damaged, NotAcceptable, NotFound

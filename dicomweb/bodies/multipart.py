@@ -1,6 +1,6 @@
 """Write multipart bodies of images, and the head that makes a data set a file (RFC 2387, PS3.10 7.1, PS3.18 8.6).
 
-Strict where `parts` is patient. A boundary is longer than chance can meet in pixels. What a data set says is not read:
+Strict where reading is patient. A boundary is longer than chance can meet in pixels. What a data set says is not read:
 the head names what the road already knows of it. Pure.
 """
 
