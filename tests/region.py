@@ -44,6 +44,7 @@ from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
 from gateway.sharing.directory import Directory, PatientIdAsked, TrustEntry
 from gateway.sharing.guard.gate import Gate
+from gateway.sharing.hearing import Witness
 from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.locations.sampling import Sampling
@@ -272,6 +273,8 @@ class Region:
         """What the register says of the trusts' standing."""
         self.locations: LocationIndex | None = None
         """The location index, for tests that want one."""
+        self.witness: Witness | None = None
+        """What keeps images, for tests that want it."""
         self._sql = behind
         self._trusts: dict[str, TrustBuilder] = {}
         self._numbers = itertools.count(1)
@@ -548,6 +551,7 @@ class Region:
                 locations=self.locations,
                 identity=self.identity,
                 tracing=self.tracing,
+                witness=self.witness,
             )
             self._built = gate, peers, broker
         return self._built

@@ -139,6 +139,8 @@ class Limits:
     """What a trust sends of one study is taken as one sending until nothing has come for so long."""
     store_studies_at_once_max: int = 1_024
     """Studies being sent at once, by all trusts; beyond it `OverCapacity`."""
+    serve_unvalidated_max_hours: float = 24.0
+    """Where a holder does not answer, kept copies are given for so long behind their last comparison (SAF-37)."""
     end_grace_minutes: float = 30.0
     """A retrieval that began while the patient was in the trust's care goes on so long behind its end (SAF-36)."""
     peer_backoff_first_s: float = 1.0

@@ -10,6 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 
@@ -31,7 +32,7 @@ from gateway.sharing.answers.tally import source_record
 from gateway.sharing.directory import Directory
 from gateway.sharing.guard.gate import Gate
 from gateway.sharing.guard.passage import Passage, Wish
-from gateway.sharing.hearing import HOPS_MAX, Absence, Allowance, Hearing
+from gateway.sharing.hearing import HOPS_MAX, Absence, Allowance, Hearing, Witness
 from gateway.sharing.identity.conflicts import Judgement, quality_items
 from gateway.sharing.identity.origins import Origins
 from gateway.sharing.identity.people import Named, People
@@ -60,6 +61,8 @@ class Survey:
     """Of each instance, by its UIDs, the holders' rows that may be had."""
     judgement: Judgement
     sources: tuple[Source, ...]
+    heard_at: datetime
+    """When the trusts were asked, which may be a while ago."""
 
 
 class Broker:
@@ -79,13 +82,14 @@ class Broker:
         locations: LocationIndex | None = None,
         identity: IdentitySettings | None = None,
         tracing: Tracing | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._gate = gate
         self._people = People(gate.store, directory, identity or IdentitySettings(), tracing)
         self._peers = peers
         self._directory = directory
         self._origins = Origins.of(directory.trusts)
-        self._hearing = Hearing(self._people, peers, directory, delays, limits, settings, clock, locations)
+        self._hearing = Hearing(self._people, peers, directory, delays, limits, settings, clock, locations, witness)
         self._limits = limits
         self._clock = clock
         self._snapshots = Snapshots(limits, new_token)
@@ -201,7 +205,7 @@ class Broker:
         passage.tally.returned = len(matches)
         passage.tally.sources = source_record((*heard.parts, *reach.not_asked(asked)), heard.judgement, ())
         check_somebody_answered(self._directory, shown, sources)
-        return Survey(passage, tuple(matches), copies, heard.judgement, sources)
+        return Survey(passage, tuple(matches), copies, heard.judgement, sources, heard.at)
 
     async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: Absence) -> Matches:
         self._people.check(caller, named)

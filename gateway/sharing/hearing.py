@@ -7,13 +7,14 @@ would have taken is imitated, so that nothing of the difference is left to be me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 
 from gateway.model.errors import ServiceFault
-from gateway.model.imaging import Query
+from gateway.model.imaging import SOP_UID, Attributes, Level, Query
 from gateway.model.locations import Sighting
 from gateway.model.seams import Clock, LocationIndex, PeerRequest
 from gateway.model.settings import Limits, SharingSettings
@@ -25,13 +26,23 @@ from gateway.sharing.guard.passage import Passage
 from gateway.sharing.identity.conflicts import Judgement
 from gateway.sharing.identity.people import Named, People
 from gateway.sharing.locate import LeftOut
-from gateway.sharing.merge import Part
+from gateway.sharing.merge import Part, texts
 from gateway.sharing.peers import Peers, TrustAnswer
 from gateway.sharing.scope import Scope, for_peers
 from gateway.sharing.snapshots import Heard
 from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
+
+
+class Witness(Protocol):
+    """Who knows what holders said of studies, where they do not say it now."""
+
+    async def rows(
+        self, study_uids: Collection[str], silent: Collection[TrustId]
+    ) -> Mapping[TrustId, Sequence[Attributes]]:
+        """By trust: rows at level IMAGE of what came from the `silent` ones, and of every trust's sole copies."""
+
 
 NO_ANSWERS = Judgement((), ())
 HOPS_MAX = 1
@@ -67,6 +78,7 @@ class Hearing:
         settings: SharingSettings,
         clock: Clock,
         locations: LocationIndex | None,
+        witness: Witness | None,
     ) -> None:
         self._people = people
         self._peers = peers
@@ -76,6 +88,7 @@ class Hearing:
         self._settings = settings
         self._clock = clock
         self._locations = locations
+        self._witness = witness
 
     async def hear(
         self,
@@ -96,13 +109,15 @@ class Hearing:
             expected = self.expected(asked, caller.principal.trust)
             await self._let_asking_take_its_time(expected)
             self._note(locate.feigned(question, scope, expected, left_out, began_at))
-            return Heard(NO_ANSWERS, expected, False, left_out)
+            return Heard(NO_ANSWERS, expected, False, left_out, began_at)
         asker = caller.principal.trust
         request = PeerRequest(
             question, caller.request_id, caller.hops + 1, allowance.matches_max, asker, caller.purpose
         )
         requests = self._people.requests(named, request, asked - left_out.unasked)
         answers = await self._ask(requests, self.expected(left_out.unasked, asker), allowance.timeout_s)
+        if studies.level is Level.IMAGE:
+            answers = await self._with_kept(answers, scope)
         reading, judgement = await self._people.judged(asker, named, studies, answers)
         for answer, part in zip(answers, reading.parts, strict=True):
             if part.state is not answer.state:
@@ -114,7 +129,7 @@ class Hearing:
         answered = (replace(part, reason=why[part.trust]) for part in reading.parts)
         parts = sorted((*answered, *map(locate.unasked_part, left_out.unasked)), key=lambda part: part.trust)
         told = frozenset(answer.trust for answer in answers if answer.has_identity_conflict)
-        return Heard(judgement, tuple(parts), reading.has_lacking_rows, left_out, told)
+        return Heard(judgement, tuple(parts), reading.has_lacking_rows, left_out, began_at, told)
 
     async def _left_out(self, caller: Caller, scope: Scope, asked: frozenset[TrustId]) -> LeftOut:
         """Who need not be asked (SAF-05); nobody, whenever that cannot be known."""
@@ -144,6 +159,14 @@ class Hearing:
             answers = tasks.create_task(self._peers.ask_each(requests, timeout_s=timeout_s))
             tasks.create_task(self._let_asking_take_its_time(unasked))
         return answers.result()
+
+    async def _with_kept(self, answers: Sequence[TrustAnswer], scope: Scope) -> Sequence[TrustAnswer]:
+        """The answers, with what is kept here of trusts that did not give one; they stay named as missing."""
+        if self._witness is None or not scope.study_uids:
+            return answers
+        silent = {answer.trust for answer in answers if answer.state.is_missing and not answer.rows}
+        kept = await self._witness.rows(scope.study_uids, silent)
+        return [_with_rows(answer, kept.get(answer.trust, ())) for answer in answers]
 
     def _note(self, sightings: Sequence[Sighting]) -> None:
         if self._locations is not None and sightings:
@@ -190,6 +213,13 @@ class Hearing:
         began = self._clock.monotonic()
         await self._clock.sleep(delay_s)
         self._delays.timer_was_late(self._clock.monotonic() - began - delay_s)
+
+
+def _with_rows(answer: TrustAnswer, kept: Sequence[Attributes]) -> TrustAnswer:
+    """The answer with kept rows that it lacks; an archive that lists an instance speaks for it."""
+    listed = {text for row in answer.rows for text in texts(row, SOP_UID)}
+    lacking = [row for row in kept if listed.isdisjoint(texts(row, SOP_UID))]
+    return replace(answer, rows=[*answer.rows, *lacking]) if lacking else answer
 
 
 def _profile(parts: Sequence[Part]) -> Profile:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from gateway.model.settings import Limits
 from gateway.sharing.identity.conflicts import Judgement
@@ -27,6 +28,7 @@ class Heard:
     """Whether some row did not carry a key of the question."""
     left_out: LeftOut
     """The trusts that need not have been asked."""
+    at: datetime
     conflicts_told: frozenset[TrustId] = frozenset()
     """The trusts of which another gateway says that an item could not be shown there (SAF-08)."""
 

@@ -101,3 +101,14 @@ async def test_a_sending_that_has_come_to_rest_is_recorded(travels: Travels, rec
         await travels.region.until_idle()
         await settle()
     assert len(await travels.region.records("store-outcome")) == 1
+
+
+async def test_what_a_trust_sent_by_itself_can_be_had_where_its_archive_does_not_list_it(
+    travels: Travels, reception: Reception
+) -> None:
+    body = encoded(REF, ANNE.digits)
+    await send(reception, travels, body)
+    await travels.region.refer(ANNE, to="RZ1")
+    assert (await travels.brought())[0] == {REF.sop_uid: body}
+    await travels.region.opt_out(ANNE)
+    assert (await travels.brought())[0] == {}

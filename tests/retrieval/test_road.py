@@ -227,6 +227,28 @@ async def test_when_nobody_answers_it_is_a_fault_and_no_absence(travels: Travels
         await travels.brought()
 
 
+async def test_where_a_holder_is_down_what_it_gave_is_given_for_a_day_and_it_is_named(travels: Travels) -> None:
+    held = travels.hold("RZ2", "1.2.3.1", "1.2.3.2")
+    await travels.region.refer(ANNE, to="RZ1")
+    await travels.brought()
+    travels.region.trust("RZ2").down()
+    await travels.clock.advance(23 * 3600)
+    got, delivery = await travels.brought()
+    assert got == uids(held)
+    assert [source.trust.code for source in delivery.sources if source.state.is_missing] == ["RZ2"]
+    await travels.clock.advance(2 * 3600)
+    assert (await travels.brought())[0] == {}
+
+
+async def test_what_its_archive_lists_no_more_is_not_given(travels: Travels) -> None:
+    held = travels.hold("RZ2", "1.2.3.1", "1.2.3.2")
+    await travels.region.refer(ANNE, to="RZ1")
+    await travels.brought()
+    travels.region.trust("RZ2").pacs.rows.pop()
+    await travels.clock.advance(travels.region.limits.listing_fresh_s)
+    assert (await travels.brought())[0] == uids(held[:1])
+
+
 async def test_the_ledger_has_every_instance(travels: Travels) -> None:
     travels.hold("RZ2", "1.2.3.1", "1.2.3.2")
     await travels.region.refer(ANNE, to="RZ1")

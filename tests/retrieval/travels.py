@@ -16,6 +16,7 @@ from gateway.model.work.transfers import InstanceRef, KeyDomain
 from gateway.sharing.retrieval.acquiring import Acquiring
 from gateway.sharing.retrieval.delivery import Means
 from gateway.sharing.retrieval.road import Road
+from gateway.sharing.retrieval.witness import Witness
 from policy.parties import Caller, NhsNumber
 from storage.cache.cache import SealedCache
 from storage.store import SqlStore
@@ -62,6 +63,7 @@ class Travels:
         self.version = 0
         self.domain = KeyDomain.CACHE
         self._road: Road | None = None
+        self.region.witness = Witness(cache, clock, self.region.limits)
 
     @property
     def road(self) -> Road:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
+
 from gateway.instances.header import (
     PATIENT_ID,
     SERIES_UID,
@@ -18,8 +20,9 @@ from gateway.instances.header import (
     Header,
     HeaderReader,
 )
+from gateway.instances.listing import row_of
 from gateway.model.errors import InvalidRequest
-from gateway.model.work.transfers import UNREAD, CachedInstance, InstanceRef, Writing
+from gateway.model.work.transfers import CachedInstance, Described, InstanceRef, Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,12 @@ class Arriving:
         self._reader: HeaderReader | None = HeaderReader(transfer_syntax)
         self._writing = writing
         self._kept = kept
+        self._row = b""
 
     def add(self, piece: bytes | memoryview) -> None:
         """See `Taking`."""
         if self._reader is not None and self._reader.feed(piece):
-            self._awaited.check(self._reader.header)
+            self._check(self._reader.header)
             self._reader = None
         self._writing.add(piece)
 
@@ -67,5 +71,9 @@ class Arriving:
         """See `Taking`."""
         if self._reader is not None:
             self._reader.end()
-            self._awaited.check(self._reader.header)
-        self._kept(await self._writing.commit(UNREAD))
+            self._check(self._reader.header)
+        self._kept(await self._writing.commit(Described(metadata=self._row)))
+
+    def _check(self, header: Header) -> None:
+        self._awaited.check(header)
+        self._row = orjson.dumps(row_of(header))

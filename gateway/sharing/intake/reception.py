@@ -15,21 +15,20 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
+import orjson
 import structlog
 
 from gateway.instances.header import (
-    BIRTH_DATE,
     ISSUER_OF_PATIENT_ID,
     PATIENT_ID,
     SERIES_UID,
-    SEX,
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
     STUDY_UID,
     Header,
     HeaderReader,
 )
-from gateway.model import imaging
+from gateway.instances.listing import row_of
 from gateway.model.errors import (
     Conflicting,
     GatewayError,
@@ -40,7 +39,6 @@ from gateway.model.errors import (
     StoreUnavailable,
     Unwanted,
 )
-from gateway.model.imaging import Attributes
 from gateway.model.seams import Clock, QualityItem, Store
 from gateway.model.settings import Limits
 from gateway.model.work.transfers import (
@@ -181,7 +179,7 @@ class Reception:
 
     async def _whose(self, caller: Caller, header: Header) -> _Whose:
         entry = self._directory.trust(caller.principal.trust)
-        identity = identity_of(_row(header), entry.patient_id_issuer)
+        identity = identity_of(row_of(header), entry.patient_id_issuer)
         try:
             known = await self._store.cross_references(identifiers_to_look_up(identity, entry))
         except StoreUnavailable as error:
@@ -262,7 +260,7 @@ class _Coming:
             await self._reception.conflict(self._caller, self._announced, self._sending.whose.number)
             self._sending.counts["in-conflict"] += 1
             raise Conflicting("another instance of this UID is kept")
-        await self._writing.commit(Described())
+        await self._writing.commit(Described(metadata=orjson.dumps(row_of(self._reader.header))))
         self._sending.counts["kept-already" if kept is not None else "kept"] += 1
         self._sending.touched = self._reception._clock.monotonic()
 
@@ -295,15 +293,3 @@ class _Coming:
         for piece in self._waiting:
             self._writing.add(piece)
         self._waiting.clear()
-
-
-def _row(header: Header) -> Attributes:
-    """Whose the instance says it is, as a row says it."""
-    tags = {
-        imaging.PATIENT_ID: ("LO", PATIENT_ID),
-        imaging.ISSUER_OF_PATIENT_ID: ("LO", ISSUER_OF_PATIENT_ID),
-        imaging.PATIENT_BIRTH_DATE: ("DA", BIRTH_DATE),
-        imaging.PATIENT_SEX: ("CS", SEX),
-    }
-    said = {tag: (vr, header.text(number)) for tag, (vr, number) in tags.items()}
-    return {tag: {"vr": vr, "Value": [text]} for tag, (vr, text) in said.items() if text}

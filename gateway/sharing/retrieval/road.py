@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from gateway.model.attributes import INSTANCE_NUMBER, SERIES_NUMBER
-from gateway.model.errors import InvalidRequest, OverCapacity
+from gateway.model.errors import GatewayError, InvalidRequest, OverCapacity
 from gateway.model.imaging import (
     PATIENT_ID,
     SOP_CLASS_UID,
@@ -21,6 +21,7 @@ from gateway.model.imaging import (
     Level,
     Match,
     Query,
+    SourceState,
 )
 from gateway.model.seams import Store
 from gateway.model.work.retrievals import FrozenInstance, NewRetrieval, RetrieveWish
@@ -110,6 +111,19 @@ class Road:
                 yield delivery
             finally:
                 await delivery.leave()
+                await self._note_validated(survey, entries)
+
+    async def _note_validated(self, survey: Survey, entries: Sequence[Entry]) -> None:
+        """Note of each study when its holders last listed it, all of those that what is kept of it came from."""
+        heard = {source.trust for source in survey.sources if source.state is SourceState.ANSWERED}
+        sources: dict[str, set[TrustId]] = {}
+        for entry in entries:
+            if entry.cached is not None:
+                sources.setdefault(entry.wanted.ref.study_uid, set()).add(entry.cached.source)
+        with contextlib.suppress(GatewayError):  # then it passes for older than it is
+            for study_uid, trusts in sources.items():
+                if trusts <= heard:
+                    await self._means.cache.validated(study_uid, survey.heard_at)
 
     async def _entries(self, survey: Survey) -> list[Entry]:
         """The frozen set in order, each with its holders, and with what the cache has of it."""
