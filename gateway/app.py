@@ -95,7 +95,16 @@ class Gateway:
             await roll.refresh()
             keeping = await stack.enter_async_context(self._keeping(store))
             self._means = Means(
-                watched, store, self._figures, self._clock, new_delays(), notebook, new_ledger(), keeping, roll
+                watched,
+                store,
+                self._figures,
+                self._clock,
+                new_delays(),
+                notebook,
+                new_ledger(),
+                keeping,
+                roll,
+                roll.register_version,
             )
             notices = self._notices(notebook)
             behind = Behind(self._door, self._health, self._figures, self._clock, notices)

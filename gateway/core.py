@@ -6,8 +6,9 @@ this moment, so that a reload needs no edge to know of it.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -28,6 +29,8 @@ from gateway.metrics import Figures
 from gateway.model.errors import ServiceFault
 from gateway.model.imaging import Matches, Query
 from gateway.model.seams import Clock, PatientLookup, PeerConnector, Store, SupersessionBook
+from gateway.model.work.retrievals import Delivery, RetrieveWish
+from gateway.model.work.transfers import Intake
 from gateway.node import new_id
 from gateway.region import directory_of
 from gateway.sharing.absence import AbsenceDelays
@@ -38,8 +41,13 @@ from gateway.sharing.directory import Directory
 from gateway.sharing.guard.gate import Gate
 from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
+from gateway.sharing.intake.reception import Reception
 from gateway.sharing.locations.sampling import Sampling
 from gateway.sharing.peers import Peers
+from gateway.sharing.retrieval.acquiring import Acquiring
+from gateway.sharing.retrieval.delivery import Means as DeliveryMeans
+from gateway.sharing.retrieval.road import Road
+from gateway.sharing.retrieval.witness import Witness
 from policy.identity import Evidence
 from policy.parties import Caller
 from policy.trusts import Roll
@@ -57,9 +65,12 @@ class Core:
     watch: Watch
     tracing: Tracing
     sampling: Sampling
+    road: Road
+    reception: Reception
 
     async def close(self) -> None:
         """Close all connections, once no question is under way any more."""
+        await self.reception.close()
         await self.peers.close()
         await self.tracing.close()
 
@@ -78,6 +89,8 @@ class Means:
     keeping: Keeping
     roll: Callable[[], Roll] = Roll
     """What the register says of every trust, as of the moment of calling."""
+    register_version: Callable[[], int] = int
+    """The version of the registers as it was last seen, a second old at most (DEC-12)."""
 
 
 def new_delays() -> AbsenceDelays:
@@ -129,13 +142,18 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         locations=means.notebook,
         identity=configuration.identity,
         tracing=tracing,
+        witness=Witness(means.keeping.cache, clock, limits),
     )
     watch = Watch(broker, means.ledger, configuration.conduct, means.store, clock, means.figures)
     people = People(means.store, directory, configuration.identity, tracing)
     sampling = Sampling(
         gate, peers, people, means.notebook, limits, left_alone=lambda: directory.left_alone(clock.now())
     )
-    return Core(directory, peers, gate, broker, watch, tracing, sampling)
+    cache = means.keeping.cache
+    delivering = DeliveryMeans(cache, means.keeping.ledger, clock, limits, means.register_version)
+    road = Road(broker, Acquiring(peers, cache), means.store, delivering, new_id=new_id)
+    reception = Reception(gate, directory, means.store, cache, clock, limits)
+    return Core(directory, peers, gate, broker, watch, tracing, sampling, road, reception)
 
 
 class Door:
@@ -154,6 +172,16 @@ class Door:
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """See `Broker.find`."""
         return await self._open().watch.find(caller, query, snapshot)
+
+    @contextlib.asynccontextmanager
+    async def retrieve(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Delivery]:
+        """See `Retrievals`."""
+        async with self._open().road.retrieve(caller, wish) as delivery:
+            yield delivery
+
+    def reception(self, caller: Caller) -> Intake:
+        """Where this caller's own instances go; raises a `ServiceFault`."""
+        return self._open().reception.of(caller)
 
     def sampling(self) -> Sampling:
         """Who may ask for the location index at this moment; raises a `ServiceFault`."""
