@@ -1,4 +1,4 @@
-"""A viewer at a trust, as the region's gateway sees it: plain QIDO-RS over mutual TLS, nothing of ours in it.
+"""A viewer at a trust, as the region's gateway sees it: QIDO-RS and WADO-RS over mutual TLS, nothing of ours in it.
 
 The demonstration's check and the story tests act through it. A `WebAnswer` holds what a user could notice.
 """
@@ -6,15 +6,17 @@ The demonstration's check and the story tests act through it. A `WebAnswer` hold
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+from aiohttp.multipart import MultipartResponseWrapper
 
 from gateway.demo.answer import Outcome, Row, studies_in
 from gateway.demo.certificates import KeyPair
+from gateway.demo.received import Image, image_of
 
 ANSWER_TIMEOUT_S: Final = 30.0
 
@@ -25,6 +27,9 @@ _OUTCOMES: Final = {
     503: Outcome.FAULT,
     504: Outcome.UNREACHED,
 }
+_OUTCOMES_OF_IMAGES: Final = {**_OUTCOMES, 206: Outcome.ANSWERED, 404: Outcome.ANSWERED}
+"""Nothing that may be had is absence, whatever the reason."""
+_AS_KEPT: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _NOT_MISSING: Final = frozenset(("answered", "not-shared"))
 _CHANGING: Final = frozenset(("Date", "Gateway-Correlation"))
 """Headers that differ between any two answers."""
@@ -78,6 +83,37 @@ class WebAnswer:
             yield token.strip('"'), values.get("state", "").strip('"')
 
 
+@dataclass(frozen=True, slots=True)
+class WebImages:
+    """One answer of WADO-RS: status, headers, and the images or the problem that came with it."""
+
+    status: int
+    headers: Mapping[str, str]
+    notices: tuple[str, ...]
+    images: Mapping[str, Image]
+    is_whole: bool
+    """See `Received.is_whole`: 200, and closed."""
+    problem: Mapping[str, Any]
+
+    @property
+    def outcome(self) -> Outcome:
+        """See `Received.outcome`."""
+        return _OUTCOMES_OF_IMAGES.get(self.status, Outcome.OTHER)
+
+    @property
+    def told(self) -> str:
+        """See `Received.told`."""
+        return "; ".join(filter(None, (str(self.problem.get("detail", "")), *self.notices)))
+
+    @property
+    def comparable(self) -> object:
+        """See `Received.comparable`."""
+        headers = {name: value for name, value in self.headers.items() if name not in _CHANGING}
+        problem = {name: value for name, value in self.problem.items() if name != "instance"}
+        images = {uid: image.encoded for uid, image in self.images.items()}
+        return self.status, headers, self.notices, images, problem
+
+
 class Viewer:
     """Asks one gateway under one client certificate, or under none. Use `async with`."""
 
@@ -102,12 +138,30 @@ class Viewer:
         """Search studies with these keys, for a purpose if one is named, at one trust if one is named."""
         return await self.search("studies", purpose=purpose, trust=trust, **keys)
 
+    async def retrieve(self, resource: str, *, purpose: str = "", trust: str = "") -> WebImages:
+        """Fetch the images of a WADO-RS resource such as `studies/1.2.3`, as they are kept."""
+        assert self._session is not None, "use `async with`"
+        headers = {"Accept": _AS_KEPT} | ({"Gateway-Purpose": purpose} if purpose else {})
+        async with self._session.get(f"{self._root(trust)}/{resource}", headers=headers) as answer:
+            notices = tuple(answer.headers.getall("Warning", []))
+            if not answer.content_type.startswith("multipart/"):
+                problem = await answer.json(content_type=None) if await answer.read() else {}
+                return WebImages(answer.status, dict(answer.headers), notices, {}, answer.status == 404, problem)
+            images: dict[str, Image] = {}
+            is_whole = answer.status == 200
+            try:
+                async for file in _files_of(aiohttp.MultipartReader.from_response(answer)):
+                    uid, image = image_of(file)
+                    images[uid] = image
+            except (aiohttp.ClientPayloadError, ValueError):
+                is_whole = False
+            return WebImages(answer.status, dict(answer.headers), notices, images, is_whole, {})
+
     async def search(self, resource: str, *, purpose: str = "", trust: str = "", **keys: str) -> WebAnswer:
         """Search a QIDO-RS resource such as `studies/1.2.3/series`."""
         assert self._session is not None, "use `async with`"
-        root = f"{self._url}/dicom-web" + (f"/trust/{trust}" if trust else "")
         headers = {"Accept": "application/dicom+json"} | ({"Gateway-Purpose": purpose} if purpose else {})
-        async with self._session.get(f"{root}/{resource}", params=keys, headers=headers) as answer:
+        async with self._session.get(f"{self._root(trust)}/{resource}", params=keys, headers=headers) as answer:
             body = await answer.read()
             content = await answer.json(content_type=None) if body else []
             return WebAnswer(
@@ -118,3 +172,13 @@ class Viewer:
                 problem=content if isinstance(content, dict) else {},
                 body=body,
             )
+
+    def _root(self, trust: str) -> str:
+        return f"{self._url}/dicom-web" + (f"/trust/{trust}" if trust else "")
+
+
+async def _files_of(parts: MultipartResponseWrapper) -> AsyncIterator[bytes]:
+    """Each part's bytes; raises `ValueError` for a body that ends before it is closed."""
+    while (part := await parts.next()) is not None:
+        if isinstance(part, aiohttp.BodyPartReader):
+            yield bytes(await part.read())

@@ -1,5 +1,5 @@
 """A PACS workstation at a trust, as the region's gateway sees it, over mutual TLS, by pynetdicom: it asks by C-FIND,
-and tells of studies that arrived by Instance Availability Notification.
+fetches by C-GET, has images sent by C-MOVE, and tells of studies that arrived by Instance Availability Notification.
 
 Shares no protocol code with the gateway. The demonstration's check and the story tests act through it as through
 `viewer`. Associations are kept for the next question, and each question at the same time has one of its own.
@@ -11,7 +11,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,17 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom makes these names at run time
     InstanceAvailabilityNotification,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
 
+from gateway.demo import retriever
 from gateway.demo.answer import Outcome, Row, studies_in, text_of
 from gateway.demo.certificates import KeyPair
+from gateway.demo.retriever import Retrieved, Shelf
 
 ANSWER_TIMEOUT_S: Final = 30.0
 
@@ -119,8 +122,12 @@ class Workstation:
 
     def __init__(self, port: int, called_ae_title: str, ae_title: str, authority: Path, pair: KeyPair | None) -> None:
         context = ssl.create_default_context(cafile=str(authority))
+        self._receiving_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._receiving_context.verify_mode = ssl.CERT_REQUIRED
+        self._receiving_context.load_verify_locations(authority)
         if pair is not None:
-            context.load_cert_chain(pair.certificate, pair.private_key)
+            for each in (context, self._receiving_context):
+                each.load_cert_chain(pair.certificate, pair.private_key)
         self._port = port
         self._called_ae_title = called_ae_title
         self._context = context
@@ -129,6 +136,7 @@ class Workstation:
         for sop_class in (
             Verification,
             StudyRootQueryRetrieveInformationModelFind,
+            retriever.MOVE,
             InstanceAvailabilityNotification,
         ):
             self._ae.add_requested_context(sop_class)
@@ -167,6 +175,21 @@ class Workstation:
         for keyword, value in {**dict.fromkeys(_WANTED[level], ""), **keys}.items():
             setattr(identifier, keyword, value)
         return await asyncio.to_thread(self._find, identifier, frozenset(keys.values()))
+
+    async def get(self, level: str = "STUDY", **keys: str | list[str]) -> Retrieved:
+        """Fetch what these unique keys name; raises `NoAssociation`."""
+        return await asyncio.to_thread(self._get, _naming(level, keys))
+
+    async def move(self, destination: str, shelf: Shelf, level: str = "STUDY", **keys: str | list[str]) -> Retrieved:
+        """Have what these unique keys name sent to an AE title; raises `NoAssociation`."""
+        return await asyncio.to_thread(self._move, _naming(level, keys), destination, shelf)
+
+    @contextmanager
+    def receiving(self, port: int) -> Iterator[Shelf]:
+        """Take what is sent to this workstation at this port, as long as the block lasts."""
+        shelf = Shelf()
+        with retriever.receiving(self._ae.ae_title, port, self._receiving_context, shelf):
+            yield shelf
 
     def _echo(self) -> int:
         association = self._associated()
@@ -208,17 +231,40 @@ class Workstation:
             asked,
         )
 
+    def _get(self, identifier: Dataset) -> Retrieved:
+        # An association of its own: storage contexts with both roles stand in no other's way.
+        ae, shelf = AE(self._ae.ae_title), Shelf()
+        ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = ANSWER_TIMEOUT_S
+        association = self._associate(ae, retriever.roles_for_get(ae), [(evt.EVT_C_STORE, shelf.take)])
+        with _told_apart():
+            retrieved = retriever.get(association, identifier, shelf)
+        association.release()
+        return retrieved
+
+    def _move(self, identifier: Dataset, destination: str, shelf: Shelf) -> Retrieved:
+        association = self._associated()
+        with _told_apart():
+            retrieved = retriever.move(association, identifier, destination, shelf)
+        self._idle.append(association)
+        return retrieved
+
     def _associated(self) -> Association:
         while self._idle:
             association = self._idle.pop()
             if association.is_established:
                 return association
-        association = self._ae.associate(
+        return self._associate(self._ae, [], [])
+
+    def _associate(
+        self, ae: AE, roles: Sequence[SCP_SCU_RoleSelectionNegotiation], handlers: Sequence[evt.EventHandlerType]
+    ) -> Association:
+        association = ae.associate(
             "localhost",
             self._port,
             ae_title=self._called_ae_title,
+            ext_neg=list(roles),
             tls_args=(self._context, "localhost"),
-            evt_handlers=[(evt.EVT_CONN_OPEN, self._remember)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._remember), *handlers],
         )
         if not association.is_established:
             raise NoAssociation("the gateway rejected the association" if association.is_rejected else "no connection")
@@ -230,12 +276,21 @@ class Workstation:
             self._sockets.append(transport.socket)
 
 
+def _naming(level: str, keys: Mapping[str, str | list[str]]) -> Dataset:
+    """An identifier of unique keys alone."""
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(identifier, keyword, value)
+    return identifier
+
+
 @contextmanager
 def _told_apart() -> Iterator[None]:
     """An association that ended while it lay idle is no mistake of the caller's, which pynetdicom takes it for."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, retriever.NoAnswer) as error:
         raise NoAssociation("the association had ended") from error
 
 

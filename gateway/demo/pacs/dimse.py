@@ -27,7 +27,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway.demo.pacs.behaviour import Charset, Lie, Switches
 from gateway.demo.pacs.images.spoiling import chosen
-from gateway.demo.pacs.images.sub_operations import contexts_of, sub_operations
+from gateway.demo.pacs.images.sub_operations import contexts_of, name_originator, sub_operations
 from gateway.demo.pacs.index import SUPPORTED, UNIQUE_KEYS, Index, Instance, Level, NotAnInstance, Row, read_instance
 from gateway.demo.pacs.journal import Door, Journal
 from gateway.demo.pacs.lies import HUGE_ROWS, falsify, many_rows
@@ -173,9 +173,14 @@ class DimseDoor:
             return
         host, port = self._destinations[title]
         sending: list[Association] = []
+
+        def begin(begun: evt.Event) -> None:
+            sending.append(begun.assoc)
+            name_originator(begun.assoc, event.assoc.requestor.ae_title)
+
         options: dict[str, object] = {
             "contexts": contexts_of(chosen(self._switches.behaviour.lies, instances, self._index.instances())),
-            "evt_handlers": [(evt.EVT_ESTABLISHED, lambda begun: sending.append(begun.assoc))],
+            "evt_handlers": [(evt.EVT_ESTABLISHED, begin)],
         }
         if self._calling_tls is not None:
             options["tls_args"] = (self._calling_tls, host)

@@ -46,6 +46,17 @@ def sub_operations(
         yield _PENDING, dcmread(BytesIO(content))
 
 
+def name_originator(association: Association, ae_title: str) -> None:
+    """Let C-STORE requests say who asked for the C-MOVE (PS3.7 9.1.1.1.8); pynetdicom names the archive itself."""
+    send = association.send_c_store
+
+    def send_for(dataset: Dataset, *, msg_id: int, originator_aet: str, originator_id: int) -> Dataset:
+        del originator_aet
+        return send(dataset, msg_id=msg_id, originator_aet=ae_title, originator_id=originator_id)
+
+    association.send_c_store = send_for  # type: ignore[method-assign, assignment]  # called with these names alone
+
+
 def contexts_of(instances: Sequence[Instance]) -> list[PresentationContext]:
     """One context for each SOP class and transfer syntax stored, at most the 128 that an association has."""
     pairs = dict.fromkeys((str(one.attributes.SOPClassUID), one.transfer_syntax_uid) for one in instances)
