@@ -9,40 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from aiohttp import web
 
 from dicomweb import qido
+from dicomweb.bodies.multipart import BOUNDARY_CHARS
+from dicomweb.credentials import Callers
 from dicomweb.listener import edge, server_options
-from dimse.identifier import EXTENDED
-from dimse.scp.availability_scp import availability_services, buffers
-from dimse.scp.find_scp import FIND_CLASSES, FindService
-from dimse.scp.profiles import CallerProfile
-from dimse.server import DimseDoor
-from dimse.status import MissingSources
-from dimse.upper_layer.association import AssociationLimits, accepting
-from dimse.upper_layer.messages import MessageLimits
-from dimse.upper_layer.wire import WireLimits
+from dicomweb.wado import service as wado
+from dicomweb.wado.images import Archive, KeepsAsItIs
+from dimse.awaited import Awaiting
+from dimse.upper_layer.association import accepting
 from gateway import tls
 from gateway.config.configuration import Configuration
 from gateway.config.sections import AnyListener, DimseListener, MachinesListener, PeopleListener
 from gateway.config.transport import server_files
 from gateway.core import Door
+from gateway.edges.associations import Associations, BehindAssociations, association_limits
 from gateway.health import Health
 from gateway.listener import ConnectionLimits, Listener
 from gateway.metrics import CONTENT_TYPE, Figures
-from gateway.model.imaging import JsonValue, Matches, Query
+from gateway.model.imaging import JsonValue
 from gateway.model.seams import Clock
-from gateway.model.settings import Limits
-from gateway.node import new_id, new_uid, release
+from gateway.node import new_id, release
 from gateway.sharing.locations.notices import Notices
 from gateway.web import pages
-from policy.parties import Caller, TrustId
 
 CUT_OFF_S = 2.0
 """The end of the drain time, in which what still runs is cancelled and records its outcome."""
@@ -73,19 +70,6 @@ class UnderWay:
         await self._none.wait()
 
 
-class _CountedQuestions:
-    """The core as associations ask it: what is asked counts as under way."""
-
-    def __init__(self, door: Door, under_way: UnderWay) -> None:
-        self._door = door
-        self._under_way = under_way
-
-    async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
-        """See `Broker.find`."""
-        with self._under_way.one():
-            return await self._door.find(caller, query, snapshot)
-
-
 @dataclass(frozen=True, slots=True)
 class Behind:
     """What stands behind the doors."""
@@ -95,6 +79,8 @@ class Behind:
     figures: Figures
     clock: Clock
     notices: Notices
+    awaiting: Awaiting = field(default_factory=Awaiting)
+    """Who waits for what archives send to our door because they were asked."""
 
 
 class Doors:
@@ -103,9 +89,7 @@ class Doors:
     def __init__(self, configuration: Configuration, behind: Behind) -> None:
         self._configuration = configuration
         self._behind = behind
-        self._profiles = _caller_profiles(configuration)
-        self._aliases = _aliases(configuration)
-        self._associations: DimseDoor | None = None
+        self._associations: Associations | None = None
         self._dimse: Listener | None = None
         self.under_way = UnderWay()
 
@@ -115,7 +99,7 @@ class Doors:
         self._machines = await self._http(stack, "machines", listen.machines, self._machines_application())
         self._people = await self._http(stack, "people", listen.people, self._people_application())
         if listen.dimse is not None:
-            self._associations = self._dimse_door(listen.dimse.ae_title)
+            self._associations = self._behind_associations()
             self._dimse = self._dimse_listener(stack, listen.dimse, self._associations)
         for listener in (self._machines, self._people, self._dimse):
             if listener is not None:
@@ -136,11 +120,10 @@ class Doors:
     async def follow(self, configuration: Configuration) -> None:
         """Take a new configuration that the core follows already: certificates, and who may keep an association."""
         self._configuration = configuration
-        self._profiles = _caller_profiles(configuration)
-        self._aliases = _aliases(configuration)
         self.renew_certificates()
         if self._associations is not None:
-            await self._associations.rejudge()
+            self._associations.follow(configuration)
+            await self._associations.door.rejudge()
 
     def renew_certificates(self) -> None:
         """Show the certificates as the files have them now, for new connections; cut off whoever is revoked."""
@@ -161,7 +144,7 @@ class Doors:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 if self._associations is not None:
-                    await self._associations.stop()
+                    await self._associations.door.stop()
                 await self.under_way.until_none()
 
     async def stop_people(self) -> None:
@@ -192,28 +175,14 @@ class Doors:
         stack.push_async_callback(listener.stop)
         return listener
 
-    def _dimse_door(self, ae_title: str) -> DimseDoor:
-        behind, limits = self._behind, self._configuration.limits
-        counted = _CountedQuestions(behind.door, self.under_way)
-        find = FindService(counted, self._profile_of, limits, ae_title=ae_title, addressed=self._addressed)
-        availability = availability_services(
-            behind.notices, bytes_max=limits.notice_bytes_max, new_uid=new_uid, elsewhere=asyncio.to_thread
+    def _behind_associations(self) -> Associations:
+        behind = self._behind
+        services = BehindAssociations(
+            behind.door, behind.figures, behind.clock, behind.notices, behind.awaiting, transcoder=None
         )
-        return DimseDoor(
-            behind.door,
-            {**dict.fromkeys(FIND_CLASSES, find), **availability},
-            limits,
-            behind.figures,
-            behind.clock,
-            ae_title=ae_title,
-            extended=EXTENDED,
-            new_id=new_id,
-            calling_titles=lambda: {title for caller in self._configuration.caller for title in caller.ae_titles},
-            aliases=lambda: self._aliases,
-            sink_for=buffers(limits.notice_bytes_max),
-        )
+        return Associations(self._configuration, services, self.under_way.one)
 
-    def _dimse_listener(self, stack: AsyncExitStack, where: DimseListener, associations: DimseDoor) -> Listener:
+    def _dimse_listener(self, stack: AsyncExitStack, where: DimseListener, associations: Associations) -> Listener:
         limits = self._configuration.limits
         secure, revoked = self._secured(where)
         listener = Listener(
@@ -223,7 +192,7 @@ class Doors:
             ),
             self._behind.figures,
             self._behind.clock,
-            new_protocol=accepting(associations, _association_limits(limits)),
+            new_protocol=accepting(associations.door, association_limits(limits)),
             secure=secure,
             revoked=revoked,
             keeps_own_time=True,
@@ -234,13 +203,6 @@ class Doors:
         stack.push_async_callback(listener.stop)
         return listener
 
-    def _profile_of(self, caller: Caller) -> CallerProfile:
-        # A reload may have removed the caller since it was identified: then it is told of what is missing the loud way.
-        return self._profiles.get(caller.principal.subject, CallerProfile(MissingSources.FAILURE))
-
-    def _addressed(self, called_ae_title: str) -> TrustId | None:
-        return self._aliases.get(called_ae_title)
-
     def _machines_application(self) -> web.Application:
         configuration, door = self._configuration, self._behind.door
         limits, origins = configuration.limits, frozenset(configuration.dicomweb.cors_origins)
@@ -250,6 +212,8 @@ class Doors:
         application.add_routes(
             qido.routes(door, door, limits, public_url=public_url, empty=configuration.sharing.qido_empty)
         )
+        archive = Archive(door, Callers(door), limits, public_url, new_boundary=_boundary, transcoder=KeepsAsItIs())
+        application.add_routes(wado.routes(archive))
         return application
 
     def _public_url(self) -> str:
@@ -303,41 +267,16 @@ class Doors:
         return self._people.answering(_peer_name(request))
 
 
-async def _end_associations(associations: DimseDoor) -> None:
+def _boundary() -> str:
+    return secrets.token_hex(BOUNDARY_CHARS // 2)
+
+
+async def _end_associations(associations: Associations) -> None:
     """Cut off what the drain did not see end; what is cancelled by that records its outcome."""
     associations.close()
+    associations.door.close()
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(associations.stop(), CUT_OFF_S)
-
-
-def _caller_profiles(configuration: Configuration) -> dict[str, CallerProfile]:
-    """How those who may call by DIMSE are answered, by their names."""
-    return {
-        caller.name: CallerProfile(caller.missing_sources, caller.refusal, caller.lenient, caller.character_set)
-        for caller in configuration.caller
-        if caller.missing_sources is not None
-    }
-
-
-def _aliases(configuration: Configuration) -> dict[str, TrustId]:
-    """The AE titles that address one trust alone (C8); the gateway's own title is none, whatever the file says."""
-    own = configuration.listen.dimse.ae_title if configuration.listen.dimse is not None else ""
-    return {trust.ae_alias: trust.ods for trust in configuration.trust if trust.ae_alias not in (None, own)}
-
-
-def _association_limits(limits: Limits) -> AssociationLimits:
-    return AssociationLimits(
-        wire=WireLimits(associate_bytes_max=limits.associate_bytes_max, artim_timeout_s=limits.artim_timeout_s),
-        messages=MessageLimits(
-            command_bytes_max=limits.command_bytes_max,
-            fragments_max=limits.fragments_max,
-            data_bytes_max=limits.identifier_bytes_max,
-        ),
-        idle_timeout_s=limits.association_idle_timeout_s,
-        life_max_s=limits.association_life_max_s,
-        send_timeout_s=limits.dimse_send_timeout_s,
-        message_bytes_per_s_min=limits.association_bytes_per_s_min,
-    )
+        await asyncio.wait_for(associations.door.stop(), CUT_OFF_S)
 
 
 def _url(where: MachinesListener | PeopleListener, port: int) -> str:

@@ -20,6 +20,7 @@ from dicomweb.listener import OUTGOING, REQUEST_ID
 from dicomweb.notices import headers
 from dicomweb.parameters import uid_from_path
 from dicomweb.problem import http_problem
+from dicomweb.qido import PREFIX
 from dicomweb.wado.negotiation import Syntaxes
 from gateway.model.errors import NotFound, PeerUnavailable, ServiceFault
 from gateway.model.imaging import Level, Matches
@@ -27,7 +28,6 @@ from gateway.model.settings import Limits
 from gateway.model.work.retrievals import Delivery, Halt, Item, Retrievals, RetrieveWish
 from gateway.sharing.directory import parse_trust
 
-PREFIX = "/dicom-web"
 STUDY_PATH = "/studies/{study}"
 SERIES_PATH = STUDY_PATH + "/series/{series}"
 INSTANCE_PATH = SERIES_PATH + "/instances/{instance}"
