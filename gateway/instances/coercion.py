@@ -18,7 +18,7 @@ from gateway.instances.deflation import deflated, inflated
 from gateway.instances.encoding.structure import Syntax
 from gateway.instances.encoding.values import CHARACTER_SET, declared_terms
 from gateway.instances.encoding.written import element_bytes, writing_vr
-from gateway.instances.spans import Bytes, MoreNeeded, Spans
+from gateway.instances.spans import PIXEL_DATA, Bytes, MoreNeeded, Spans
 from gateway.instances.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
 from gateway.model.errors import InvalidRequest
 from gateway.model.imaging import Element, JsonValue
@@ -90,8 +90,7 @@ class _Rewriting:
         """Raises `MoreNeeded` unless the bytes go as far as the changes do."""
         last = max(_IMAGE_GROUP, *self._wanted)
         at = 0
-        spans = iter(self._spans.top())
-        for span in spans:
+        for span in self._spans.top_until(PIXEL_DATA):
             while self._coming and self._coming[-1] <= span.tag:
                 self._write(self._coming.pop(), at)
             if span.tag > last:

@@ -68,8 +68,10 @@ class PixelLayout:
     is_signed: bool
     is_floating: bool
     frames: int
+    starts: int
+    """Where the element of the pixel data begins."""
     first: int
-    """Where the value of the pixel data begins."""
+    """Where its value begins."""
     data_bytes: int | None
     """How long it is; None: in fragments."""
     extended_offsets: bytes = b""
@@ -179,6 +181,7 @@ def _layout(facts: dict[int, bytes], span: Span, transfer_syntax: str, *, is_lit
         is_signed=number(_PIXEL_REPRESENTATION, 0) == 1,
         is_floating=is_floating,
         frames=max(1, frames),
+        starts=span.start,
         first=span.value,
         data_bytes=span.end - span.value if span.has_length else None,
         extended_offsets=facts.get(_EXTENDED_OFFSETS, b""),
