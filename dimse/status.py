@@ -27,7 +27,6 @@ class Status(IntEnum):
     PENDING_WITHOUT_SOME_KEYS = 0xFF01
     """A requested key was not supported, for matching or at all."""
     CANCELLED = 0xFE00
-    DUPLICATE_SOP_INSTANCE = 0x0111
     SOP_CLASS_NOT_SUPPORTED = 0x0122
     NOT_AUTHORISED = 0x0124
     UNRECOGNISED_OPERATION = 0x0211
@@ -87,7 +86,7 @@ FORMS: Mapping[type[errors.GatewayError], Form] = MappingProxyType(
             (PATIENT_ID,),
         ),
         errors.NotAcceptable: Form(Status.IDENTIFIER_DOES_NOT_MATCH),
-        errors.Conflicting: Form(Status.DUPLICATE_SOP_INSTANCE),
+        errors.Conflicting: Form(Status.IDENTIFIER_DOES_NOT_MATCH),
         errors.Unwanted: Form(Status.NOT_AUTHORISED),
         errors.RequestTooLarge: Form(Status.IDENTIFIER_DOES_NOT_MATCH),
         errors.NotIdentified: Form(Status.NOT_AUTHORISED, "the caller is not identified"),

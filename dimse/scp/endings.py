@@ -98,7 +98,6 @@ STORE_FORMS: Mapping[type[errors.GatewayError], tuple[StoreStatus, str | None]] 
 _RETRIEVE_STATUSES: Mapping[int, RetrieveStatus] = MappingProxyType(
     {
         Status.OUT_OF_RESOURCES: RetrieveStatus.NOT_PERFORMED,
-        Status.DUPLICATE_SOP_INSTANCE: RetrieveStatus.UNABLE_TO_PROCESS,
     }
 )
 """Where C-MOVE has another number than C-FIND."""
