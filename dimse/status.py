@@ -119,6 +119,7 @@ SHORT_REASONS: Mapping[str, str] = MappingProxyType(
         "destination-of-another-trust": "destination is another trust's",
         "identity-not-proven": "your identity is not proven",
         "kind-receives-no-images": "this account receives no images",
+        "push-not-signed-off": "sending is not signed off",
         "purpose-not-direct-care": "purpose is not direct care",
         "break-glass-without-grant": "no emergency access granted",
         "nhs-number-of-other-mode": "this range of numbers is refused",
