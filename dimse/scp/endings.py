@@ -95,14 +95,6 @@ STORE_FORMS: Mapping[type[errors.GatewayError], tuple[StoreStatus, str | None]] 
 """Every class of error, as C-STORE answers it; a comment of None is the error's own words."""
 
 
-_RETRIEVE_STATUSES: Mapping[int, RetrieveStatus] = MappingProxyType(
-    {
-        Status.OUT_OF_RESOURCES: RetrieveStatus.NOT_PERFORMED,
-    }
-)
-"""Where C-MOVE has another number than C-FIND."""
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How far a retrieval came, once nothing more is sent of it."""
@@ -159,7 +151,7 @@ def final(outcome: Outcome, how: MissingSources) -> Final:
 def retrieve_ending(error: BaseException, refusal: Refusal = Refusal.STATUS) -> Ending:
     """How a retrieval ends that raised `error` before anything was sent: as C-FIND does, by the numbers of C-MOVE."""
     end = ending_of(error, refusal)
-    return replace(end, status=_RETRIEVE_STATUSES.get(end.status, end.status))
+    return replace(end, status=RetrieveStatus.NOT_PERFORMED) if end.status == Status.OUT_OF_RESOURCES else end
 
 
 def store_ending(error: BaseException) -> Ending:
