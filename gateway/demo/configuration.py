@@ -1,4 +1,4 @@
-"""The demo region's gateway.toml, as an operator would write it: its doors, its three archives, its four callers.
+"""The demo region's gateway.toml, as an operator would write it: doors, archives, callers and their destinations.
 
 Eastvale's archive is asked by C-FIND and the others by QIDO-RS, all over mutual TLS. Pure.
 """
@@ -31,6 +31,8 @@ CALLERS: Final = tuple(AE_TITLES)
 ASKED_BY_C_FIND: Final = EASTVALE
 ALIASES: Final = {trust.ods_code: f"{trust.ods_code}_ONLY" for trust in TRUSTS}
 """AE titles under which one trust alone is asked, by ODS code."""
+DESTINATIONS: Final = {VIEWER: NORTHMOOR, PACS_CALLER: SOUTHBRIDGE}
+"""Who may name itself in C-MOVE, and nobody else; and whose it is."""
 
 _SURGERY_ODS: Final = "G81234"
 
@@ -42,6 +44,8 @@ class Ports:
     machines: int
     people: int
     dimse: int
+    receiving: int
+    """Not a door of the gateway's: where the viewer's workstation takes images."""
 
 
 def archive_name(trust: Trust) -> str:
@@ -76,6 +80,8 @@ def configuration_text(
     for number, trust in enumerate(TRUSTS):
         lines += _trust_lines(trust, f"0300 555 01{number}0")
         lines += _peer_lines(trust, archives[trust.ods_code], keys)
+    for caller, trust in DESTINATIONS.items():
+        lines += _destination_lines(caller, trust, ports.receiving, keys)
     lines += [
         *("[[trust]]", f'ods = "{_SURGERY_ODS}"', 'name = "Elm Surgery"', 'kind = "general-practice"'),
         *_caller_lines(VIEWER, NORTHMOOR.ods_code, "row", ("TREAT", "COC", "ETREAT")),
@@ -117,9 +123,19 @@ def _peer_lines(trust: Trust, ready: Mapping[str, object], keys: Path) -> list[s
     ]
 
 
+def _destination_lines(caller: str, trust: Trust, port: int, keys: Path) -> list[str]:
+    return [
+        *("[[destination]]", f'name = "{caller}"', f'trust = "{trust.ods_code}"'),
+        *(f'ae_title = "{AE_TITLES[caller]}"', f'address = "localhost:{port}"'),
+        *(f'client_certificate = "{keys}/gateway.pem"', f'client_private_key = "{keys}/gateway.key"'),
+        _authority("ca", keys),
+    ]
+
+
 def _caller_lines(name: str, ods_code: str, missing_sources: str, purposes: Sequence[str]) -> list[str]:
     quoted = ", ".join(f'"{purpose}"' for purpose in purposes)
     return [
         *("[[caller]]", f'name = "{name}"', f'trust = "{ods_code}"', f'certificate_name = "{name}"'),
         *(f'ae_titles = ["{AE_TITLES[name]}"]', f'missing_sources = "{missing_sources}"', f"purposes = [{quoted}]"),
+        *((f'destinations = ["{name}"]',) if name in DESTINATIONS else ()),
     ]

@@ -78,6 +78,12 @@ class Archive:
                 switches = own_habits(self.trust)
             (await session.post(behaviour, json=switches)).raise_for_status()
 
+    async def know(self, destinations: Mapping[str, str]) -> None:
+        """Let it know these AE titles and their addresses as destinations of C-MOVE, and no others."""
+        async with aiohttp.ClientSession() as session:
+            answer = await session.put(f"{self.control_url}/_simulator/destinations", json=dict(destinations))
+            answer.raise_for_status()
+
     async def requests(self) -> list[dict[str, object]]:
         """What it was asked lately, oldest first."""
         async with aiohttp.ClientSession() as session:
@@ -102,6 +108,7 @@ class Region:
         self.machines_port = machines_port or free_port()
         self.people_port = people_port or free_port()
         self.dimse_port = dimse_port or free_port()
+        self.receiving_port = free_port()
         self.archives: dict[str, Archive] = {}
         self.gateway: asyncio.subprocess.Process | None = None
         self._storage_url = storage_url
@@ -225,7 +232,8 @@ class Region:
             raise RegionError(f"the archive of {trust.ods_code} did not start") from error
         if not line:
             raise RegionError(f"the archive of {trust.ods_code} ended before it was ready")
-        self.archives[trust.ods_code] = Archive(trust, process, json.loads(line))
+        archive = self.archives[trust.ods_code] = Archive(trust, process, json.loads(line))
+        await archive.know({GATEWAY_AE_TITLE: f"localhost:{self.dimse_port}"})
 
     def _write_certificates(self) -> None:
         authority = Authority(self.folder / "certificates")
@@ -233,7 +241,7 @@ class Region:
             self._pairs[name] = authority.issue(name)
 
     def _write_configuration(self) -> None:
-        ports = Ports(self.machines_port, self.people_port, self.dimse_port)
+        ports = Ports(self.machines_port, self.people_port, self.dimse_port, self.receiving_port)
         text = configuration_text(
             self.folder / "certificates",
             ports,

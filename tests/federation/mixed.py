@@ -116,7 +116,7 @@ class MixedRegion(Region):
             proxy = self.proxies[trust.ods_code]
             proxy.target_port = int(str(ready[trust.ods_code][door]))
             ready[trust.ods_code][door] = proxy.port
-        ports = Ports(self.machines_port, self.people_port, self.dimse_port)
+        ports = Ports(self.machines_port, self.people_port, self.dimse_port, self.receiving_port)
         text = configuration_text(self.folder / "certificates", ports, ready)
         more = [line for trust in FOREIGN for line in self._foreign_lines(trust)]
         self.configuration.write_text(text + "\n".join(more) + "\n", encoding="utf-8")
