@@ -1,0 +1,1 @@
+"""What stands behind each door of a running node, and how its callers are answered."""
