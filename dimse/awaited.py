@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from gateway.model.errors import OverCapacity, Unwanted
+from gateway.model.errors import GatewayError, OverCapacity, Unwanted
 from gateway.model.work.transfers import Intake, Taking
 from policy.parties import TrustId
 
 MESSAGE_IDS = 65_535
+OVER_MAX = 256
+"""Requests remembered that are over: what still comes of them is no push."""
 ERRANDS_MAX = 256
 """Requests under way to one trust; some archives tell so many message ids apart and no more."""
 
@@ -38,7 +41,7 @@ class Errand:
         self.arrivals = 0
         """Instances of it that were taken or refused; a sign of life."""
         self.refused = 0
-        """Those that were not kept."""
+        """Those that its intake did not keep."""
         self._wanted = frozenset(wanted)
         self._intake = intake
         self._under_way = 0
@@ -81,7 +84,7 @@ class Errand:
         try:
             async with self._intake.take(sop_class_uid, sop_uid, transfer_syntax) as taking:
                 yield taking
-        except BaseException:
+        except GatewayError:
             self.refused += 1
             raise
         finally:
@@ -96,6 +99,7 @@ class Awaiting:
 
     def __init__(self) -> None:
         self._errands: dict[TrustId, dict[int, Errand]] = {}
+        self._over: deque[tuple[TrustId, Errand]] = deque(maxlen=OVER_MAX)
         self._last_message_id = 0
 
     def intake_for(self, trust: TrustId, sop_uid: str, originator: Originator | None) -> Intake | None:
@@ -104,12 +108,12 @@ class Awaiting:
         By the request that it names; else by the instance; else to the one request that waits for a whole study or
         series of this trust, if there is one alone. Its `take` raises `Unwanted` for what is no part of it.
         """
-        errands = self._errands.get(trust)
-        if not errands:
-            return None
-        named = errands.get(originator.message_id) if originator is not None else None
-        if named is not None and originator is not None and named.originator.ae_title == originator.ae_title:
-            return named
+        errands = self._errands.get(trust, {})
+        if originator is not None:
+            over = (errand for whose, errand in self._over if whose == trust)
+            named = next((errand for errand in (*errands.values(), *over) if errand.originator == originator), None)
+            if named is not None:
+                return named
         wanting = next((errand for errand in errands.values() if errand.wants(sop_uid)), None)
         if wanting is not None or originator is not None:
             return wanting
@@ -132,6 +136,7 @@ class Awaiting:
             yield errand
         finally:
             errand.close()
+            self._over.append((trust, errand))
             del errands[message_id]
             if not errands:
                 del self._errands[trust]

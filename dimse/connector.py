@@ -15,9 +15,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from dimse.awaited import Awaiting
 from dimse.elements import Reading, RowDecoder, encode_dataset
 from dimse.scu import exchange
 from dimse.scu.exchange import Answer, Asking, Budget
+from dimse.scu.fetch import FetchBy as FetchBy
+from dimse.scu.fetch import Fetching, FetchProfile
 from dimse.scu.pool import Lease, Pool, PoolLimits
 from dimse.scu.questions import Model as Model
 from dimse.scu.questions import Question, fits, identifier, under
@@ -48,6 +51,7 @@ from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, Peer
 from gateway.model.imaging import Attributes, Element, Level
 from gateway.model.seams import PeerAnswer, PeerRequest
 from gateway.model.settings import Limits
+from gateway.model.work.transfers import FetchRequest, Intake
 from policy.parties import TrustId
 
 _FALLBACK_CHARSET = "ISO_IR 100"
@@ -72,6 +76,8 @@ class DimsePeerProfile:
     fallback_charset: str = ""
     """Term for text that declares no character set; empty: ISO_IR 100."""
     quirks: frozenset[Quirk] = frozenset()
+    fetch: FetchBy = FetchBy.AUTO
+    """How images are fetched."""
 
 
 _Decoders = dict[str, RowDecoder]
@@ -99,6 +105,7 @@ class DimsePeer:
         limits: Limits,
         tls: ssl.SSLContext | None,
         *,
+        awaiting: Awaiting | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._profile = profile
@@ -120,6 +127,7 @@ class DimsePeer:
             ),
             now=now,
         )
+        self._fetching = Fetching(_fetch_profile(profile), limits, self._associated_for_images, awaiting)
 
     @property
     def trust(self) -> TrustId:
@@ -153,9 +161,15 @@ class DimsePeer:
                     raise PeerRefused(self.trust, "the archive takes no C-ECHO")
                 await exchange.echo(lease, self.trust, context)
 
+    async def fetch(self, request: FetchRequest, intake: Intake) -> None:
+        """See `Fetcher`: by C-GET or C-MOVE."""
+        with self._translating():
+            await self._fetching.fetch(request, intake)
+
     async def close(self) -> None:
         """Give up the associations; idempotent."""
         self._is_closed = True
+        await self._fetching.close()
         await self._pool.close()
 
     async def _get_to_know(self) -> None:
@@ -234,6 +248,20 @@ class DimsePeer:
         self._is_relational = any(dialect.is_relational for dialect in self._dialects(association.terms))
         return association
 
+    async def _associated_for_images(self, request: AssociateRequest) -> Association:
+        if self._buffer is None:
+            self._buffer = receive_buffer()
+        return await associate(
+            self._profile.host,
+            self._profile.port,
+            request,
+            self._association_limits,
+            tls=self._tls,
+            connect_timeout_s=self._limits.retrieve_connect_timeout_s,
+            buffer=self._buffer,
+            takes_inflows=True,
+        )
+
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
         """Say what an association's failure is for those who asked."""
@@ -287,6 +315,19 @@ def _association_request(profile: DimsePeerProfile, limits: Limits) -> Associate
         [(sop_class, syntaxes) for sop_class in (*models, VERIFICATION)],
         pdu_bytes_max=limits.pdu_bytes_max,
         extended=[ExtendedNegotiation(uid, _RELATIONAL) for uid in models] if _negotiates(profile) else (),
+    )
+
+
+def _fetch_profile(profile: DimsePeerProfile) -> FetchProfile:
+    return FetchProfile(
+        profile.trust,
+        profile.called_ae_title,
+        profile.calling_ae_title,
+        by=profile.fetch,
+        is_implicit_only=Quirk.IMPLICIT_VR_ONLY in profile.quirks,
+        takes_uid_lists=Quirk.NO_UID_LISTS not in profile.quirks,
+        is_one_request_an_association=Quirk.ONE_QUERY_PER_ASSOCIATION in profile.quirks,
+        heeds_cancel=Quirk.IGNORES_CANCEL not in profile.quirks,
     )
 
 

@@ -21,32 +21,31 @@ async def take_in(association: Association, message: Message, intake: Intake) ->
     """
     command, inflow = message.command, message.inflow
     try:
-        try:
-            async with intake.take(
-                command.sop_class_uid, command.sop_instance_uid, message.context.transfer_syntax
-            ) as taking:
-                if inflow is None:
-                    raise InvalidRequest("an instance came without a data set")
-                await inflow.into(taking)
-                await taking.keep()
-            return None
-        except GatewayError as error:
-            refusal = error
-        await let_go(association, message)
-        return refusal
-    except Broken as error:
-        raise _ended(association, error) from None
+        async with intake.take(
+            command.sop_class_uid, command.sop_instance_uid, message.context.transfer_syntax
+        ) as taking:
+            if inflow is None:
+                raise InvalidRequest("an instance came without a data set")
+            await inflow.into(taking)
+            await taking.keep()
+        return None
+    except GatewayError as error:
+        refusal = error
+    except Broken:
+        raise _ended(association) from None
+    await let_go(association, message)
+    return refusal
 
 
 async def let_go(association: Association, message: Message) -> None:
-    """Let what is still to come of a message's data set come, and go. Raises `AssociationEnded`."""
+    """Take in nothing of what is still to come of an instance; returns once all has. Raises `AssociationEnded`."""
     if message.inflow is not None:
         try:
             await message.inflow.dropped()
-        except Broken as error:
-            raise _ended(association, error) from None
+        except Broken:
+            raise _ended(association) from None
 
 
-def _ended(association: Association, error: Broken) -> AssociationEnded:
+def _ended(association: Association) -> AssociationEnded:
     end = association.end
-    return AssociationEnded(end.why if end is not None else Ended.CONNECTION_LOST, str(end or error))
+    return AssociationEnded(end.why if end is not None else Ended.CONNECTION_LOST, str(end or "in mid-message"))

@@ -237,9 +237,13 @@ def _elements(body: bytes) -> dict[int, bytes]:
         if end - at < 8:
             raise CommandError("an element of the command set is cut")
         group, element, length = _ELEMENT.unpack_from(body, at)
-        at += 8
         if group != 0:
-            raise CommandError("an element of the command set is of another group")
+            # Orthanc writes Failed SOP Instance UID List behind the command set, where its group length ends.
+            if _GROUP_LENGTH not in values:
+                raise CommandError("an element of the command set is of another group")
+            end = at
+            break
+        at += 8
         if element <= last:
             raise CommandError("the elements of the command set do not ascend")
         if length > end - at:

@@ -107,6 +107,8 @@ class Wire(asyncio.BufferedProtocol):
         self._is_ended = False
         self._artim: asyncio.TimerHandle | None = None
         self.is_write_paused = False
+        self.received_bytes = 0
+        """All that came: a sign of life."""
         self.hung_up = asyncio.Event()
         """Set once the connection is closed, which may be a while after the association's end."""
         if request is not None:
@@ -191,6 +193,7 @@ class Wire(asyncio.BufferedProtocol):
         return self._receive_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        self.received_bytes += nbytes
         try:
             self._parser.feed(self._receive_buffer[:nbytes])
         except PduError as error:

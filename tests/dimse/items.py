@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydicom.errors import InvalidDicomError
 from gateway.model.errors import Damaged
 from gateway.model.work.transfers import InstanceRef
 from policy.parties import TrustId
+from tests.peers.dcmtk import program
 
 EASTVALE = TrustId("RZ2")
 
@@ -96,3 +98,17 @@ def real_files() -> list[Path]:
                 chosen[kind] = path
                 seen.add(ref.sop_uid)
     return list(chosen.values())
+
+
+def as_dcmtk_writes(files: Iterable[Path], folder: Path) -> list[Path]:
+    """The same instances in the encoding that DCMTK gives them, so that what it reads and sends stays the same to the
+    byte: without group lengths and padding. Skips the test where it is not installed.
+    """
+    written = []
+    for path in files:
+        target = folder / path.name
+        subprocess.run([program("dcmconv"), "-g", "-p", str(path), str(target)], check=True, capture_output=True)
+        with contextlib.suppress(ValueError):  # it makes a file that contradicts itself out of one with odd UIDs
+            item_of(target)
+            written.append(target)
+    return written

@@ -188,3 +188,11 @@ def test_a_command_without_what_it_must_have_is_refused(command: Command) -> Non
 def test_a_long_comment_of_a_peer_is_cut_and_ours_is_printable() -> None:
     written = encode_command(Command(CommandField.C_FIND_RSP, 1, status=0xC000, error_comment="é" * 99))
     assert decode_command(written).error_comment == "?" * 64
+
+
+def test_what_orthanc_writes_behind_a_command_set_is_passed_over() -> None:
+    command = encode_command(Command(CommandField.C_GET_RSP, 1, sop_class_uid=FIND, status=0xC000, failed=1))
+    failed_list = bytes.fromhex("08005800 06000000") + b"1.2.34"
+    assert decode_command(command + failed_list) == decode_command(command)
+    with pytest.raises(CommandError):
+        decode_command(command[12:] + failed_list)  # without a group length nobody can tell where it ends
