@@ -261,3 +261,16 @@ def test_rows_and_images_name_the_same_patient() -> None:
     ref = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.1", CT)
     assert ANNE.digits.encode() in encoded(ref, ANNE.digits)
     assert image_row(ref, ANNE.digits)["00100020"]["Value"] == [ANNE.digits]
+
+
+async def test_what_is_damaged_on_disk_is_fetched_again(travels: Travels) -> None:
+    held = travels.hold("RZ2", "1.2.3.1")
+    await travels.region.refer(ANNE, to="RZ1")
+    await travels.brought()
+    for pack in travels.packs.rglob("*"):
+        if pack.is_file() and pack.stat().st_size:
+            body = bytearray(pack.read_bytes())
+            body[len(body) // 2] ^= 1
+            pack.write_bytes(body)
+    assert (await travels.brought())[0] == uids(held)
+    assert len(travels.region.trust("RZ2").pacs.fetches) == 2

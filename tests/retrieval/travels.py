@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -53,13 +54,14 @@ def image_row(ref: InstanceRef, patient: str) -> Attributes:
 class Travels:
     """A region on the road."""
 
-    def __init__(self, store: SqlStore, clock: FakeClock, cache: SealedCache) -> None:
+    def __init__(self, store: SqlStore, clock: FakeClock, cache: SealedCache, packs: Path) -> None:
         self.region = Region(store, clock)
         for trust in ("RZ1", "RZ2", "RZ3", "RZ4"):
             self.region.trust(trust)
         self.clock = clock
         self.cache = cache
         self.ledger = SqlLedger(store, "north")
+        self.packs = packs
         self.version = 0
         self.domain = KeyDomain.CACHE
         self._road: Road | None = None

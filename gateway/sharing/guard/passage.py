@@ -128,9 +128,16 @@ class Passage:
             verdict.studies[candidate.study_uid] = None
             if verdict.decision.is_permitted:
                 visible.append(candidate)
-                verdict.disclosed.append(candidate.sop_uid or candidate.series_uid or candidate.study_uid)
+                self._disclose(verdict, candidate)
         self.tally.withheld += len(candidates) - len(visible)
         return visible
+
+    def _disclose(self, verdict: Verdict, row: Candidate) -> None:
+        """Note the row by the UID of its level; of images their series, for which of them went is in the ledger."""
+        if self._wish.action is Action.SEE:
+            verdict.disclosed.append(row.sop_uid or row.series_uid or row.study_uid)
+        elif not verdict.disclosed or verdict.disclosed[-1] != row.series_uid:
+            verdict.disclosed.append(row.series_uid)
 
     async def withdrawn(self, rows: Sequence[Candidate], since: datetime, grace: timedelta) -> Withdrawn | None:
         """Whether what was permitted may not go on, by the registers as they stand now; None: all of it may.

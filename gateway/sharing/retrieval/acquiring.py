@@ -54,6 +54,8 @@ class Wanted:
     holdings: tuple[Holding, ...]
     custodian: TrustId
     patient_row: str
+    is_behind_gateway: bool = False
+    """Whether another gateway stands between us and a holder."""
 
 
 Listed = Mapping[TrustId, Collection[InstanceRef]]
@@ -133,8 +135,7 @@ class Acquiring:
         new: dict[str, list[Wanted]] = {}
         for each in wanted:
             under_way = self._pending.get(each.ref.sop_uid)
-            # A rider joins only what may come from a holder that it may have it from.
-            if under_way is not None and under_way.wanted.holdings == each.holdings:
+            if under_way is not None and _may_join(under_way, each, asking):
                 under_way.riders.add(rider)
             else:
                 new.setdefault(each.ref.study_uid, []).append(each)
@@ -173,8 +174,6 @@ class Acquiring:
                     async with asyncio.TaskGroup() as tasks:
                         for trust, entries in groups.items():
                             tasks.create_task(self._fetch(errand, trust, entries))
-        except* GatewayError as errors:
-            log.error("fetching failed", error=type(errors.exceptions[0]).__name__)
         finally:
             self._errands.discard(errand)
             for entry in list(errand.pending.values()):
@@ -204,6 +203,10 @@ class Acquiring:
                 entry.words = "there is no room to keep it, or it cannot be kept"
                 entry.holdings.clear()
             return
+        except GatewayError as error:
+            words = str(error)
+        except Exception as error:  # noqa: BLE001  # outermost frame of one fetch: a bug is its failure alone
+            log.error("fetching failed", trust=trust.code, error=type(error).__name__)
         for entry in entries:
             if entry.holdings and entry.holdings[0].trust == trust:
                 entry.holdings.popleft()
@@ -271,6 +274,14 @@ class _Intake:
             log.info("instance not waited for", trust=self._trust.code)
             raise Unwanted("nobody waits for this instance")
         return self._acquiring.put(entry, self._trust, transfer_syntax)
+
+
+def _may_join(under_way: _Pending, wanted: Wanted, asking: FetchRequest) -> bool:
+    """A rider joins only what comes from a holder that it may have it from, and is asked for in its own trust's name:
+    another gateway judges by that (DEC-01).
+    """
+    is_asked_alike = under_way.errand.asking.asking_trust == asking.asking_trust
+    return under_way.wanted.holdings == wanted.holdings and (is_asked_alike or not wanted.is_behind_gateway)
 
 
 def _request(errand: _Errand, trust: TrustId, refs: Sequence[InstanceRef]) -> FetchRequest:

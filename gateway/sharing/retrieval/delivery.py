@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -39,6 +39,9 @@ STOPPED: Mapping[Halt, str] = {
 }
 """The same for every reason: which of them it was is nobody's business but the record's (SAF-02)."""
 NOT_ENDED = "it was not handed out"
+UNREADABLE = "what was kept of it cannot be read"
+Bring = Callable[[Sequence[Wanted]], AbstractAsyncContextManager[Rider]]
+"""Fetches instances from their holders."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +68,7 @@ class Delivery:
         entries: Sequence[Entry],
         rider: Rider,
         means: Means,
+        bring: Bring | None,
     ) -> None:
         self._id = retrieval_id
         self._survey = survey
@@ -72,6 +76,7 @@ class Delivery:
         self._entries = {entry.wanted.ref.sop_uid: entry for entry in entries}
         self._rider = rider
         self._means = means
+        self._bring = bring
         self._notes: list[InstanceNote] = []
         self._halted: Halt | None = None
         self._stopped_by: JsonValue = None
@@ -167,11 +172,9 @@ class Delivery:
         await self._look_again(entry)
         if self._halted is not None or entry.cached is None:
             return
-        try:
-            item = await HandedOut.prepare(self._means.cache, entry.cached, entry.shown)
-        except (Damaged, NotFound, InvalidRequest) as error:
-            log.warning("instance not handed out", retrieval=self._id, reason=type(error).__name__)
-            self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, "what was kept of it cannot be read")
+        item = await self._prepared(entry)
+        if item is None:
+            self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, UNREADABLE)
             return
         with self._ending(entry):
             yield item
@@ -180,6 +183,23 @@ class Delivery:
                 await self._write_down()
             except ServiceFault:
                 log.warning("retrieval not written down so far", retrieval=self._id)
+
+    async def _prepared(self, entry: Entry) -> HandedOut | None:
+        """The entry's item; what cannot be read any more is fetched once more. None: it is not to be had."""
+        for is_last in (False, True):
+            assert entry.cached is not None
+            try:
+                return await HandedOut.prepare(self._means.cache, entry.cached, entry.shown)
+            except (Damaged, NotFound, InvalidRequest) as error:
+                log.warning("instance not handed out", retrieval=self._id, reason=type(error).__name__)
+                if is_last or self._bring is None or not isinstance(error, Damaged):
+                    return None
+            async with self._bring([entry.wanted]) as rider:
+                got = await rider.next()
+            if got is None or got.cached is None:
+                return None
+            entry.cached = got.cached
+        return None
 
     @contextmanager
     def _ending(self, entry: Entry) -> Iterator[None]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
 
 from gateway.model.attributes import INSTANCE_NUMBER, SERIES_NUMBER
 from gateway.model.errors import GatewayError, InvalidRequest, OverCapacity
@@ -31,6 +33,9 @@ from gateway.sharing.merge import Candidate, texts
 from gateway.sharing.retrieval.acquiring import Acquiring, Holding, Rider, Wanted
 from gateway.sharing.retrieval.delivery import Delivery, Entry, Means
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
+
+_VALIDATED_ANEW = timedelta(minutes=1)
+"""A comparison with the holders is not noted again before."""
 
 _WANTED = frozenset((SOP_CLASS_UID, SERIES_NUMBER, INSTANCE_NUMBER))
 
@@ -60,7 +65,7 @@ class Road:
                 caller, _query(wish), recipient=recipient, names=lambda row: _names(wish, row)
             ) as survey:
                 if not survey.matches:
-                    yield Delivery("", None, survey.sources, (), Rider(), self._means)
+                    yield Delivery("", None, survey.sources, (), Rider(), self._means, None)
                     return
                 async with self._delivering(caller, wish, recipient, survey) as delivery:
                     yield delivery
@@ -71,8 +76,33 @@ class Road:
     async def _delivering(
         self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey
     ) -> AsyncIterator[Delivery]:
-        entries = await self._entries(survey)
-        retrieval_id = self._new_id()
+        async with contextlib.AsyncExitStack() as held:
+            for study_uid in {match.study_uid for match in survey.matches}:
+                await held.enter_async_context(self._means.cache.using(study_uid))
+            entries = await self._entries(survey)
+            retrieval_id = await self._frozen(caller, wish, recipient, survey, entries)
+            asking = FetchRequest(
+                recipient,
+                Target(Level.STUDY, ""),
+                caller.request_id,
+                caller.hops + 1,
+                asking_trust=caller.principal.trust,
+                purpose=caller.purpose,
+            )
+            bring = partial(self._acquiring.riding, listed=_listed(survey), asking=asking)
+            missing = [entry.wanted for entry in entries if entry.cached is None]
+            rider = await held.enter_async_context(bring(missing))
+            delivery = Delivery(retrieval_id, survey, survey.sources, entries, rider, self._means, bring)
+            try:
+                yield delivery
+            finally:
+                await delivery.leave()
+                await self._note_validated(survey, entries)
+
+    async def _frozen(
+        self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey, entries: Sequence[Entry]
+    ) -> str:
+        """Write the frozen set down; its id."""
         frozen = tuple(
             FrozenInstance(
                 entry.wanted.ref,
@@ -82,36 +112,17 @@ class Road:
             )
             for entry in entries
         )
-        await self._means.ledger.freeze(
-            NewRetrieval(
-                retrieval_id,
-                caller.request_id,
-                caller.principal.subject,
-                recipient,
-                wish.destination.ae_title if wish.destination is not None else "",
-                self._means.clock.now(),
-                frozen,
-            )
-        )
-        missing = [entry.wanted for entry in entries if entry.cached is None]
-        asking = FetchRequest(
-            recipient,
-            Target(Level.STUDY, ""),
+        retrieval = NewRetrieval(
+            self._new_id(),
             caller.request_id,
-            caller.hops + 1,
-            asking_trust=caller.principal.trust,
-            purpose=caller.purpose,
+            caller.principal.subject,
+            recipient,
+            wish.destination.ae_title if wish.destination is not None else "",
+            self._means.clock.now(),
+            frozen,
         )
-        async with contextlib.AsyncExitStack() as held:
-            for study_uid in {entry.wanted.ref.study_uid for entry in entries}:
-                await held.enter_async_context(self._means.cache.using(study_uid))
-            rider = await held.enter_async_context(self._acquiring.riding(missing, _listed(survey), asking))
-            delivery = Delivery(retrieval_id, survey, survey.sources, entries, rider, self._means)
-            try:
-                yield delivery
-            finally:
-                await delivery.leave()
-                await self._note_validated(survey, entries)
+        await self._means.ledger.freeze(retrieval)
+        return retrieval.retrieval_id
 
     async def _note_validated(self, survey: Survey, entries: Sequence[Entry]) -> None:
         """Note of each study when its holders last listed it, all of those that what is kept of it came from."""
@@ -122,7 +133,9 @@ class Road:
                 sources.setdefault(entry.wanted.ref.study_uid, set()).add(entry.cached.source)
         with contextlib.suppress(GatewayError):  # then it passes for older than it is
             for study_uid, trusts in sources.items():
-                if trusts <= heard:
+                study = await self._means.cache.study(study_uid)
+                noted_at = study.validated_at if study is not None else None
+                if trusts <= heard and (noted_at is None or survey.heard_at - noted_at > _VALIDATED_ANEW):
                     await self._means.cache.validated(study_uid, survey.heard_at)
 
     async def _entries(self, survey: Survey) -> list[Entry]:
@@ -139,7 +152,8 @@ class Road:
             copies = survey.copies[match.study_uid, match.series_uid, match.sop_uid]
             ref = InstanceRef(match.study_uid, match.series_uid, match.sop_uid, _text(match.attributes, SOP_CLASS_UID))
             holdings = _holdings(match, copies)
-            wanted = Wanted(ref, holdings, holdings[0].trust, rows[match.patient])
+            is_far = any(holding.trust in self._broker.behind_gateways for holding in holdings)
+            wanted = Wanted(ref, holdings, holdings[0].trust, rows[match.patient], is_far)
             cached = kept.get(match.sop_uid)
             # What came from a holder whose copy this caller may not have is fetched from one of theirs.
             may_be_had = cached is not None and cached.source in {holding.trust for holding in holdings}
