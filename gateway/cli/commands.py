@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import audit, backups, batch, console, explain, impact, locations
-from gateway.cli.operating import doctor, status
+from gateway.cli.operating import cache, doctor, jobs, keys, status
 from gateway.cli.registers import agreements, grants, labels, optouts, patients, quality, relationships, trusts
 from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config
 from gateway.model.errors import ConfigurationError
@@ -34,6 +34,9 @@ for name, commands in (
     ("policy", impact.app),
     ("audit", audit.app),
     ("location", locations.app),
+    ("jobs", jobs.app),
+    ("cache", cache.app),
+    ("keys", keys.app),
 ):
     app.add_typer(commands, name=name)
 for command in (doctor.doctor, status.status, explain.explain, batch.batch, backups.backup, backups.restore):

@@ -88,9 +88,12 @@ class Session:
         return trust
 
 
-def run(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
-    """Open the store, do the work, close it. Ctrl-C stops between two steps and exits with 130."""
-    configuration = configuration_of(config)
+def run(config: Path, work: Callable[[Session], Awaitable[T]], needs: frozenset[str] = frozenset()) -> T:
+    """Open the store, do the work, close it. Ctrl-C stops between two steps and exits with 130.
+
+    `needs`: sections that have to be right besides those of the store.
+    """
+    configuration = configuration_of(config, needs)
     logs.configure("warning", as_json=False)
     try:
         return asyncio.run(_with_store(configuration, work))
@@ -99,10 +102,10 @@ def run(config: Path, work: Callable[[Session], Awaitable[T]]) -> T:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def configuration_of(config: Path) -> Configuration:
-    """The configuration as far as the store needs it; raises `ConfigurationError` for what is wrong with that."""
+def configuration_of(config: Path, needs: frozenset[str] = frozenset()) -> Configuration:
+    """The configuration as far as store and `needs` go; raises `ConfigurationError` for what is wrong with that."""
     reading = read(config)
-    if reading.configuration is None or reading.broken & NEEDED_SECTIONS:
+    if reading.configuration is None or reading.broken & (NEEDED_SECTIONS | needs):
         raise ConfigurationError(reading.problems)
     return reading.configuration
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +30,10 @@ from gateway.cli.session import (
     instant,
     local_identifier,
 )
-from gateway.model.errors import InvalidRequest
+from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.errors import GatewayError, InvalidRequest
+from gateway.model.imaging import JsonValue
+from gateway.node import command_node
 from policy.facts import Register, SharingChoice
 from policy.optout import Case, CaseEvent, Role
 from policy.parties import PatientId
@@ -38,6 +41,7 @@ from storage.database import Read, Tx
 from storage.registers import optouts, patients, state
 from storage.registers.optouts import Calendar, KeptCase, Receipt
 from storage.registers.state import Author
+from storage.work import ledger
 
 CHANNELS = ("paper", "web-form", "telephone", "e-mail", "in-person")
 ROW_REQUIRED = ("channel",)
@@ -80,11 +84,11 @@ def commands_for(choice: SharingChoice) -> typer.Typer:
     for event in CaseEvent:
         _add_step(app, choice, event)
     if choice is SharingChoice.OPT_OUT:
-        _add_confirming(app)
+        _add_confirming(app, choice)
     return app
 
 
-def _add_confirming(app: typer.Typer) -> None:
+def _add_confirming(app: typer.Typer, choice: SharingChoice) -> None:
     @app.command("register-confirmed")
     def register_confirmed(by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
         """Note that the register, fed from elsewhere, is complete and true now (opt_out_register_age_max_minutes)."""
@@ -93,6 +97,31 @@ def _add_confirming(app: typer.Typer) -> None:
             who = author(by, reason)
             await opened.store.write(lambda tx: state.confirm(tx, Register.OPT_OUTS, who))
             console.say(f"the opt-out register was confirmed at {opened.now.isoformat(timespec='seconds')}")
+
+        session.run(config, work)
+
+    @app.command()
+    def delivered(
+        case: str,
+        by: By,
+        since: Annotated[str, typer.Option(help="From when on. Default: a year ago.")] = "",
+        config: Config = DEFAULT_CONFIG,
+        as_json: AsJson = False,
+    ) -> None:
+        """List what of the patient's was delivered, to whom and when, the newest first: those copies are theirs."""
+
+        async def work(opened: Session) -> None:
+            who, first = author(by), instant(since) or opened.now - timedelta(days=365)
+
+            def body(read: Read) -> tuple[str, list[ledger.Delivered]]:
+                kept = _case(read, choice, case)
+                rows = patients.person(read, kept.patient_id).joined
+                return kept.case.case_id, ledger.delivered_of(read, sorted(rows), first)
+
+            case_id, found = await opened.store.read(body)
+            looked: dict[str, JsonValue] = {"act": "optout-delivered", "case": case_id, "by": who.subject}
+            await opened.store.append_audit(AuditEntry(AuditEvent.EXPLAIN, opened.now, who.request_id, looked))
+            console.show([_delivery(each) for each in found], as_json=as_json, empty="nothing since then")
 
         session.run(config, work)
 
@@ -218,9 +247,30 @@ def _add_step(app: typer.Typer, choice: SharingChoice, event: CaseEvent) -> None
                 return optouts.move_case(tx, kept.case.case_id, event, role, happened_at, who)
 
             after = await opened.store.write(body)
+            if event is CaseEvent.IMPLEMENT:
+                await _close_keys(opened)
             console.show_one(_row(after, opened.now), as_json=as_json)
 
         session.run(config, work)
+
+
+async def _close_keys(opened: Session) -> None:
+    """Close the keys of what is kept of the patient at once; where that fails, gateways do it by the register."""
+    # Imported here: no other command on opt-outs needs keys and ciphers.
+    from gateway.keeping.closings import Closings  # noqa: PLC0415
+    from gateway.keeping.keys import key_store_file, open_keyring  # noqa: PLC0415
+
+    try:
+        file = key_store_file(opened.configuration)
+        if file is not None and not file.exists():
+            return  # nothing was ever kept
+        closings = Closings(opened.store, opened.clock)
+        await closings.read()
+        node = command_node(opened.configuration)
+        async with open_keyring(opened.configuration, opened.clock, node=node) as keyring:
+            await closings.apply(keyring, None)
+    except (GatewayError, OSError) as error:
+        console.complain(f"implemented; keys of kept copies are closed by the gateway as soon as it can: {error}")
 
 
 def _request(opened: Session, row: Mapping[str, str], now: datetime) -> _Request:
@@ -275,6 +325,19 @@ def _row(case: Case, now: datetime) -> dict[str, console.Cell | list[str]]:
         "letters_due": [letter.value for letter in case.letters_due],
         "overdue": [promise.value for promise in case.overdue(now)],
         "acts": _acts(case),
+    }
+
+
+def _delivery(each: ledger.Delivered) -> dict[str, console.Cell]:
+    return {
+        "trust": each.recipient.code,
+        "asked_by": each.subject,
+        "sent_to": each.destination,
+        "study": each.study_uid,
+        "instances": each.instances,
+        "first_at": each.first_at,
+        "last_at": each.last_at,
+        "request": each.request_id,
     }
 
 
