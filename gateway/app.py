@@ -107,7 +107,7 @@ class Gateway:
                 roll.register_version,
             )
             notices = self._notices(notebook)
-            behind = Behind(self._door, self._health, self._figures, self._clock, notices)
+            behind = Behind(self._door, self._health, self._figures, self._clock, notices, self._means.awaiting)
             self._doors = Doors(self._configuration, behind)
             core = build_core(self._configuration, self._means)
             core.peers.restore(await notebook.standings())

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile
 from dicomweb.connector import Quirk as DicomwebQuirk
-from dimse.connector import DimsePeer, DimsePeerProfile, Model
+from dimse.awaited import Awaiting
+from dimse.connector import DimsePeer, DimsePeerProfile, FetchBy, Model
 from dimse.connector import Quirk as DimseQuirk
 from gateway import tls
 from gateway.config.configuration import Configuration
@@ -91,6 +92,8 @@ class Means:
     """What the register says of every trust, as of the moment of calling."""
     register_version: Callable[[], int] = int
     """The version of the registers as it was last seen, a second old at most (DEC-12)."""
+    awaiting: Awaiting = field(default_factory=Awaiting)
+    """Who waits for what archives send to the DIMSE door because they were asked."""
 
 
 def new_delays() -> AbsenceDelays:
@@ -107,7 +110,7 @@ def build_core(configuration: Configuration, means: Means) -> Core:
     """Build the core; raises `ConfigurationError` for certificates that do not load."""
     limits, clock = configuration.limits, means.clock
     directory = directory_of(configuration, means.roll)
-    connectors = [_connector(peer, configuration) for peer in configuration.peer]
+    connectors = [_connector(peer, configuration, means.awaiting) for peer in configuration.peer]
     peers = Peers(
         connectors,
         limits,
@@ -199,7 +202,7 @@ class Door:
         return self.core
 
 
-def _connector(peer: AnyPeer, configuration: Configuration) -> PeerConnector:
+def _connector(peer: AnyPeer, configuration: Configuration, awaiting: Awaiting) -> PeerConnector:
     files = client_files(peer)
     secure = tls.client_context(files) if files is not None else None
     limits = peer.limits.over(configuration.limits)
@@ -223,8 +226,9 @@ def _connector(peer: AnyPeer, configuration: Configuration) -> PeerConnector:
                 model=Model(peer.model),
                 fallback_charset=peer.character_set,
                 quirks=frozenset(map(DimseQuirk, peer.quirks)),
+                fetch=FetchBy(peer.fetch),
             )
-            return DimsePeer(archive, limits, secure)
+            return DimsePeer(archive, limits, secure, awaiting=awaiting)
         case _:
             assert_never(peer)
 
