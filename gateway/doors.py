@@ -22,6 +22,7 @@ from dicomweb import qido
 from dicomweb.bodies.multipart import BOUNDARY_CHARS
 from dicomweb.credentials import Callers
 from dicomweb.listener import edge, server_options
+from dicomweb.stow import service as stow
 from dicomweb.wado import service as wado
 from dicomweb.wado.images import Archive, KeepsAsItIs
 from dimse.awaited import Awaiting
@@ -212,8 +213,10 @@ class Doors:
         application.add_routes(
             qido.routes(door, door, limits, public_url=public_url, empty=configuration.sharing.qido_empty)
         )
-        archive = Archive(door, Callers(door), limits, public_url, new_boundary=_boundary, transcoder=KeepsAsItIs())
+        callers = Callers(door)
+        archive = Archive(door, callers, limits, public_url, new_boundary=_boundary, transcoder=KeepsAsItIs())
         application.add_routes(wado.routes(archive))
+        application.add_routes(stow.routes(stow.Desk(door, callers, limits, public_url)))
         return application
 
     def _public_url(self) -> str:

@@ -39,6 +39,10 @@ class Limits:
     """Request line and headers of an HTTP request."""
     request_body_bytes_max: int = 1024 * 1024
     """Body of an HTTP request that carries no images."""
+    stow_body_bytes_max: int = 64 * 1024 * 1024 * 1024
+    """Body of a STOW-RS request; never in memory."""
+    stow_instances_max: int = 10_000
+    """Instances in one STOW-RS request."""
     request_head_timeout_s: float = 15.0
     """Time to send a whole HTTP head."""
     keepalive_timeout_s: float = 60.0
