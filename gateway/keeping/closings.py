@@ -4,7 +4,8 @@ What is to be closed is read from the register as a whole and compared with what
 changed the register, in which process, or what failed in between: the register's transaction is the act, and every
 node brings its keys and its cache after it, at its start before the doors open and then within a second. Until then
 the policy stands before every copy, and nothing new is taken in for such a patient. Sole copies are kept for their
-custodian (SAF-21). Somebody who is opted out no more is opened again; what was destroyed stays destroyed (SAF-24).
+custodian (SAF-21). Somebody who is opted out no more is opened again; what was destroyed stays destroyed (SAF-24). A
+closing of which the register knows nothing (an old backup was restored, an erasure) is left as it is, and told.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Closings:
         self._trace: tuple[object, ...] = ()
         self._changes_at: datetime | None = None
         self._alarmed_at_s = float("-inf")
+        self._released: frozenset[str] = frozenset()
         self.opted_out: frozenset[str] = frozenset()
         """The internal rows of everybody whose keys are to be closed, as the register was last read."""
 
@@ -53,7 +55,7 @@ class Closings:
         is_changed = trace != self._trace or is_due
         if is_changed:
             found = await self._store.read(closures.opted_out)
-            self.opted_out, self._changes_at = found.rows, found.changes_at
+            self.opted_out, self._released, self._changes_at = found.rows, found.released, found.changes_at
         self._trace, self._version = trace, version
         return is_changed
 
@@ -69,12 +71,15 @@ class Closings:
             await keyring.close_patients(to_close[at : at + CLOSED_AT_ONCE_MAX], _DOMAIN)
         if to_close:
             log.info("keys closed", patients=len(to_close))
+        to_open = sorted(closed.keys() & self._released)
+        if strange := len(closed.keys() - self.opted_out - self._released):
+            log.error("keys closed without an entry in the register", alarm=True, patients=strange)
         if cache is None:
-            return closed.keys() <= self.opted_out  # who is to be opened waits for it, for their studies are hidden
+            return not to_open  # they wait for it, for their studies are hidden
         failed = 0
         for patient_row in await cache.kept_open(self.opted_out, _DOMAIN):
             failed += not await _is_hidden(cache, patient_row)
-        for patient_row in sorted(closed.keys() - self.opted_out):
+        for patient_row in to_open:
             failed += not await _is_opened(keyring, cache, patient_row, is_destroyed=closed[patient_row])
         return not failed
 

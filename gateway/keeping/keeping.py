@@ -188,13 +188,13 @@ class Keeping:
     async def _follow_for_ever(self) -> None:
         while True:
             await self._clock.sleep(REGISTER_CHECK_INTERVAL_S)
+            reason = "the key store or the study cache is not open"
             try:
                 await self.follow()
             except ServiceFault as fault:
-                self._closings.alarm(str(fault))
-            else:
-                if self._is_behind and self._closings.opted_out:
-                    self._closings.alarm("the key store or the study cache is not open")
+                reason = str(fault)
+            if self._is_behind and self._closings.opted_out:
+                self._closings.alarm(reason)
 
     async def _queue_for_ever(self, kind: str, interval_s: float) -> None:
         while True:

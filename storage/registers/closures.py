@@ -1,8 +1,9 @@
 """Whose keys the opt-out register wants closed: the rows of every person whose latest implemented choice is an opt-out.
 
 A verified case that only restricts provisionally closes nothing, nor does a merge that nobody confirmed: a closing ends
-in the destruction of keys (SAF-20, SAF-33). The register is the authority: a row that is not named here is to be open.
-Read as a whole, because what follows from it is compared as a whole, whatever failed before.
+in the destruction of keys (SAF-20, SAF-33). Open again is who the register knows to be opted out no more; of whom it
+knows nothing, as after the restore of an old backup, nothing is opened. Read as a whole, because what follows from it
+is compared as a whole, whatever failed before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union
 
 from policy.facts import SharingChoice
 from storage.database import Read
@@ -28,6 +29,11 @@ _IMPLEMENTED = (
 _JOINED = select(patient_merge.c.patient_id, patient_merge.c.survivor_id).where(
     patient_merge.c.superseded_at.is_(None), patient_merge.c.is_confirmed
 )
+_EVER = union(
+    select(optout_choice.c.patient_id).where(~optout_choice.c.is_provisional),
+    select(patient_merge.c.patient_id),
+    select(patient_merge.c.survivor_id),
+)
 _TRACES = [
     select(func.count(), func.max(table.c.recorded_at), func.max(table.c.superseded_at)).select_from(table)
     for table in (optout_choice, patient_merge)
@@ -40,6 +46,8 @@ class OptedOut:
 
     rows: frozenset[str]
     """Of the patients who are opted out."""
+    released: frozenset[str]
+    """Of those who are not, and of whom a choice or a merge is known, of now or of old: they may have been."""
     changes_at: datetime | None
     """When the next choice takes effect by itself; None: there is none ahead."""
 
@@ -52,6 +60,7 @@ def trace(read: Read) -> tuple[object, ...]:
 def opted_out(read: Read) -> OptedOut:
     """Everybody whose keys are to be closed at this instant."""
     together = _persons(read.connection.execute(_JOINED))
+    known = frozenset(read.connection.execute(_EVER).scalars())
     latest: dict[str, SharingChoice] = {}
     ahead: list[datetime] = []
     for row in read.connection.execute(_IMPLEMENTED):
@@ -61,7 +70,7 @@ def opted_out(read: Read) -> OptedOut:
         for patient_id in together.get(row.patient_id, (row.patient_id,)):
             latest[patient_id] = SharingChoice(row.choice)
     rows = frozenset(patient_id for patient_id, choice in latest.items() if choice is SharingChoice.OPT_OUT)
-    return OptedOut(rows, min(ahead, default=None))
+    return OptedOut(rows, known - rows, min(ahead, default=None))
 
 
 def _persons(joined: Iterable[TableRow]) -> dict[str, frozenset[str]]:

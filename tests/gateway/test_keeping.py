@@ -329,6 +329,22 @@ async def test_a_patient_joined_to_one_who_is_opted_out_is_closed_and_parted_is_
         assert await read(kept, instance) == CONTENT
 
 
+async def test_a_closing_of_which_the_register_knows_nothing_is_left_closed_and_told(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with place.open() as kept:
+        anne, instance = await patient_with_a_study(kept)
+        await kept.keeping.keyring.close_patient(anne, KeyDomain.CACHE)
+        await kept.choose(await people.patient(kept.store, people.BEN))
+        await kept.keeping.follow()
+        with pytest.raises(KeyClosed):
+            await read(kept, instance)
+        assert "keys closed without an entry in the register" in capsys.readouterr().out
+        await kept.choose(anne, SharingChoice.OPT_IN)
+        await kept.keeping.follow()
+        assert await read(kept, instance) == CONTENT
+
+
 async def test_the_register_is_followed_by_itself_within_a_second(place: Place, clock: FakeClock) -> None:
     async with place.open() as kept:
         anne, instance = await patient_with_a_study(kept)

@@ -38,6 +38,21 @@ async def test_only_an_implemented_opt_out_closes_and_the_latest_choice_wins(sto
     assert await rows(store) == {ben}
 
 
+async def test_released_is_only_of_whom_a_choice_or_a_merge_is_known(store: SqlStore, clock: FakeClock) -> None:
+    anne, ben, cara = [await patient(store, number) for number in (ANNE, BEN, CARA)]
+    made = await case(store, cara)
+    await move(store, made.case_id, CaseEvent.VERIFY)
+    assert (await store.read(closures.opted_out)).released == frozenset()
+    await implement(store, anne)
+    assert (await store.read(closures.opted_out)).released == frozenset()
+    await clock.advance(1)
+    await implement(store, anne, SharingChoice.OPT_IN)
+    assert (await store.read(closures.opted_out)).released == {anne}
+    merge_id = await store.write(lambda tx: merges.merge(tx, ben, cara, MergeBasis.PDS_SUPERSESSION, CLERK))
+    await store.write(lambda tx: merges.undo_merge(tx, merge_id, OFFICER))
+    assert (await store.read(closures.opted_out)).released == {anne, ben, cara}
+
+
 async def test_two_choices_of_one_instant_are_ordered_by_their_receipt(store: SqlStore) -> None:
     anne = await patient(store)
     await implement(store, anne, SharingChoice.OPT_IN)
