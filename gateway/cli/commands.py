@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import audit, backups, batch, console, explain, impact, locations
-from gateway.cli.operating import cache, doctor, jobs, keys, status
+from gateway.cli.operating import cache, doctor, jobs, keys, retrieve, status
 from gateway.cli.registers import agreements, grants, labels, optouts, patients, quality, relationships, trusts
 from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config
 from gateway.model.errors import ConfigurationError
@@ -36,6 +36,7 @@ for name, commands in (
     ("location", locations.app),
     ("jobs", jobs.app),
     ("cache", cache.app),
+    ("retrieve", retrieve.app),
     ("keys", keys.app),
 ):
     app.add_typer(commands, name=name)

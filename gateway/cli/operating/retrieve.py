@@ -1,0 +1,116 @@
+"""`gateway retrieve`: what callers are having sent, how far it is, and what of it failed and why.
+
+The ledger is the truth, so these commands need no gateway that serves. Patients stand there by internal rows, and no
+name or number is shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from gateway.cli import console, session
+from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config, Session
+from gateway.model.work.retrievals import InstanceState
+from storage.work import overview
+from storage.work.ledger import LedgerRetrieval, SqlLedger
+
+app = typer.Typer(no_args_is_help=True, help="Retrievals: how far they are, what failed.")
+
+RetrievalId = Annotated[str, typer.Argument(help="As `gateway retrieve list` shows it.")]
+CountMax = Annotated[int, typer.Option("--count-max", min=1, max=overview.RETRIEVALS_MAX, help="At most so many.")]
+Open = Annotated[bool, typer.Option("--open", help="Only those under way.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Only those of which something failed.")]
+
+
+@app.command("list")
+def list_(
+    open_: Open = False,
+    failed: Failed = False,
+    count_max: CountMax = 50,
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """List retrievals, the newest first."""
+
+    async def work(opened: Session) -> None:
+        read = partial(overview.recent, only_open=open_, only_failed=failed, limit=count_max)
+        rows = [_row(each) for each in await opened.store.read(read)]
+        console.show(rows, as_json=as_json, empty="no such retrieval")
+
+    session.run(config, work)
+
+
+@app.command()
+def show(retrieval: RetrievalId, config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show a retrieval study by study, and every instance of it that failed, with why."""
+
+    async def work(opened: Session) -> None:
+        found = await SqlLedger(opened.store, opened.store.node).show(retrieval)
+        if as_json:
+            console.show_json({**_head(found), "studies": _studies(found), "failures": _failures(found)})
+            return
+        console.show_one(_head(found), as_json=False)
+        console.say("")
+        console.show(_studies(found), as_json=False, empty="no instances")
+        if _failures(found):
+            console.say("")
+            console.show(_failures(found), as_json=False, empty="")
+
+    session.run(config, work)
+
+
+def _row(each: overview.Glance) -> dict[str, console.Cell]:
+    counts = each.counts
+    return {
+        "retrieval": each.retrieval_id,
+        "caller": each.subject,
+        "for": each.recipient.code,
+        "to": each.destination,
+        "begun_at": each.frozen_at,
+        "state": each.halted or ("under way" if each.ended_at is None else "ended"),
+        "instances": f"{counts.completed + counts.warning:,} of {counts.total:,}",
+        "failed": counts.failed,
+        "megabytes": round(each.data_bytes / 1e6, 1),
+    }
+
+
+def _head(found: LedgerRetrieval) -> dict[str, object]:
+    counts = found.counts
+    return {
+        "retrieval": found.retrieval_id,
+        "request": found.request_id,
+        "node": found.node,
+        "caller": found.subject,
+        "for": found.recipient.code,
+        "to": found.destination,
+        "begun_at": found.frozen_at,
+        "ended_at": found.ended_at,
+        "stopped": found.halted.value if found.halted is not None else "",
+        "sent": counts.completed,
+        "with_warning": counts.warning,
+        "failed": counts.failed,
+        "remaining": counts.remaining,
+    }
+
+
+def _studies(found: LedgerRetrieval) -> list[dict[str, console.Cell]]:
+    counted: Counter[tuple[str, str, InstanceState]] = Counter()
+    for each in found.instances:
+        source = each.source or each.frozen.source
+        counted[each.frozen.ref.study_uid, source.code, each.state] += 1
+    return [
+        {"study": study, "from": source, "state": state.value, "instances": count}
+        for (study, source, state), count in sorted(counted.items())
+    ]
+
+
+def _failures(found: LedgerRetrieval) -> list[dict[str, console.Cell]]:
+    return [
+        {"instance": each.frozen.ref.sop_uid, "from": (each.source or each.frozen.source).code, "words": each.words}
+        for each in found.instances
+        if each.state is InstanceState.FAILED
+    ]

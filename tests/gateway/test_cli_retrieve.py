@@ -1,0 +1,47 @@
+"""`gateway retrieve`: what the ledger says of retrievals, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+from gateway.keeping.keeping import Keeping
+from gateway.model.work.retrievals import InstanceState
+from storage.store import SqlStore
+from tests.gateway.commands import Commands
+from tests.gateway.commands import gateway as gateway  # the fixture
+from tests.gateway.test_cli_keeping import served
+from tests.storage.test_ledger import NOON, frozen, noted, retrieval
+
+
+async def one_sent_one_failed(keeping: Keeping, store: SqlStore) -> None:
+    """A retrieval of two instances that ended, and one that is under way."""
+    sent, failed = frozen(1), frozen(2)
+    await keeping.ledger.freeze(retrieval("r1", [sent, failed]))
+    words = "the archive did not send it"
+    await keeping.ledger.note("r1", [noted(sent, InstanceState.SENT), noted(failed, InstanceState.FAILED, words=words)])
+    await keeping.ledger.end("r1", NOON, None)
+    await keeping.ledger.freeze(retrieval("r2", [frozen(3)]))
+
+
+def test_retrievals_are_listed_with_what_was_sent_and_what_failed(gateway: Commands) -> None:
+    served(gateway, one_sent_one_failed)
+    listed = {row["retrieval"]: row for row in json.loads(gateway.do("retrieve", "list", "--json"))}
+    assert listed["r1"]["instances"] == "1 of 2" and listed["r1"]["failed"] == 1
+    assert listed["r1"]["state"] == "ended" and listed["r2"]["state"] == "under way"
+    assert [row["retrieval"] for row in json.loads(gateway.do("retrieve", "list", "--failed", "--json"))] == ["r1"]
+    assert [row["retrieval"] for row in json.loads(gateway.do("retrieve", "list", "--open", "--json"))] == ["r2"]
+
+
+def test_a_retrieval_is_shown_with_every_failure(gateway: Commands) -> None:
+    served(gateway, one_sent_one_failed)
+    shown = json.loads(gateway.do("retrieve", "show", "r1", "--json"))
+    assert (shown["sent"], shown["failed"], shown["remaining"]) == (1, 1, 0)
+    assert [(each["instance"], each["words"]) for each in shown["failures"]] == [
+        ("1.2.1.2", "the archive did not send it")
+    ]
+    assert "the archive did not send it" in gateway.do("retrieve", "show", "r1")
+
+
+def test_an_unknown_retrieval_is_refused(gateway: Commands) -> None:
+    served(gateway, one_sent_one_failed)
+    assert "no such retrieval" in gateway.refused("retrieve", "show", "r9")
