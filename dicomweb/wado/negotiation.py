@@ -109,6 +109,8 @@ class Taken:
     media_type: str
     syntaxes: Syntaxes
     weight: float
+    is_anything: bool = False
+    """It was not said at all, or by `*/*`: a packing is not asked for either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +173,11 @@ def frame_form(header: str | None, parameter: str | None, stored: str, frames: i
 
 def bulk_packing(header: str | None, parameter: str | None = None) -> Packing:
     """How to send one bulk value, which is `application/octet-stream`. Raises `NotAcceptable`."""
-    if not media_ranges(_wanted(header, parameter)):
-        return Packing.SINGLE
-    for each in _taken(header, parameter):
-        if _fits(each.media_type, OCTET_STREAM):
-            return each.packing if each.media_type != "*/*" else Packing.SINGLE
-    raise NotAcceptable(f"only {OCTET_STREAM} can be made here")
+    forms = _taken(header, parameter)
+    fitting = next((each for each in forms if _fits(each.media_type, OCTET_STREAM)), None)
+    if fitting is None:
+        raise NotAcceptable(f"only {OCTET_STREAM} can be made here")
+    return Packing.SINGLE if fitting.is_anything else fitting.packing
 
 
 def rendered_types(header: str | None, parameter: str | None, offered: Sequence[str]) -> list[str]:
@@ -195,7 +196,7 @@ def _taken(header: str | None, parameter: str | None) -> list[Taken]:
     """All forms that are taken, best first; of equal weight in the order given."""
     ranges = media_ranges(_wanted(header, parameter))
     if not ranges:
-        return [Taken(Packing.PARTS, "*/*", Syntaxes(takes_any=True), 1.0)]
+        return [Taken(Packing.PARTS, "*/*", _any(), 1.0, is_anything=True)]
     refused = {(each.packing, each.media_type) for each in map(_form, ranges) if each.weight == 0}
     forms = [each for each in map(_form, ranges) if each.weight > 0]
     kept = [each for each in forms if (each.packing, each.media_type) not in refused]
@@ -215,7 +216,8 @@ def _form(media_range: MediaRange) -> Taken:
         any_inner = inner == "*/*" and not syntaxes.named
         return Taken(Packing.PARTS, _plain(inner), _any() if any_inner else syntaxes, media_range.weight)
     if name == "*/*":
-        return Taken(Packing.PARTS, name, syntaxes if syntaxes.named else _any(), media_range.weight)
+        taken = syntaxes if syntaxes.named else _any()
+        return Taken(Packing.PARTS, name, taken, media_range.weight, is_anything=True)
     return Taken(Packing.SINGLE, _plain(name), syntaxes, media_range.weight)
 
 

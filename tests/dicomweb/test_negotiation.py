@@ -194,7 +194,7 @@ def test_every_media_type_of_frames_is_told_by_its_syntax_alone() -> None:
         (BROWSER, Packing.SINGLE),
         ("application/octet-stream", Packing.SINGLE),
         ('multipart/related; type="application/octet-stream"', Packing.PARTS),
-        ('multipart/related; type="*/*"', Packing.SINGLE),
+        ('multipart/related; type="*/*"', Packing.PARTS),
     ],
 )
 def test_a_bulk_value_stands_by_itself_unless_parts_are_asked_for(header: str, packing: Packing) -> None:

@@ -110,16 +110,23 @@ async def store(
     headers: dict[str, str] | None = None,
 ) -> Answer:
     """Send it, and wait for the answer."""
+    sent = {"Content-Type": content_type} | (headers or {})
+    async with (
+        storing(tray, limits) as base,
+        aiohttp.ClientSession() as session,
+        session.post(base + path, data=data, headers=sent) as response,
+    ):
+        return Answer(response.status, response.headers, await response.read())
+
+
+@asynccontextmanager
+async def storing(tray: Tray, limits: Limits | None = None) -> AsyncIterator[str]:
+    """Serve a tray; gives the address of the DICOMweb service."""
     known, numbers = limits or Limits(), count(1)
     app = web.Application(middlewares=[edge(known, new_id=lambda: f"request-{next(numbers)}")])
     app.add_routes(routes(Desk(tray, Callers(Reception()), known, PUBLIC_URL)))
-    sent = {"Content-Type": content_type} | (headers or {})
-    async with (
-        served(app) as origin,
-        aiohttp.ClientSession() as session,
-        session.post(f"{origin}/dicom-web{path}", data=data, headers=sent) as response,
-    ):
-        return Answer(response.status, response.headers, await response.read())
+    async with served(app) as origin:
+        yield f"{origin}/dicom-web"
 
 
 def references(answer: Answer) -> list[str]:
