@@ -18,11 +18,16 @@ from dimse.availability import NoticeStatus
 from dimse.connector import Quirk as DimseQuirk
 from dimse.identifier import EXTENDED
 from dimse.notices import CONFLICT, CUT, NOT_SHARED, UNAVAILABLE
+from dimse.scp.endings import SUBOPERATIONS_MAX, RetrieveStatus, StoreStatus
 from dimse.scp.find_scp import FIND_CLASSES
+from dimse.scp.wishes import EXTENDED as RETRIEVE_EXTENDED
+from dimse.scp.wishes import GET_CLASSES, MOVE_CLASSES
 from dimse.sop_classes import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
     PATIENT_ROOT_FIND,
     STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
     VERIFICATION,
 )
 from dimse.status import MissingSources, Status
@@ -74,7 +79,10 @@ def test_quoted_texts_and_figures_are_those_of_the_code() -> None:
 # --- DIMSE ---
 
 SCP = STATEMENT.split("## 3. DIMSE")[1].split("## 4. DIMSE")[0]
-FIND, NOTICES = SCP.split("### 3.4 Instance Availability Notification")
+FIND, NOTICES, RETRIEVE, STORE = re.split(
+    r"### 3\.4 Instance Availability Notification|### 3\.5 C-MOVE and C-GET|### 3\.6 C-STORE",
+    SCP.split("### 3.7")[0],
+)
 SCU = STATEMENT.split("## 4. DIMSE")[1]
 
 
@@ -95,12 +103,16 @@ def test_the_sop_classes_taken_and_asked_are_stated() -> None:
     assert {uid for uid, (scp, _) in stated.items() if scp == "yes"} == {
         VERIFICATION,
         *FIND_CLASSES,
+        *MOVE_CLASSES,
+        *GET_CLASSES,
         INSTANCE_AVAILABILITY_NOTIFICATION,
     }
     assert {uid for uid, (_, scu) in stated.items() if scu == "yes"} == {
         VERIFICATION,
         STUDY_ROOT_FIND,
         PATIENT_ROOT_FIND,
+        STUDY_ROOT_MOVE,
+        STUDY_ROOT_GET,
     }
 
 
@@ -108,10 +120,18 @@ def test_what_is_answered_to_extended_negotiation_is_stated() -> None:
     [line] = [line for line in SCP.splitlines() if line.startswith("| extended negotiation")]
     stated = [int(figure) for figure in re.findall(r" ([01])[,;]", line)]
     assert {bytes(stated)} == set(EXTENDED.values())
+    [line] = [line for line in SCP.splitlines() if line.startswith("| relational retrieval")]
+    assert {bytes(int(figure) for figure in re.findall(r" ([01])[,;]", line))} == set(RETRIEVE_EXTENDED.values())
 
 
 def test_the_statuses_of_c_find_are_stated_and_no_others() -> None:
     assert statuses(FIND) == {int(status) for status in Status}
+
+
+def test_the_statuses_of_retrieval_and_storage_are_stated_and_no_others() -> None:
+    assert statuses(RETRIEVE) == {int(status) for status in RetrieveStatus}
+    assert statuses(STORE) == {int(status) for status in StoreStatus}
+    assert f"{SUBOPERATIONS_MAX:,}" in RETRIEVE
 
 
 def test_the_statuses_of_n_create_are_stated_and_no_others() -> None:
