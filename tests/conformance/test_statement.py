@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 
 from dicomweb.answer import INSTANCE_RETURN, SERIES_RETURN, STUDY_RETURN
+from dicomweb.bodies import multipart
 from dicomweb.connector import PAGE_ROWS_MAX, Quirk
 from dicomweb.listener import CORRELATION_HEADER, HEADER_LINES_MAX, HOPS_HEADER, PURPOSE_HEADER
 from dicomweb.notices import FUZZY_NOT_SUPPORTED, NOTICE_HEADER, SENTENCE, SNAPSHOT_HEADER, SOURCES_HEADER
 from dicomweb.problem import FORMS
 from dicomweb.qido import RESOURCES
+from dicomweb.stow import service as stow
+from dicomweb.stow.outcome import FailureReason
+from dicomweb.wado import images
+from dicomweb.wado.negotiation import MEDIA_TYPES
 from dimse.availability import NoticeStatus
 from dimse.connector import Quirk as DimseQuirk
 from dimse.identifier import EXTENDED
@@ -69,6 +74,22 @@ def test_resources_quirks_headers_states_and_statuses_are_stated() -> None:
     names += [NOTICE_HEADER, SOURCES_HEADER, SNAPSHOT_HEADER, CORRELATION_HEADER, HOPS_HEADER, PURPOSE_HEADER]
     assert [name for name in names if f"`{name}`" not in STATEMENT] == []
     assert [form.status for form in FORMS.values() if not re.search(rf"\b{form.status}\b", STATEMENT)] == []
+
+
+def test_the_resources_media_types_and_failure_reasons_of_images_are_stated() -> None:
+    wado, store = STATEMENT.split("### 1.10 WADO-RS")[1].split("## 2. ")[0].split("### 1.11 STOW-RS")
+    assert [path for _, path in images.PATHS if f"`{path}`" not in wado] == []
+    assert [name for name in MEDIA_TYPES.values() if f"`{name}`" not in wado] == []
+    assert [path for path in stow.PATHS if f"/dicom-web{path}`" not in store] == []
+    stated = set(re.findall(r"^\| ([0-9A-F]{4}) \|", store, re.MULTILINE))
+    assert stated == {f"{int(reason):04X}" for reason in FailureReason}
+
+
+def test_files_and_associations_name_one_implementation() -> None:
+    assert (multipart.IMPLEMENTATION_CLASS_UID, multipart.IMPLEMENTATION_VERSION) == (
+        IMPLEMENTATION_CLASS_UID,
+        IMPLEMENTATION_VERSION,
+    )
 
 
 def test_quoted_texts_and_figures_are_those_of_the_code() -> None:
