@@ -24,7 +24,7 @@ from storage.store import SqlStore
 
 log = structlog.get_logger(__name__)
 
-CLOSED_AT_ONCE_MAX = 500
+CLOSED_AT_ONCE_MAX = 5_000
 """Patients whose keys are closed in one transaction."""
 ALARM_INTERVAL_S = 60.0
 _DOMAIN = KeyDomain.CACHE

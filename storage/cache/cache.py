@@ -219,6 +219,7 @@ class SealedCache:
 
     async def count(self) -> int:
         """How many instances are kept, whatever they are good for."""
+        await self._upkeep.write()
         return await self._upkeep.store.read(partial(census.count, place=self._upkeep.place))
 
     async def study_uids(self) -> Sequence[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -130,12 +130,10 @@ class Keyring:
         finally:
             self._forget()  # also where the outcome is not known
 
-    async def close_patients(self, patient_rows: Sequence[str], domain: KeyDomain) -> None:
-        """Close several patients at once: all of them, or none."""
+    async def close_patients(self, patient_rows: Collection[str], domain: KeyDomain) -> None:
+        """Close several patients at once: all of them, or none. May be repeated."""
         try:
-            await self._masters.write(
-                partial(rows.close_all, owners=[Owner(patient_row, domain) for patient_row in patient_rows])
-            )
+            await self._masters.write(partial(rows.close_all, patient_rows=patient_rows, domain=domain))
         finally:
             self._forget()
 

@@ -8,7 +8,7 @@ closing, rotating and making keys stand in line on PostgreSQL as they do on SQLi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -189,10 +189,14 @@ def close(tx: Tx, owner: Owner) -> None:
     raise_generation(tx)
 
 
-def close_all(tx: Tx, owners: Sequence[Owner]) -> None:
-    """Close several at once."""
-    for owner in owners:
-        close(tx, owner)
+def close_all(tx: Tx, patient_rows: Collection[str], domain: KeyDomain) -> None:
+    """Close a domain of several patients at once."""
+    hold_current(tx)
+    faultpoint("keyring.close.before")
+    new = [Owner(patient_row, domain) for patient_row in sorted(set(patient_rows) - closed(tx, domain).keys())]
+    if new:
+        tx.connection.execute(_ADD_CLOSURE, [owner.columns | {"closed_at": tx.now} for owner in new])
+    raise_generation(tx)
 
 
 def closed(read: Read, domain: KeyDomain) -> dict[str, bool]:

@@ -21,11 +21,7 @@ from storage.registers.optouts import optout_choice
 from storage.registers.patients import patient_merge
 from storage.tables.columns import TableRow
 
-_IMPLEMENTED = (
-    select(optout_choice.c.patient_id, optout_choice.c.choice, optout_choice.c.effective_at, optout_choice.c.sequence)
-    .where(optout_choice.c.superseded_at.is_(None), ~optout_choice.c.is_provisional)
-    .order_by(optout_choice.c.effective_at, optout_choice.c.sequence)
-)
+_IMPLEMENTED = optout_choice.c.superseded_at.is_(None) & ~optout_choice.c.is_provisional
 _JOINED = select(patient_merge.c.patient_id, patient_merge.c.survivor_id).where(
     patient_merge.c.superseded_at.is_(None), patient_merge.c.is_confirmed
 )
@@ -61,16 +57,18 @@ def opted_out(read: Read) -> OptedOut:
     """Everybody whose keys are to be closed at this instant."""
     together = _persons(read.connection.execute(_JOINED))
     known = frozenset(read.connection.execute(_EVER).scalars())
-    latest: dict[str, SharingChoice] = {}
-    ahead: list[datetime] = []
-    for row in read.connection.execute(_IMPLEMENTED):
-        if row.effective_at > read.now:
-            ahead.append(row.effective_at)
-            continue
-        for patient_id in together.get(row.patient_id, (row.patient_id,)):
-            latest[patient_id] = SharingChoice(row.choice)
-    rows = frozenset(patient_id for patient_id, choice in latest.items() if choice is SharingChoice.OPT_OUT)
-    return OptedOut(rows, known - rows, min(ahead, default=None))
+    acting = (
+        select(optout_choice.c.patient_id, optout_choice.c.choice)
+        .where(_IMPLEMENTED, optout_choice.c.effective_at <= read.now)
+        .order_by(optout_choice.c.effective_at, optout_choice.c.sequence)
+    )
+    latest: dict[str, str] = {}
+    for patient_id, choice in read.connection.execute(acting):
+        for each in together.get(patient_id, (patient_id,)):
+            latest[each] = choice
+    rows = frozenset(each for each, choice in latest.items() if choice == SharingChoice.OPT_OUT.value)
+    ahead = select(func.min(optout_choice.c.effective_at)).where(_IMPLEMENTED, optout_choice.c.effective_at > read.now)
+    return OptedOut(rows, known - rows, read.connection.execute(ahead).scalar_one())
 
 
 def _persons(joined: Iterable[TableRow]) -> dict[str, frozenset[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.model.errors import ConfigurationError, Damaged, InvalidRequest, KeyClosed
 from gateway.model.work.transfers import CacheClass, Described, KeyDomain, Standing
+from storage.cache import census
 from storage.cache.packs.frames import HEAD_BYTES
 from storage.cache.writing import WINDOW_BYTES
 from tests.clock import NOON, FakeClock
@@ -319,6 +321,38 @@ async def test_a_shred_that_was_a_mistake_is_undone(folder: Path) -> None:
         await rig.cache.reopen("row-of-anne", KeyDomain.CACHE)
         assert await rig.cache.instances("1.2") == [kept]
         assert await read(rig.cache, kept) == body(1_000)
+
+
+async def test_everything_can_be_counted_and_walked_through_and_no_other_place(folder: Path) -> None:
+    async with opened(folder) as rig:
+        kept = [await put(rig.cache, head(sop=f"1.2.1.{number}"), body(1_000, number)) for number in range(5)]
+        other = await put(rig.cache, head(study="1.3", sop="1.3.1", domain=KeyDomain.PUSH), body(1_000))
+        assert (await rig.cache.count(), list(await rig.cache.study_uids())) == (6, ["1.2", "1.3"])
+        walked: list[str] = []
+        while some := await rig.cache.following(walked[-1] if walked else "00" * 16, 4):
+            walked += [each.object_id for each in some]
+        assert walked == sorted(each.object_id for each in [*kept, other])
+        interactive, *others = await rig.store.read(lambda read: census.by_class(read, "north"))
+        assert (interactive.studies, interactive.instances, interactive.sole_copies) == (2, 6, 0)
+        assert [each.held_bytes for each in others] == [0, 0, 0]
+        assert [each.instances for each in await rig.store.read(lambda read: census.by_class(read, "south"))] == [0] * 4
+
+
+async def test_who_has_something_that_is_not_closed_is_told_and_given_up_whole(folder: Path) -> None:
+    async with opened(folder) as rig:
+        await put(rig.cache, head(), body(1_000))
+        await put(rig.cache, head(study="1.3", sop="1.3.1", patient_row="row-of-ben"), body(1_000))
+        await put(rig.cache, replace(SOLE, ref=head(study="1.4", sop="1.4.1").ref), body(1_000))
+        rows = ["row-of-anne", "row-of-ben", "row-of-nobody"]
+        assert await rig.cache.kept_open(rows, KeyDomain.CACHE) == ["row-of-anne", "row-of-ben"]
+        assert await rig.cache.kept_open(rows, KeyDomain.PUSH) == []
+        await rig.cache.shred("row-of-anne", KeyDomain.CACHE)
+        assert await rig.cache.kept_open(rows, KeyDomain.CACHE) == ["row-of-ben"]
+        [closed] = [each for each in await rig.store.read(lambda read: census.by_class(read, "north")) if each.studies]
+        assert (closed.studies, closed.closed_studies, closed.sole_copies) == (3, 2, 1)
+        assert closed.oldest_sole_copy_at == NOON
+        await rig.cache.give_up("row-of-anne", KeyDomain.CACHE)
+        assert list(await rig.cache.study_uids()) == ["1.3", "1.4"], "a sole copy stays"
 
 
 async def test_a_caller_that_goes_away_during_its_commit_leaves_the_instance_whole(folder: Path) -> None:

@@ -116,6 +116,38 @@ async def test_a_closed_patient_has_no_key_in_any_process_within_a_second(place:
             assert await is_open(keyring, pushed), "another domain is another matter (SAF-20)"
 
 
+async def test_several_patients_are_closed_at_once_and_once_more_changes_nothing(
+    place: Place, clock: FakeClock
+) -> None:
+    async with place.keyring() as keyring, place.keyring() as another:
+        kept = [(await keyring.data_key("1.2", patient, CACHE))[0] for patient in ("anne", "ben", "cara")]
+        await keyring.close_patient("anne", CACHE)
+        await clock.advance(60)
+        for _ in range(2):
+            await keyring.close_patients(["anne", "ben", "nobody"], CACHE)
+        assert [await is_open(another, key_id) for key_id in kept] == [False, False, True]
+        assert await another.closed_patients(CACHE) == {"anne": False, "ben": False, "nobody": False}
+        assert await another.closed_patients(PUSH) == {}
+        assert (await another.status()).closed == 3
+        await clock.advance(SHRED_AFTER_S - 30)
+        await keyring.shred_due(clock.now())
+        assert await another.closed_patients(CACHE) == {"anne": True, "ben": False, "nobody": False}
+
+
+async def test_a_wrapper_that_is_away_is_found_before_anybody_asks_for_a_key(place: Place) -> None:
+    async with place.keyring() as keyring:
+        await keyring.check()
+    away = place.file.rename(place.file.with_name("away"))
+    async with place.keyring() as keyring:
+        with pytest.raises(RegisterUnavailable, match="key file cannot be read"):
+            await keyring.check()
+        await keyring.close_patient("anne", CACHE)
+        away.rename(place.file)
+        await keyring.check()
+        place.file.rename(away)
+        await keyring.check()  # it is in memory
+
+
 async def test_a_patient_of_whom_nothing_is_kept_can_be_closed_too(place: Place) -> None:
     async with place.keyring() as keyring:
         await keyring.close_patient("anne", CACHE)
