@@ -15,9 +15,9 @@ from types import MappingProxyType
 import orjson
 
 from gateway.instances.deflation import inflated_head
-from gateway.instances.dictionary import PIXEL_REPRESENTATION, implicit_vr
+from gateway.instances.encoding.dictionary import PIXEL_REPRESENTATION, implicit_vr
+from gateway.instances.encoding.json_values import BINARY, NUMERIC, JsonValues, inline
 from gateway.instances.encoding.values import CHARACTER_SET, declared_terms
-from gateway.instances.json_values import BINARY, NUMERIC, JsonValues, inline
 from gateway.instances.spans import (
     ITEM,
     ITEM_END,

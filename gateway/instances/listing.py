@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.instances.charsets import known
+from gateway.instances.encoding.json_values import JsonValues
 from gateway.instances.encoding.values import declared_terms
 from gateway.instances.header import (
     ACCESSION_NUMBER,
@@ -22,7 +23,6 @@ from gateway.instances.header import (
     STUDY_UID,
     Header,
 )
-from gateway.instances.json_values import JsonValues
 from gateway.model.imaging import Attributes, Element
 
 _VRS = {

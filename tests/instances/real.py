@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_preamble
 
-_BYTES_MAX = 16 * 1024 * 1024
+_BYTES_MAX = 4 * 1024 * 1024
 
 
 class Real(NamedTuple):

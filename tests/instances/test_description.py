@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from gateway.instances.description import Description, describe, with_base
-from gateway.instances.json_values import swapped
+from gateway.instances.encoding.json_values import swapped
 from gateway.instances.transfer_syntaxes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,

@@ -64,6 +64,8 @@ def test_there_are_real_files_in_every_kind_of_encoding() -> None:
 @pytest.mark.parametrize("piece_bytes", [1, 7, 1_000, 1_000_000])
 def test_real_files_are_read_as_pydicom_reads_them(piece_bytes: int) -> None:
     for file in real_files():
+        if file.name == "emri_small_jpeg_2k_lossless_too_short.dcm":
+            continue  # pydicom skips its whole header
         header = read(file.transfer_syntax, file.body, piece_bytes)
         for tag in (SOP_INSTANCE_UID, SOP_CLASS_UID, STUDY_UID, SERIES_UID):
             assert header.uid(tag) == str(file.read[tag].value or "" if tag in file.read else ""), file.name
