@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "hazards.md").read_text(encoding="utf-8")
 
 TAKES_PART_NOW = {
-    *(f"SAF-{number:02}" for number in (*range(1, 14), *range(23, 26), *range(30, 36), 39, 40, 41, 70)),
+    *(f"SAF-{number:02}" for number in (*range(1, 14), 20, 21, *range(23, 26), *range(30, 36), 39, 40, 41, 70)),
 }
 """Rules that a question, a register or the audit can break as the product stands."""
 ALL_RULES = {
