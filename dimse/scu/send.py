@@ -84,7 +84,7 @@ class Sender:
         self._open = 0
         self._idle: list[Association] = []
         self._turn = asyncio.Condition()
-        self._failing_since: float | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._gone: NotSent | None = None
 
     async def __aenter__(self) -> Self:
@@ -93,6 +93,9 @@ class Sender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
         idle, self._idle = self._idle, []
         if error is not None:
             for association in idle:
@@ -104,93 +107,92 @@ class Sender:
 
     async def send(self, item: Item) -> Outcome:
         """Send one instance; returns what became of it, and raises nothing for what the receiver does."""
-        attempts = 0
-        pause_s = PAUSE_FIRST_S
-        while True:
-            try:
-                association = await self._lease()
-            except AssociationFailure as failure:
-                if (gone := self._given_up(failure)) is not None:
-                    return gone
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, PAUSE_MAX_S)
-                continue
+        for _ in range(ATTEMPTS_MAX):
+            association = await self._lease()
             if association is None:
                 assert self._gone is not None
                 return self._gone
             try:
-                outcome = await store(
+                return await store(
                     association,
                     item,
                     originator=self._originator,
                     transcoder=self._transcoder,
                     response_timeout_s=self._limits.store_response_timeout_s,
                 )
-                self._failing_since = None
-                return outcome
             except AssociationFailure as failure:
-                attempts += 1
                 log.info("sending broke off", destination=self._receiver.ae_title, reason=str(failure))
-                if attempts >= ATTEMPTS_MAX:
-                    return NotSent("the destination ends the association at this instance")
             except BaseException:
                 association.abort("given up")
                 raise
             finally:
                 await self._take_back(association)
+        return NotSent("the destination ends the association at this instance")
 
     async def _lease(self) -> Association | None:
-        """An association that nobody else uses; None: there will be none any more. Raises `AssociationFailure`."""
+        """An association that nobody else uses, as soon as there is one; None: there will be none any more."""
         async with self._turn:
-            await self._turn.wait_for(lambda: self._gone or self._idle or self._open < self._associations_max)
-            if self._gone is not None:
-                return None
-            while self._idle:
-                association = self._idle.pop()
-                if association.is_open:
-                    return association
-                self._open -= 1
-            self._open += 1
-        try:
-            return await associate(
-                self._receiver.host,
-                self._receiver.port,
-                self._request,
-                self._association_limits,
-                tls=self._receiver.tls,
-                connect_timeout_s=self._limits.connect_timeout_s,
-                buffer=self._buffer,
-            )
-        except BaseException:
-            await self._closed()
-            raise
+            while self._gone is None:
+                while self._idle:
+                    association = self._idle.pop()
+                    if association.is_open:
+                        return association
+                    self._open -= 1
+                if self._opening is None and self._open < self._associations_max:
+                    self._opening = asyncio.get_running_loop().create_task(self._open_one())
+                await self._turn.wait()
+        return None
 
-    def _given_up(self, failure: AssociationFailure) -> NotSent | None:
-        """What is said of every further instance, once there is no hope of another association."""
-        if self._open:
-            # It takes no more at once than these: wait for one of them.
-            self._associations_max = self._open
-            return None
-        now = asyncio.get_running_loop().time()
-        if self._failing_since is None:
-            self._failing_since = now
-        if isinstance(failure, AssociationRejected) and failure.reject.result != _TRANSIENT:
-            self._gone = NotSent("the destination refuses our associations", is_final=True)
-        elif now - self._failing_since >= self._limits.store_patience_s:
-            self._gone = NotSent("the destination cannot be reached", is_final=True)
-        return self._gone
+    async def _open_one(self) -> None:
+        """Open one more association, or learn that there will be no more: then those that are open have to do."""
+        try:
+            found = await self._association()
+        except Exception as error:  # outermost frame of the task: a bug must not leave those who wait for it waiting
+            log.exception("sending failed", error=type(error).__name__)
+            found = NotSent("the destination cannot be reached", is_final=True)
+        async with self._turn:
+            self._opening = None
+            match found:
+                case Association():
+                    self._open += 1
+                    self._idle.append(found)
+                case NotSent():
+                    self._gone = found
+                case None:
+                    self._associations_max = max(1, self._open)
+            self._turn.notify_all()
+
+    async def _association(self) -> Association | NotSent | None:
+        """An association; None: it lets us have no more than are open. Tried for a while where there is none at all."""
+        loop, pause_s = asyncio.get_running_loop(), PAUSE_FIRST_S
+        patient_until = loop.time() + self._limits.store_patience_s
+        while True:
+            try:
+                return await associate(
+                    self._receiver.host,
+                    self._receiver.port,
+                    self._request,
+                    self._association_limits,
+                    tls=self._receiver.tls,
+                    connect_timeout_s=self._limits.connect_timeout_s,
+                    buffer=self._buffer,
+                )
+            except AssociationFailure as failure:
+                if self._open:
+                    return None
+                if isinstance(failure, AssociationRejected) and failure.reject.result != _TRANSIENT:
+                    return NotSent("the destination refuses our associations", is_final=True)
+            if loop.time() + pause_s > patient_until:
+                return NotSent("the destination cannot be reached", is_final=True)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
     async def _take_back(self, association: Association) -> None:
-        if association.is_open:
-            async with self._turn:
-                self._idle.append(association)
-                self._turn.notify_all()
-        else:
-            await self._closed()
-
-    async def _closed(self) -> None:
         async with self._turn:
-            self._open -= 1
+            if association.is_open:
+                self._idle.append(association)
+            else:
+                self._open -= 1
             self._turn.notify_all()
 
 

@@ -49,6 +49,8 @@ class MemoryIntake:
     def __init__(self, wanted: Collection[str] | None = None, unreadable: Collection[str] = ()) -> None:
         self.kept: dict[str, Kept] = {}
         self.refused: list[str] = []
+        self.begun = asyncio.Event()
+        """Set once an instance begins to come."""
         self.first = asyncio.Event()
         """Set once an instance is kept."""
         self._wanted = wanted
@@ -63,6 +65,8 @@ class MemoryIntake:
         if self._wanted is not None and sop_uid not in self._wanted:
             self.refused.append(sop_uid)
             raise Unwanted("nobody waits for this instance")
+
+        self.begun.set()
 
         def keep(content: bytes) -> None:
             self.kept[sop_uid] = Kept(sop_class_uid, transfer_syntax, content)
