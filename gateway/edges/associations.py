@@ -113,12 +113,7 @@ class Associations:
         self._move.close()
 
     def _read(self, configuration: Configuration) -> None:
-        destinations = {entry.name: _destination(entry, self._own_title) for entry in configuration.destination}
-        self._profiles = {
-            caller.name: _profile(caller, caller.missing_sources, destinations)
-            for caller in configuration.caller
-            if caller.missing_sources is not None
-        }
+        self._profiles = caller_profiles(configuration)
         self._known_titles = frozenset(entry.ae_title for entry in configuration.destination)
         # The gateway's own title addresses no trust, whatever the file says.
         self._aliases: dict[str, TrustId] = {
@@ -158,6 +153,18 @@ class _Counted:
         with self._counts_one():
             async with self._door.retrieve(caller, wish) as delivery:
                 yield delivery
+
+
+def caller_profiles(configuration: Configuration) -> dict[str, CallerProfile]:
+    """How those who may call by DIMSE are answered, by their names; raises `ConfigurationError` for certificates."""
+    listen = configuration.listen.dimse
+    own_title = listen.ae_title if listen is not None else ""
+    destinations = {entry.name: _destination(entry, own_title) for entry in configuration.destination}
+    return {
+        caller.name: _profile(caller, caller.missing_sources, destinations)
+        for caller in configuration.caller
+        if caller.missing_sources is not None
+    }
 
 
 def association_limits(limits: Limits) -> AssociationLimits:
