@@ -17,7 +17,7 @@ from gateway.instances.encoding.dictionary import implicit_vr
 from gateway.instances.encoding.json_values import BINARY, FALLBACK_CHARSET, swapped
 from gateway.instances.encoding.stream import ElementStream
 from gateway.instances.encoding.values import CHARACTER_SET, declared_terms
-from gateway.instances.spans import ITEM
+from gateway.instances.spans import ITEM, Bytes
 from gateway.instances.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN, is_encapsulated
 
 DIGEST_BYTES = 32
@@ -57,7 +57,7 @@ class ContentDigest:
         self._digesting = _Digesting(is_big=transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
         self._stream = ElementStream(transfer_syntax, self._digesting)
 
-    def add(self, piece: bytes | memoryview) -> None:
+    def add(self, piece: Bytes) -> None:
         """Take the next bytes."""
         self._stream.feed(piece)
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from gateway.instances.encoding.dictionary import PIXEL_REPRESENTATION, implicit_vr
 from gateway.instances.encoding.json_values import swapped
 from gateway.instances.encoding.stream import ElementStream
-from gateway.instances.spans import ITEM, PIXEL_DATA, SHORT_VRS, UNDEFINED_LENGTH
+from gateway.instances.spans import ITEM, PIXEL_DATA, SHORT_VRS, UNDEFINED_LENGTH, Bytes
 from gateway.instances.transfer_syntaxes import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -50,7 +50,7 @@ class Rewriting:
         )
         self._stream = ElementStream(transfer_syntax, self._writing)
 
-    def add(self, piece: bytes | memoryview) -> bytes:
+    def add(self, piece: Bytes) -> bytes:
         """Take the next bytes; give what can be written by now."""
         self._stream.feed(piece)
         return self._writing.taken()

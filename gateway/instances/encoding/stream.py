@@ -19,6 +19,7 @@ from gateway.instances.spans import (
     PIXEL_DATA,
     SEQUENCE_END,
     UNDEFINED_LENGTH,
+    Bytes,
     MoreNeeded,
     Spans,
 )
@@ -92,7 +93,7 @@ class ElementStream:
         self._is_in_value = False
         self._stack: list[_Frame] = []
 
-    def feed(self, piece: bytes | bytearray | memoryview) -> None:
+    def feed(self, piece: Bytes) -> None:
         """Take the next bytes."""
         if self._inflating is None:
             self._feed(piece)
@@ -117,7 +118,7 @@ class ElementStream:
         if self._is_in_value or self._rest or self._stack or is_cut:
             _refuse("the instance ends inside an element")
 
-    def _feed(self, piece: bytes | bytearray | memoryview) -> None:
+    def _feed(self, piece: Bytes) -> None:
         view = memoryview(self._rest + bytes(piece) if self._rest else piece)
         self._rest = b""
         at = 0
