@@ -24,7 +24,7 @@ from dicomweb.credentials import Callers
 from dicomweb.listener import edge, server_options
 from dicomweb.stow import service as stow
 from dicomweb.wado import service as wado
-from dicomweb.wado.images import Archive, KeepsAsItIs
+from dicomweb.wado.images import Archive
 from dimse.awaited import Awaiting
 from dimse.upper_layer.association import accepting
 from gateway import tls
@@ -33,12 +33,14 @@ from gateway.config.sections import AnyListener, DimseListener, MachinesListener
 from gateway.config.transport import server_files
 from gateway.core import Door
 from gateway.edges.associations import Associations, BehindAssociations, association_limits
+from gateway.edges.pictures import Pictures
 from gateway.health import Health
 from gateway.listener import ConnectionLimits, Listener
 from gateway.metrics import CONTENT_TYPE, Figures
 from gateway.model.imaging import JsonValue
 from gateway.model.seams import Clock
 from gateway.node import new_id, release
+from gateway.pixels.pool import PixelLimits, Pool
 from gateway.sharing.locations.notices import Notices
 from gateway.web import pages
 
@@ -97,6 +99,7 @@ class Doors:
     async def open(self, stack: AsyncExitStack) -> None:
         """Bind every door, then take connections; `stack` closes them. Raises `ConfigurationError`."""
         listen = self._configuration.listen
+        self._pictures = Pictures(await stack.enter_async_context(Pool(PixelLimits())))
         self._machines = await self._http(stack, "machines", listen.machines, self._machines_application())
         self._people = await self._http(stack, "people", listen.people, self._people_application())
         if listen.dimse is not None:
@@ -179,7 +182,7 @@ class Doors:
     def _behind_associations(self) -> Associations:
         behind = self._behind
         services = BehindAssociations(
-            behind.door, behind.figures, behind.clock, behind.notices, behind.awaiting, transcoder=None
+            behind.door, behind.figures, behind.clock, behind.notices, behind.awaiting, transcoder=self._pictures
         )
         return Associations(self._configuration, services, self.under_way.one)
 
@@ -214,8 +217,8 @@ class Doors:
             qido.routes(door, door, limits, public_url=public_url, empty=configuration.sharing.qido_empty)
         )
         callers = Callers(door)
-        archive = Archive(door, callers, limits, public_url, new_boundary=_boundary, transcoder=KeepsAsItIs())
-        application.add_routes(wado.routes(archive))
+        archive = Archive(door, callers, limits, public_url, new_boundary=_boundary, transcoder=self._pictures)
+        application.add_routes(wado.routes(archive, self._pictures))
         application.add_routes(stow.routes(stow.Desk(door, callers, limits, public_url)))
         return application
 

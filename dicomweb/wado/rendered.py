@@ -1,7 +1,7 @@
 """WADO-RS rendered and thumbnail: an instance or one of its frames as anybody's browser shows it (PS3.18 10.4.1.1.2).
 
 Says in what form, and how large; making pictures of what strangers encoded is behind `Renderer`, in processes that may
-be killed. Reports and encapsulated documents are rendered as text and PDF.
+be killed. What is no image may be offered as a text or a document.
 """
 
 from __future__ import annotations
