@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gateway.model.errors import KeyClosed, StoreFull, StoreUnavailable
 from gateway.model.seams import Clock
-from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Writing
+from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Standing, Writing
 from storage.cache.cache import SealedCache
 
 ROOM_CHECK_INTERVAL_S = 1.0
@@ -68,6 +68,16 @@ class KeptCache:
     async def instances(self, study_uid: str, domain: KeyDomain = KeyDomain.CACHE) -> Sequence[CachedInstance]:
         """See `StudyCache`."""
         return await self._opened().instances(study_uid, domain)
+
+    async def instance(
+        self, study_uid: str, sop_uid: str, domain: KeyDomain = KeyDomain.CACHE
+    ) -> CachedInstance | None:
+        """See `StudyCache`."""
+        return await self._opened().instance(study_uid, sop_uid, domain)
+
+    async def stand(self, instance: CachedInstance, standing: Standing, why: str) -> None:
+        """See `StudyCache`."""
+        await self._opened().stand(instance, standing, why)
 
     def open(
         self, instance: CachedInstance, first: int = 0, last: int | None = None

@@ -65,6 +65,11 @@ class NotAcceptable(InvalidRequest):
 class Conflicting(InvalidRequest):
     """An instance of this UID is kept with other pixels, other content, or of another patient (SAF-35)."""
 
+    def __init__(self, message: str, *, kept_from: TrustId | None = None) -> None:
+        super().__init__(message)
+        self.kept_from = kept_from
+        """Whose archive the other one came from, where it is known."""
+
 
 class Unwanted(InvalidRequest):
     """An instance was sent that no retrieval waits for, or that is no part of what was asked."""

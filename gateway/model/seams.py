@@ -139,6 +139,10 @@ STUDY_OF_TWO_PATIENTS = "study-uid-of-two-patients"
 """The kind of `QualityItem` that keeps its study from everybody until it is resolved (SAF-08)."""
 
 
+CONTENT_DIFFERS = "instance-content-differs"
+"""The kind of `QualityItem` for one UID with two contents (SAF-35)."""
+
+
 @dataclass(frozen=True, slots=True)
 class QualityItem:
     """Something that a custodian must put right; never shown to callers with its content (SAF-08)."""

@@ -104,6 +104,27 @@ class SealedCache:
             found = [kept.instance for kept in shelf.current.values()]
             return sorted(found, key=lambda each: (each.ref.series_uid, each.ref.sop_uid))
 
+    async def instance(
+        self, study_uid: str, sop_uid: str, domain: KeyDomain = KeyDomain.CACHE
+    ) -> CachedInstance | None:
+        """See `StudyCache`."""
+        async with self._shelves.using(domain, study_uid) as shelf:
+            kept = shelf.current.get(sop_uid)
+            is_closed = shelf.row is None or shelf.row.closed_at is not None
+            return None if kept is None or is_closed else kept.instance
+
+    async def stand(self, instance: CachedInstance, standing: Standing, why: str) -> None:
+        """See `StudyCache`."""
+        async with self._shelves.using(instance.domain, instance.ref.study_uid) as shelf:
+            kept = shelf.objects.get(bytes.fromhex(instance.object_id))
+            before = shelf.current.get(instance.ref.sop_uid)
+            if kept is None:
+                return
+            if standing is Standing.CURRENT and before is not None and before is not kept:
+                self._upkeep.stand(shelf, before, Standing.SUPERSEDED, why)
+            self._upkeep.stand(shelf, kept, standing, why)
+        await self._upkeep.write()
+
     @asynccontextmanager
     async def open(
         self, instance: CachedInstance, first: int = 0, last: int | None = None

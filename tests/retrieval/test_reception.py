@@ -66,6 +66,19 @@ async def test_other_content_under_the_same_uid_is_refused_and_told(travels: Tra
     with pytest.raises(Conflicting):
         await send(reception, travels, encoded(REF, ANNE.digits, pixels=2000))
     assert [item.kind for item in await travels.region.quality()] == ["instance-content-differs"]
+    assert not await travels.cache.instances(STUDY), "neither is handed out until it is put right"
+
+
+async def test_another_header_of_the_same_content_is_a_version_and_the_custodians_wins(
+    travels: Travels, reception: Reception
+) -> None:
+    await send(reception, travels, encoded(REF, ANNE.digits))
+    corrected = encoded(REF, ANNE.digits, name="SMITH^ANN")
+    await send(reception, travels, corrected)
+    [kept] = await travels.cache.instances(STUDY)
+    async with travels.cache.open(kept) as pieces:
+        assert b"".join([piece async for piece in pieces]) == corrected
+    assert await travels.region.quality() == []
 
 
 async def test_an_instance_that_is_not_the_announced_one_is_refused(travels: Travels, reception: Reception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -261,6 +262,21 @@ def test_rows_and_images_name_the_same_patient() -> None:
     ref = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.1", CT)
     assert ANNE.digits.encode() in encoded(ref, ANNE.digits)
     assert image_row(ref, ANNE.digits)["00100020"]["Value"] == [ANNE.digits]
+
+
+async def test_two_holders_whose_pixels_differ_are_believed_neither_and_told(travels: Travels) -> None:
+    travels.hold("RZ2", "1.2.3.1")
+    [other] = travels.hold("RZ3", "1.2.3.1")
+    pacs = travels.region.trust("RZ3").pacs
+    pacs.images[other.ref.sop_uid] = replace(other, encoded=encoded(other.ref, ANNE.digits, pixels=2000))
+    await travels.region.refer(ANNE, to="RZ1")
+    assert len((await travels.brought())[0]) == 1
+    travels.region.trust("RZ2").pacs.rows.clear()
+    await travels.clock.advance(travels.region.limits.listing_fresh_s)
+    got, delivery = await travels.brought()
+    assert got == {} and [failure.words for failure in delivery.failures] == ["another instance of this UID is kept"]
+    told = [(item.kind, item.custodian.code) for item in await travels.region.quality()]
+    assert told == [("instance-content-differs", "RZ2"), ("instance-content-differs", "RZ3")]
 
 
 async def test_what_is_damaged_on_disk_is_fetched_again(travels: Travels) -> None:

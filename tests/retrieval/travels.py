@@ -31,12 +31,12 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY = "1.2.3"
 
 
-def encoded(ref: InstanceRef, patient: str, *, pixels: int = 3000) -> bytes:
+def encoded(ref: InstanceRef, patient: str, *, pixels: int = 3000, name: str = "SMITH^ANNE") -> bytes:
     """The data set of an instance, explicit VR little endian, without file meta information."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = ref.sop_class_uid, ref.sop_uid
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = ref.study_uid, ref.series_uid
-    dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = patient, "SMITH^ANNE", "19580314"
+    dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = patient, name, "19580314"
     dataset.Modality, dataset.StudyDate = "CT", "20240105"
     dataset.add_new("PixelData", "OW", bytes([len(ref.sop_uid)]) * pixels)
     buffer = DicomBytesIO()
@@ -72,7 +72,7 @@ class Travels:
         """The road; describe the region first."""
         if self._road is None:
             means = Means(self.cache, self.ledger, self.clock, self.region.limits, lambda: self.version)
-            acquiring = Acquiring(self.region.peers, self.cache)
+            acquiring = Acquiring(self.region.peers, self.cache, self.region.gate.report)
             self._road = Road(self.region.broker, acquiring, self.region.store, means, new_id=self.region.new_id)
         return self._road
 

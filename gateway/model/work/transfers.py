@@ -224,6 +224,14 @@ class StudyCache(Protocol):
     async def instances(self, study_uid: str, domain: KeyDomain = KeyDomain.CACHE) -> Sequence[CachedInstance]:
         """What is handed out of a study, by series and instance; empty for one that is not kept or whose key closed."""
 
+    async def instance(
+        self, study_uid: str, sop_uid: str, domain: KeyDomain = KeyDomain.CACHE
+    ) -> CachedInstance | None:
+        """The one of this UID that is handed out; None: none is."""
+
+    async def stand(self, instance: CachedInstance, standing: Standing, why: str) -> None:
+        """It is good for something else from now on; what was `CURRENT` is superseded by one that becomes so."""
+
     def open(
         self, instance: CachedInstance, first: int = 0, last: int | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

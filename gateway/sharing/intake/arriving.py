@@ -6,7 +6,7 @@ under an awaited UID must not have it kept, let alone shown (SAF-08, SAF-35). Re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -22,7 +22,7 @@ from gateway.instances.header import (
 )
 from gateway.instances.listing import row_of
 from gateway.model.errors import InvalidRequest
-from gateway.model.work.transfers import CachedInstance, Described, InstanceRef, Writing
+from gateway.model.work.transfers import Described, InstanceRef, Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,16 @@ class Arriving:
     """One awaited instance (`gateway.model.work.transfers.Taking`)."""
 
     def __init__(
-        self, awaited: Awaited, transfer_syntax: str, writing: Writing, kept: Callable[[CachedInstance], None]
+        self,
+        awaited: Awaited,
+        transfer_syntax: str,
+        writing: Writing,
+        keep: Callable[[Described], Awaitable[None]],
     ) -> None:
         self._awaited = awaited
         self._reader: HeaderReader | None = HeaderReader(transfer_syntax)
         self._writing = writing
-        self._kept = kept
+        self._keep = keep
         self._row = b""
 
     def add(self, piece: bytes | memoryview) -> None:
@@ -72,7 +76,7 @@ class Arriving:
         if self._reader is not None:
             self._reader.end()
             self._check(self._reader.header)
-        self._kept(await self._writing.commit(Described(metadata=self._row)))
+        await self._keep(Described(metadata=self._row))
 
     def _check(self, header: Header) -> None:
         self._awaited.check(header)

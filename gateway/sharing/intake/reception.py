@@ -39,11 +39,11 @@ from gateway.model.errors import (
     StoreUnavailable,
     Unwanted,
 )
-from gateway.model.seams import Clock, QualityItem, Store
+from gateway.model.imaging import JsonValue
+from gateway.model.seams import CONTENT_DIFFERS, Clock, QualityItem, Store
 from gateway.model.settings import Limits
 from gateway.model.work.transfers import (
     CacheClass,
-    CachedInstance,
     Described,
     InstanceRef,
     ReceivedHead,
@@ -56,13 +56,11 @@ from gateway.sharing.guard.gate import Gate
 from gateway.sharing.guard.passage import Passage, Wish
 from gateway.sharing.identity.patients import identity_of
 from gateway.sharing.identity.translation import identifiers_to_look_up, translated
+from gateway.sharing.intake.versions import Versions
 from policy.access import Action
-from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId
+from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
 
 log = structlog.get_logger(__name__)
-
-CONTENT_DIFFERS = "instance-content-differs"
-"""The kind of `QualityItem` for one UID with two contents (SAF-35)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +92,7 @@ class Reception:
         self._directory = directory
         self._store = store
         self._cache = cache
+        self.versions = Versions(cache)
         self._clock = clock
         self._limits = limits
         self._sendings: dict[tuple[str, str, str, str], asyncio.Future[_Sending]] = {}
@@ -126,20 +125,21 @@ class Reception:
         sending.touched = self._clock.monotonic()
         return sending
 
-    async def kept_already(self, ref: InstanceRef) -> CachedInstance | None:
-        """What is kept under this UID in its study."""
-        kept = await self._cache.instances(ref.study_uid)
-        return next((each for each in kept if each.ref.sop_uid == ref.sop_uid), None)
-
     def put(self, head: ReceivedHead) -> AbstractAsyncContextManager[Writing]:
         """A place in the cache."""
         return self._cache.put(head)
 
-    async def conflict(self, caller: Caller, ref: InstanceRef, number: NhsNumber | None) -> None:
-        """Tell the custodian of one UID with two contents."""
-        log.warning("instance in conflict", trust=caller.principal.trust.code)
+    async def conflict(
+        self, caller: Caller, ref: InstanceRef, number: NhsNumber | None, kept_from: TrustId | None
+    ) -> None:
+        """Tell those whose content it is of one UID with two contents."""
         trust = caller.principal.trust
-        await self._gate.report([QualityItem(CONTENT_DIFFERS, trust, ref.study_uid, number, {"instance": ref.sop_uid})])
+        log.warning("instance in conflict", trust=trust.code)
+        concerned = sorted({trust, kept_from or trust})
+        detail: dict[str, JsonValue] = {"instance": ref.sop_uid}
+        await self._gate.report(
+            [QualityItem(CONTENT_DIFFERS, each, ref.study_uid, number, detail) for each in concerned]
+        )
 
     async def _guarded(
         self, key: tuple[str, str, str, str], caller: Caller, header: Header, known: asyncio.Future[_Sending]
@@ -255,13 +255,15 @@ class _Coming:
             self._is_read = True
         await self.drain()
         assert self._writing is not None and self._sending is not None
-        digest, kept = self._writing.finish(), await self._reception.kept_already(self._announced)
-        if kept is not None and kept.digest != digest:
-            await self._reception.conflict(self._caller, self._announced, self._sending.whose.number)
+        described = Described(metadata=orjson.dumps(row_of(self._reader.header)))
+        try:
+            await self._reception.versions.keep(self._announced, self._writing, described, is_custodians=True)
+        except Conflicting as error:
             self._sending.counts["in-conflict"] += 1
-            raise Conflicting("another instance of this UID is kept")
-        await self._writing.commit(Described(metadata=orjson.dumps(row_of(self._reader.header))))
-        self._sending.counts["kept-already" if kept is not None else "kept"] += 1
+            number = self._sending.whose.number
+            await self._reception.conflict(self._caller, self._announced, number, error.kept_from)
+            raise
+        self._sending.counts["kept"] += 1
         self._sending.touched = self._reception._clock.monotonic()
 
     async def _begin(self) -> None:

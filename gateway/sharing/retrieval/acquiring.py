@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
-from gateway.model.errors import GatewayError, PeerError, StoreUnavailable, Unwanted
-from gateway.model.imaging import Level
+from gateway.model.errors import Conflicting, GatewayError, PeerError, StoreUnavailable, Unwanted
+from gateway.model.imaging import JsonValue, Level
+from gateway.model.seams import CONTENT_DIFFERS, QualityItem
 from gateway.model.work.transfers import (
     CacheClass,
     CachedInstance,
+    Described,
     Fetcher,
     FetchRequest,
     InstanceRef,
@@ -30,10 +32,13 @@ from gateway.model.work.transfers import (
     Target,
 )
 from gateway.sharing.intake.arriving import Arriving, Awaited
+from gateway.sharing.intake.versions import Versions
 from policy.parties import TrustId
 
 log = structlog.get_logger(__name__)
 
+Tell = Callable[[Collection[QualityItem]], Awaitable[None]]
+"""Tells custodians what they must put right."""
 NOT_SENT = "the archive did not send it"
 NO_HOLDER = "no archive could send it"
 
@@ -122,9 +127,11 @@ class _Errand:
 class Acquiring:
     """Every fetch under way in this process."""
 
-    def __init__(self, fetcher: Fetcher, cache: StudyCache) -> None:
+    def __init__(self, fetcher: Fetcher, cache: StudyCache, tell: Tell) -> None:
         self._fetcher = fetcher
         self._cache = cache
+        self._versions = Versions(cache)
+        self._tell = tell
         self._pending: dict[str, _Pending] = {}
         self._errands: set[_Errand] = set()
 
@@ -236,17 +243,27 @@ class Acquiring:
         )
         listed = next(holding for holding in wanted.holdings if holding.trust == trust)
         async with self._cache.put(head) as writing:
+
+            async def keep(described: Described) -> None:
+                is_custodians = trust == wanted.custodian
+                cached = await self._versions.keep(wanted.ref, writing, described, is_custodians=is_custodians)
+                self._end(entry, Got(wanted.ref.sop_uid, cached))
+
             try:
-                yield Arriving(
-                    Awaited(wanted.ref, listed.patient_id),
-                    transfer_syntax,
-                    writing,
-                    lambda cached: self._end(entry, Got(wanted.ref.sop_uid, cached)),
-                )
+                yield Arriving(Awaited(wanted.ref, listed.patient_id), transfer_syntax, writing, keep)
             except GatewayError as error:
                 entry.words = str(error)
+                if isinstance(error, Conflicting):
+                    entry.holdings.clear()
+                    await self._told(wanted, {trust, wanted.custodian, error.kept_from or trust})
                 log.warning("instance not taken", trust=trust.code, reason=str(error))
                 raise
+
+    async def _told(self, wanted: Wanted, concerned: Collection[TrustId]) -> None:
+        """Tell everybody whose content it is that they do not agree."""
+        detail: dict[str, JsonValue] = {"instance": wanted.ref.sop_uid}
+        study_uid = wanted.ref.study_uid
+        await self._tell([QualityItem(CONTENT_DIFFERS, each, study_uid, None, detail) for each in sorted(concerned)])
 
     def _end(self, entry: _Pending, got: Got) -> None:
         sop_uid = got.sop_uid
