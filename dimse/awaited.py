@@ -42,6 +42,8 @@ class Errand:
         """Instances of it that were taken or refused; a sign of life."""
         self.refused = 0
         """Those that its intake did not keep."""
+        self.kept: set[str] = set()
+        """SOP Instance UIDs of those that it did."""
         self._wanted = frozenset(wanted)
         self._intake = intake
         self._under_way = 0
@@ -84,6 +86,7 @@ class Errand:
         try:
             async with self._intake.take(sop_class_uid, sop_uid, transfer_syntax) as taking:
                 yield taking
+            self.kept.add(sop_uid)
         except GatewayError:
             self.refused += 1
             raise

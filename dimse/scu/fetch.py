@@ -119,10 +119,11 @@ class Fetching:
     async def _ask(
         self, association: Association, errand: _Errand, part: Part, under_way: list[Retrieval]
     ) -> PeerError | None:
-        """Ask for one part; what the archive could not send by C-GET it is asked for by C-MOVE, where it has both.
+        """Ask for one part; what the archive could not send in one way it is asked for in the other, where it has both.
 
-        DCMTK's archive sends by C-GET only what fits the first context of a class. Returns why not all came; raises
-        `PeerError` where it cannot be asked or not be believed, and `AssociationFailure`.
+        DCMTK's archive sends by C-GET only what fits the first context of a class, and many a one does not know us as a
+        destination. Returns why not all came; raises `PeerError` where it cannot be asked or not be believed, and
+        `AssociationFailure`.
         """
         failed: PeerError | None = None
         for way in self._ways(association.terms, errand):
@@ -133,9 +134,9 @@ class Fetching:
                 under_way.clear()
                 if elsewhere is not None:
                     await self._quiet(elsewhere)
-                refused = retrieval.refused if elsewhere is None else elsewhere.refused
-            found = failure(self._profile.trust, final, refused)
-            if found is None or (left := part.without(retrieval.kept)) is None:
+                came = retrieval if elsewhere is None else elsewhere
+            found = failure(self._profile.trust, final, came.refused)
+            if found is None or (left := part.without(came.kept)) is None:
                 return None
             failed, part = failed or found, left
         return failed
@@ -183,8 +184,8 @@ class Fetching:
         # Of classes that are not known the archive is the better judge: by C-MOVE it is the one who proposes.
         is_all = bool(errand.sop_classes) and errand.sop_classes <= receivable
         ways = [] if move is None else [_Way(move, is_move=True)]
-        if get is not None and receivable and (is_all or move is None):
-            ways.insert(0, _Way(get, is_move=False))
+        if get is not None and receivable:
+            ways.insert(0 if is_all else len(ways), _Way(get, is_move=False))
         if not ways:
             raise PeerRefused(self._profile.trust, "the archive takes neither C-GET with its images nor C-MOVE")
         return ways

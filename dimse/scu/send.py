@@ -32,7 +32,7 @@ from dimse.upper_layer.association import (
 from dimse.upper_layer.messages import MessageLimits
 from dimse.upper_layer.negotiation import propose
 from dimse.upper_layer.requestor import associate, receive_buffer
-from dimse.upper_layer.wire import WireLimits
+from dimse.upper_layer.wire import LINGER_S, WireLimits
 from gateway.model.settings import Limits
 from gateway.model.work.retrievals import Item
 
@@ -103,7 +103,7 @@ class Sender:
             return
         async with asyncio.TaskGroup() as releases:
             for association in idle:
-                releases.create_task(association.release())
+                releases.create_task(_released(association))
 
     async def send(self, item: Item) -> Outcome:
         """Send one instance; returns what became of it, and raises nothing for what the receiver does."""
@@ -194,6 +194,14 @@ class Sender:
             else:
                 self._open -= 1
             self._turn.notify_all()
+
+
+async def _released(association: Association) -> None:
+    try:
+        async with asyncio.timeout(LINGER_S):
+            await association.release()
+    except TimeoutError:
+        association.abort("not released in time")
 
 
 def _association_limits(limits: Limits) -> AssociationLimits:

@@ -327,11 +327,7 @@ async def test_images_of_a_move_are_told_apart_by_originator_or_by_uid(names_ori
             odd_archive(script, offered=MOVES) as archive,
             peer(archive.place, FetchBy.AUTO, awaiting=door.awaiting) as connector,
         ):
-            if names_originator:
-                await fetched(connector, wanting(*REFS), intake)
-            else:  # the third was nobody's, so that it was a push, and what the archive says of it is believed
-                with pytest.raises(PeerRefused):
-                    await fetched(connector, wanting(*REFS), intake)
+            await fetched(connector, wanting(*REFS), intake)
     assert list(intake.kept) == ["1.2.3.1", "1.2.3.2"]
     assert door.pushed == ([] if names_originator else ["1.2.3.3"])
 
@@ -400,3 +396,22 @@ async def test_what_c_get_could_not_bring_is_asked_for_by_c_move() -> None:
             await fetched(connector, wanting(*REFS), intake)
     assert list(intake.kept) == ["1.2.3.1", "1.2.3.2"]
     assert archive.asked[1]["00080018"]["Value"] == ["1.2.3.2"]
+
+
+async def test_an_archive_that_does_not_know_us_as_a_destination_is_asked_by_c_get_for_what_that_can_bring() -> None:
+    async def script(asking: Asking) -> None:
+        if asking.message.command.field is CommandField.C_MOVE_RQ:
+            await asking.say(0xA801)
+            return
+        await sending(ONE, TWO)(asking)
+
+    intake = MemoryIntake()
+    unknown = [replace(ref, sop_class_uid="") for ref in REFS]  # so that it would rather be asked by C-MOVE
+    async with (
+        image_door(0) as door,
+        odd_archive(script, offered=(STUDY_ROOT_GET, STUDY_ROOT_MOVE)) as archive,
+        peer(archive.place, FetchBy.AUTO, awaiting=door.awaiting) as connector,
+    ):
+        await fetched(connector, wanting(*unknown), intake)
+    assert list(intake.kept) == ["1.2.3.1", "1.2.3.2"]
+    assert len(archive.asked) == 2
