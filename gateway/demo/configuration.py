@@ -89,6 +89,8 @@ def configuration_text(
         *_caller_lines(CLINICIAN, NORTHMOOR.ods_code, "comment", ("TREAT", "ETREAT")),
         *('kind = "clinician"', f'teams = ["{SURGEONS}"]'),
         *_caller_lines(SURGERY, _SURGERY_ODS, "comment", ("TREAT",)),
+        # What it sends because of our C-MOVE comes on associations of its own.
+        *_caller_lines(archive_name(ASKED_BY_C_FIND), ASKED_BY_C_FIND.ods_code, "comment", ("TREAT",)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -134,8 +136,9 @@ def _destination_lines(caller: str, trust: Trust, port: int, keys: Path) -> list
 
 def _caller_lines(name: str, ods_code: str, missing_sources: str, purposes: Sequence[str]) -> list[str]:
     quoted = ", ".join(f'"{purpose}"' for purpose in purposes)
+    titles = {**AE_TITLES, archive_name(ASKED_BY_C_FIND): ASKED_BY_C_FIND.ae_title}
     return [
         *("[[caller]]", f'name = "{name}"', f'trust = "{ods_code}"', f'certificate_name = "{name}"'),
-        *(f'ae_titles = ["{AE_TITLES[name]}"]', f'missing_sources = "{missing_sources}"', f"purposes = [{quoted}]"),
+        *(f'ae_titles = ["{titles[name]}"]', f'missing_sources = "{missing_sources}"', f"purposes = [{quoted}]"),
         *((f'destinations = ["{name}"]',) if name in DESTINATIONS else ()),
     ]

@@ -109,7 +109,7 @@ class WebImages:
     def comparable(self) -> object:
         """See `Received.comparable`."""
         headers = {name: value for name, value in self.headers.items() if name not in _CHANGING}
-        problem = {name: value for name, value in self.problem.items() if name != "instance"}
+        problem = {name: value for name, value in self.problem.items() if name != "requestId"}
         images = {uid: image.encoded for uid, image in self.images.items()}
         return self.status, headers, self.notices, images, problem
 
