@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gateway.model.errors import NotAcceptable
 from gateway.pixels.pool import Pool
 from gateway.pixels.source import PixelSource
@@ -22,5 +24,5 @@ async def picture(pool: Pool, source: PixelSource, number: int, wish: PictureWis
     if frame.data_bytes > pool.limits.frame_bytes_max:
         raise NotAcceptable("a frame of the instance is larger than is decoded")
     head: Head = {"task": "render", "transfer_syntax": source.transfer_syntax, "head_bytes": len(source.head)}
-    answer = await pool.run(head | wish.head() | {"number": number}, (source.head, *await source.frame_bytes(frame)))
+    answer = await pool.run(head | wish.head() | {"number": number}, partial(source.task_bytes, frame))
     return answer.body

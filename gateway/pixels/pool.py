@@ -11,13 +11,17 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from gateway.model.errors import InvalidRequest, NotAcceptable, OverCapacity
 from gateway.pixels.wire import HEAD_BYTES_MAX, LENGTHS, Head, Message, decoded_head, encoded_head
+
+Pieces = Sequence[bytes | memoryview]
+Body = Pieces | Callable[[], Awaitable[Pieces]]
+"""The bytes of a task, or what reads them."""
 
 _STREAM_BYTES = 1024 * 1024
 _TASKS_OF_ONE_MAX = 1_000
@@ -35,9 +39,9 @@ class PixelLimits:
     """Address space of one process."""
     cpu_s_max: int = 10
     wall_s_max: float = 30.0
-    frame_bytes_max: int = 256 * 1024 * 1024
-    """One frame, decoded."""
-    answer_bytes_max: int = 256 * 1024 * 1024
+    frame_bytes_max: int = 64 * 1024 * 1024
+    """One frame, compressed or decoded: some of these are held here at any time (see `Pool.run`)."""
+    answer_bytes_max: int = 64 * 1024 * 1024
 
 
 class Pool:
@@ -61,9 +65,11 @@ class Pool:
         for worker in workers:
             await worker.end()
 
-    async def run(self, head: Head, body: Sequence[bytes | memoryview] = ()) -> Message:
+    async def run(self, head: Head, body: Body) -> Message:
         """The answer to a task. Raises `NotAcceptable` where the pixels cannot be decoded within the limits,
         `InvalidRequest` where the task itself is wrong, `OverCapacity` where too many wait.
+
+        A body that is still to be read is read once a worker is free: what waits holds no frame.
         """
         if self._waiting >= self.limits.waiting_max:
             raise OverCapacity("too many images wait to be decoded")
@@ -73,7 +79,7 @@ class Pool:
         finally:
             self._waiting -= 1
         try:
-            return _read(await self._in_worker(head, body))
+            return _read(await self._in_worker(head, await body() if callable(body) else body))
         finally:
             self._slots.release()
 
@@ -86,7 +92,7 @@ class Pool:
             await worker.end()
         return await _started(self.limits)
 
-    async def _in_worker(self, head: Head, body: Sequence[bytes | memoryview]) -> Message:
+    async def _in_worker(self, head: Head, body: Pieces) -> Message:
         worker = await self._free()
         self._busy.add(worker)
         is_sound = False
@@ -118,7 +124,7 @@ class _Worker:
         """Whether nobody has seen it end."""
         return self._process.returncode is None
 
-    async def exchange(self, head: Head, body: Sequence[bytes | memoryview]) -> Message:
+    async def exchange(self, head: Head, body: Pieces) -> Message:
         """One task and its answer."""
         self.tasks += 1
         stdin, stdout = self._process.stdin, self._process.stdout

@@ -43,6 +43,10 @@ class PixelSource:
             raise InvalidRequest("the instance ends inside its pixels")
         return found
 
+    async def task_bytes(self, frame: Frame) -> list[bytes]:
+        """What a worker needs of the instance for one frame: its beginning, and the frame."""
+        return [self.head, *await self.frame_bytes(frame)]
+
 
 async def pixel_source(transfer_syntax: str, data_bytes: int, read: Read) -> PixelSource:
     """An instance of so many bytes; raises `NotFound` where it has no pixels, `InvalidRequest` where it cannot be."""

@@ -9,6 +9,7 @@ as they are decoded, and say so as they did. Frames whose code nothing here deco
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from struct import pack
 
 from gateway.instances.coercion import plan
@@ -36,6 +37,14 @@ _SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _EXTENDED_OFFSETS, _EXTENDED_LENGTHS = "7FE00001", "7FE00002"
 _PHOTOMETRIC, _PLANAR = "00280004", "00280006"
+
+
+async def native_frame(pool: Pool, source: PixelSource, number: int) -> bytes:
+    """Frame `number`, from 1 on, without compression: in little endian, colours pixel by pixel. Raises as a picture."""
+    if source.layout.frame_bytes > pool.limits.frame_bytes_max:
+        raise NotAcceptable("a frame of the instance is larger than is decoded")
+    (frame,) = await source.frames((number,))
+    return (await _decoded(pool, source, frame, EXPLICIT_VR_LITTLE_ENDIAN)).body
 
 
 async def transcoded(pool: Pool, source: PixelSource, target: str) -> AsyncIterator[bytes]:
@@ -92,7 +101,7 @@ async def _decoded(pool: Pool, source: PixelSource, frame: Frame, target: str) -
         "head_bytes": len(source.head),
         "target": target,
     }
-    return await pool.run(head, (source.head, *await source.frame_bytes(frame)))
+    return await pool.run(head, partial(source.task_bytes, frame))
 
 
 def _header(source: PixelSource, photometric_interpretation: str) -> bytes:
