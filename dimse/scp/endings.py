@@ -127,13 +127,12 @@ def final(outcome: Outcome, how: MissingSources) -> Final:
     counts = outcome.counts
     if outcome.is_cancelled and (counts.remaining or outcome.halted is Halt.CANCELLED):
         return Final(Ending(RetrieveStatus.CANCELLED), counts)
-    # What nobody will try any more has failed.
-    counts = replace(counts, remaining=0, failed=counts.failed + counts.remaining)
-    fault, how_missing = outcome.fault, _missing(outcome.sources)
-    if fault is not None and not counts.completed + counts.warning:
-        return Final(retrieve_ending(fault), counts)
+    counts = settled(counts)
+    fault, how_missing, is_any = outcome.fault, _missing(outcome.sources), counts.completed + counts.warning > 0
+    if fault is not None and not (is_any and counts.failed):
+        end = retrieve_ending(fault)
+        return Final(replace(end, status=RetrieveStatus.SOME_FAILED) if is_any else end, counts)
     if counts.failed or outcome.halted is Halt.SERVICE:
-        is_any = counts.completed or counts.warning
         status = RetrieveStatus.SOME_FAILED if is_any else RetrieveStatus.NOT_PERFORMED
         return Final(Ending(status, _words_of_failure(fault, how_missing)), counts)
     status = RetrieveStatus.SOME_FAILED if counts.warning else RetrieveStatus.SUCCESS
@@ -146,6 +145,11 @@ def final(outcome: Outcome, how: MissingSources) -> Final:
         case _:
             assert_never(how)
     return Final(Ending(status, listed(how_missing)), counts)
+
+
+def settled(counts: Counts) -> Counts:
+    """The counters once nothing more is tried: what remained has failed."""
+    return replace(counts, remaining=0, failed=counts.failed + counts.remaining)
 
 
 def retrieve_ending(error: BaseException, refusal: Refusal = Refusal.STATUS) -> Ending:

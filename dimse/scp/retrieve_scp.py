@@ -9,6 +9,7 @@ an image is missing (PS3.4 C.4.2, C.4.3; PS3.7 9.1.3, 9.1.4). C-CANCEL and a cal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
@@ -24,6 +25,7 @@ from dimse.scp.endings import (
     RetrieveStatus,
     final,
     retrieve_ending,
+    settled,
 )
 from dimse.scp.profiles import CallerProfile
 from dimse.scp.wishes import IdentifierTerms, wish_of
@@ -31,9 +33,10 @@ from dimse.scu.store import NotSent, Sent
 from dimse.server import Identify
 from dimse.sop_classes import QUERY_TRANSFER_SYNTAXES
 from dimse.status import Ending, Refusal
-from dimse.upper_layer.association import Association, AssociationFailure
+from dimse.upper_layer.association import Association, AssociationEnded, AssociationFailure
 from dimse.upper_layer.commands import Command, CommandField, response
 from dimse.upper_layer.messages import Message
+from dimse.upper_layer.wire import Ended
 from gateway.model.errors import GatewayError, InvalidRequest, ServiceFault
 from gateway.model.imaging import Element
 from gateway.model.settings import Limits
@@ -164,10 +167,10 @@ class RetrieveService:
         except NotBegun as refused:
             end = Final(refused.ending, _NONE)
         except GatewayError as error:
-            end = Final(retrieve_ending(error, refusal), run.outcome.counts)
+            end = Final(retrieve_ending(error, refusal), settled(run.outcome.counts))
         except Exception as error:  # outermost frame of a request: a bug is its failure alone
             log.exception("retrieve failed", request=request_id, error=type(error).__name__)
-            end = Final(retrieve_ending(error), run.outcome.counts)
+            end = Final(retrieve_ending(error), settled(run.outcome.counts))
         await _send_final(association, message, end, run.failed_uids)
         return end.ending.status
 
@@ -186,7 +189,7 @@ class RetrieveService:
             await self._observe(request, run, work, carrier)
         finally:
             if not work.done():
-                await self._left(work, run, carrier)
+                await self._left(work, run, carrier, request.association.end)
         if not work.cancelled():
             work.result()
 
@@ -199,7 +202,8 @@ class RetrieveService:
                 run.delivery = delivery
                 try:
                     if delivery.refs and not run.is_cancelled:
-                        await _send_pending(request, delivery.counts)
+                        with contextlib.suppress(AssociationFailure):  # what a lost caller means is the observer's
+                            await _send_pending(request, delivery.counts)
                         await carrier.carry(delivery)
                 finally:
                     run.note(delivery)
@@ -237,9 +241,14 @@ class RetrieveService:
         if run.delivery is None:
             raise NotBegun(Ending(RetrieveStatus.CANCELLED))
 
-    async def _left(self, work: asyncio.Task[None], run: _Run, carrier: Carrier) -> None:
-        """The caller is gone: stop, or let the destination have the rest."""
-        if carrier.may_outlive_caller and run.delivery is not None and not self._is_closed:
+    async def _left(self, work: asyncio.Task[None], run: _Run, carrier: Carrier, end: AssociationEnded | None) -> None:
+        """The caller is gone: stop, or let the destination have the rest; never of one whom we sent away."""
+        is_gone_by_itself = end is not None and end.why in (
+            Ended.ABORTED_BY_PEER,
+            Ended.CONNECTION_LOST,
+            Ended.RELEASED,
+        )
+        if carrier.may_outlive_caller and is_gone_by_itself and run.delivery is not None and not self._is_closed:
             self._finishing.add(work)
             work.add_done_callback(self._finished)
             log.info("retrieval goes on without its caller", retrieval=run.delivery.retrieval_id)

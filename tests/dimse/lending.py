@@ -81,6 +81,7 @@ async def lending(
     intake: Intake | None = None,
     limits: Limits = EVERY_LIMIT,
     callers: Sequence[CallerBinding] = (PACS,),
+    keeper: Doorkeeper | None = None,
 ) -> AsyncIterator[Lending]:
     """A door that gives and takes images while the context is open."""
 
@@ -102,7 +103,7 @@ async def lending(
         services |= dict.fromkeys(STORAGE, StoreService(awaiting, _nobody))
     async with opened(
         Shelf(),
-        Doorkeeper(*callers),
+        keeper or Doorkeeper(*callers),
         profile,
         limits=limits,
         services=services,

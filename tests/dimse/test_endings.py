@@ -134,6 +134,8 @@ def test_a_fault_of_ours_is_told_alone_where_nothing_was_sent_and_with_the_rest_
     assert ended(Course(remaining=3, fault=fault, halted=Halt.SERVICE)) == (0xA702, "not recorded")
     assert ended(Course(1, remaining=2, fault=fault, halted=Halt.SERVICE)) == (0xB000, "not all sent; not recorded")
     assert ended(Course(1, remaining=2, halted=Halt.SERVICE)) == (0xB000, NOT_ALL_SENT)
+    # All is there, and it is not on record.
+    assert ended(Course(3, fault=fault)) == (0xB000, "not recorded")
 
 
 def test_a_missing_trust_is_told_as_the_caller_chose() -> None:

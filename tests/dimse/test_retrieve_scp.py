@@ -22,9 +22,10 @@ from gateway.model import errors
 from gateway.model.imaging import Level, Source, SourceState
 from gateway.model.work.jobs import Lane
 from gateway.model.work.retrievals import Destination, Halt, RetrieveWish
+from gateway.sharing.directory import Directory
 from policy.access import Decision, Effect, Reason, Telling
 from policy.parties import NhsNumber, TrustId
-from tests.dimse.door import ALIASES, HANG_S, THEIRS, identifier
+from tests.dimse.door import ALIASES, HANG_S, PACS, THEIRS, Doorkeeper, identifier
 from tests.dimse.intakes import MemoryIntake
 from tests.dimse.lending import EVERY_LIMIT, Told, asking, borrower, destination, lending, profile_for
 from tests.dimse.library import CT, EXPLICIT, Library, images
@@ -428,6 +429,21 @@ async def test_what_goes_on_for_a_caller_who_is_gone_ends_with_the_gateway() -> 
                 hearing.cancel()
             door.move.close()
             await asyncio.wait_for(library.is_over.wait(), HANG_S)
+    assert library.loan.counts.completed == 2 and library.loan.counts.failed == 3
+
+
+async def test_what_a_caller_began_does_not_go_on_once_it_is_sent_away() -> None:
+    library, intake, keeper = Library(images(5), gates={2: asyncio.Event()}), MemoryIntake(), Doorkeeper(PACS)
+    async with filing(intake) as port:
+        profile = replace(profile_for(destination(port)), on_disconnect=OnDisconnect.FINISH)
+        async with lending(library, profile, keeper=keeper) as door, borrower(door.house.port) as caller:
+            await caller.ask(STUDY)
+            hearing = asyncio.create_task(caller.hear())
+            await library.is_waiting.wait()
+            keeper.directory = Directory([], [])
+            await door.house.door.rejudge()
+            await asyncio.wait_for(library.is_over.wait(), HANG_S)
+            await asyncio.gather(hearing, return_exceptions=True)
     assert library.loan.counts.completed == 2 and library.loan.counts.failed == 3
 
 
