@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from dicomweb.accept import accepts_gzip, json_type
 from dicomweb.wado.images import PATHS, Archive, Asked, answered, resource_paths
 from gateway.instances.description import BULK_BASE, with_base
-from gateway.model.errors import Damaged, NotFound
+from gateway.model.errors import Damaged, InvalidRequest, NotFound
 from gateway.model.imaging import Level
 from gateway.model.work.retrievals import Item
 from gateway.model.work.transfers import InstanceRef
@@ -74,7 +74,7 @@ class _Array:
         async for item in each.delivery:
             try:
                 written = await item.metadata()
-            except (Damaged, NotFound) as error:
+            except (Damaged, InvalidRequest, NotFound) as error:
                 each.delivery.failed(item, str(error))
                 continue
             if not written:

@@ -10,9 +10,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from dicomweb.wado.contents import bulk_value_of, reader_of
+import orjson
+
+from dicomweb.wado.contents import reader_of
 from dicomweb.wado.rendered import Rendered, RenderWish
-from gateway.instances import explicit
+from gateway.instances import documents, explicit
 from gateway.instances.explicit import Rewriting
 from gateway.instances.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, NATIVE
 from gateway.model.errors import Damaged, InvalidRequest, NotAcceptable, NotFound
@@ -30,17 +32,16 @@ HELD_BYTES_MAX = 64 * 1024 * 1024
 QUALITY = 90
 
 _PICTURES = tuple(media.value for media in Media)
-_ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-_ENCAPSULATED_DOCUMENT = "00420011"
-_PDF = "application/pdf"
+_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
+_REPORT_FORMS = ("text/html", "text/plain")
 _WITHOUT_PICTURES = (
-    "1.2.840.10008.5.1.4.1.1.88.",
     "1.2.840.10008.5.1.4.1.1.104.",
     "1.2.840.10008.5.1.4.1.1.11.",
     "1.2.840.10008.5.1.4.1.1.9.",
     "1.2.840.10008.5.1.4.1.1.66",
 )
-"""Reports, documents, presentation states, waveforms, raw data."""
+"""Models, presentation states, waveforms, raw data."""
+_FIRST_BYTES = 64 * 1024
 
 Makes = Callable[[], AsyncIterator[bytes]]
 
@@ -115,14 +116,16 @@ class Pictures:
 
     def offered(self, sop_class_uid: str) -> Sequence[str]:
         """The media types that instances of a class can be rendered in, best first."""
-        if sop_class_uid == _ENCAPSULATED_PDF:
-            return (_PDF,)
+        if sop_class_uid.startswith(_REPORTS):
+            return _REPORT_FORMS
+        if (wrapped := documents.MEDIA_TYPES.get(sop_class_uid, "")).startswith(("application/", "text/")):
+            return (wrapped,)
         return () if sop_class_uid.startswith(_WITHOUT_PICTURES) else _PICTURES
 
     async def rendered(self, item: Item, wish: RenderWish) -> Rendered:
-        """A picture of one frame, of a whole instance that in its middle; or the document that is in it."""
-        if item.ref.sop_class_uid == _ENCAPSULATED_PDF:
-            return Rendered(_PDF, await _document(item))
+        """A picture of one frame, of a whole instance that in its middle; or the report or document that it is."""
+        if wish.media_types[0] not in _PICTURES:
+            return await _text(item, wish.media_types[0])
         source = await self._source(item)
         number = wish.frame if wish.frame is not None else (source.layout.frames + 1) // 2
         media = Media(wish.media_types[0])
@@ -186,12 +189,29 @@ async def _rewritten(item: Item, target: str) -> AsyncIterator[bytes]:
     yield rewriting.finish()
 
 
+async def _text(item: Item, media_type: str) -> Rendered:
+    """A report in words, or the document that is wrapped; raises `NotAcceptable` where it cannot be read."""
+    try:
+        if media_type not in _REPORT_FORMS:
+            return Rendered(media_type, await _document(item))
+        report = documents.read_report(orjson.loads(await item.metadata()))
+    except (NotFound, InvalidRequest) as error:
+        raise NotAcceptable("the instance cannot be read as a document") from error
+    words = report.html() if media_type == "text/html" else report.text()
+    return Rendered(f"{media_type}; charset=utf-8", words.encode("utf-8"))
+
+
 async def _document(item: Item) -> bytes:
-    """The document of an instance; raises `NotAcceptable` where it has none, or one that nobody sends."""
-    value = await bulk_value_of(item, _ENCAPSULATED_DOCUMENT)
-    if value.data_bytes is None or value.data_bytes > HELD_BYTES_MAX:
+    read, wanted = reader_of(item), _FIRST_BYTES
+    while True:
+        head = await read(0, wanted)
+        found = documents.wrapped_document(head, item.transfer_syntax, is_whole=len(head) == item.data_bytes)
+        if found is not None:
+            break
+        wanted *= 4
+    if found.data_bytes > HELD_BYTES_MAX:
         raise NotAcceptable("the document is larger than is rendered")
-    return await reader_of(item)(value.first, value.data_bytes)
+    return await read(found.first, found.data_bytes)
 
 
 def _picture_wish(wish: RenderWish, media: Media) -> PictureWish:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import Message
 from email.policy import HTTP
@@ -18,6 +19,7 @@ from yarl import URL
 from dicomweb.problem import TYPE_PREFIX
 from gateway.model.errors import RegisterUnavailable
 from gateway.model.imaging import Level, SourceState
+from gateway.model.settings import Limits
 from gateway.model.work.retrievals import Halt
 from policy.parties import TrustId
 from tests.dicomweb.image_shelf import (
@@ -314,3 +316,39 @@ async def test_a_proxy_of_an_older_protocol_gets_the_whole_body_and_then_the_end
     async with serving(ImageShelf(THREE)) as base:
         answer = await ask_raw(base, "/studies/1.2.3", "1.0")
     assert b"Transfer-Encoding" not in answer.head and answer.body.endswith(b"--\r\n")
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off_and_the_retrieval_ends() -> None:
+    shelf = ImageShelf([made(number, bytes(1024 * 1024)) for number in range(1, 129)])
+    async with serving(shelf, limits=replace(Limits(), keepalive_timeout_s=0.2)) as base:
+        _, writer = await asyncio.open_connection("127.0.0.1", URL(base).port, limit=1024)
+        writer.write(b"GET /dicom-web/studies/1.2.3 HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asyncio.wait_for(shelf.ended.wait(), 30)
+        assert shelf.delivery.is_cancelled and len(shelf.sent) < 128
+        writer.close()
+
+
+async def test_two_readers_share_the_road_and_each_gets_everything() -> None:
+    shelf = ImageShelf([made(number, bytes([number]) * 300_000) for number in range(1, 21)])
+    async with serving(shelf) as base:
+        answers = await asyncio.gather(*(ask_raw(base, "/studies/1.2.3") for _ in range(4)))
+    assert all(answer.is_whole and answer.body.count(b"DICM") == 20 for answer in answers)
+
+
+async def test_a_browser_of_a_known_origin_may_read_what_it_needs_of_the_answer() -> None:
+    origin = "https://viewer.northmoor.example"
+    preflight = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "accept,range,if-none-match",
+    }
+    answer = await ask(ImageShelf(THREE), "/studies/1.2.3", headers={"Origin": origin}, cors_origins=[origin])
+    exposed = set(answer.headers["Access-Control-Expose-Headers"].split(", "))
+    assert {"ETag", "Content-Range", "Warning", "Gateway-Notice"} <= exposed
+    allowed = await ask(
+        ImageShelf(THREE), "/studies/1.2.3/metadata", method="OPTIONS", headers=preflight, cors_origins=[origin]
+    )
+    assert allowed.status == 204
+    assert {"Range", "If-None-Match", "Accept"} <= set(allowed.headers["Access-Control-Allow-Headers"].split(", "))
+    stranger = await ask(ImageShelf(THREE), "/studies/1.2.3", headers={"Origin": "https://evil.example"})
+    assert not any(name.startswith("Access-Control") for name in stranger.headers)

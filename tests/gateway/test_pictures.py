@@ -11,8 +11,9 @@ import pytest
 
 from gateway.edges import pictures
 from gateway.edges.pictures import Pictures
+from gateway.model.work.transfers import InstanceRef
 from gateway.pixels.pool import PixelLimits, Pool
-from tests.dicomweb.image_shelf import ImageShelf, ShelfItem, ask, content_of, kept_file
+from tests.dicomweb.image_shelf import ImageShelf, Kept, ShelfItem, ask, content_of, kept_file
 from tests.dicomweb.test_retrieve import files
 
 UIDS = {"study": "1.2.3", "series": "1.2.3.1", "sop": "1.2.3.1.1"}
@@ -83,7 +84,7 @@ async def test_an_instance_is_rendered_as_a_browser_shows_it(made: Pictures, acc
 
 
 async def test_what_has_no_pixels_has_no_picture(made: Pictures) -> None:
-    for name in ("reportsi.dcm", "rtplan.dcm"):
+    for name in ("rtplan.dcm", "waveform_ecg.dcm"):
         shelf = ImageShelf([kept_file(name, **UIDS)])
         assert (await ask(shelf, f"{INSTANCE}/rendered", renderer=made)).status == 406
 
@@ -93,3 +94,21 @@ async def test_a_syntax_that_cannot_be_made_is_refused_and_not_made_up(made: Pic
     headers = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.50'}
     assert (await ask(shelf, "/studies/1.2.3", headers=headers, transcoder=made)).status == 406
     assert content_of(files(await ask(shelf, "/studies/1.2.3", transcoder=made))[0]) == shelf.kept[0].content
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/plain"])
+async def test_a_report_is_rendered_in_words_that_are_never_markup(made: Pictures, accept: str) -> None:
+    shelf = ImageShelf([kept_file("reportsi.dcm", **UIDS)])
+    answer = await ask(shelf, f"{INSTANCE}/rendered", headers={"Accept": accept}, renderer=made)
+    assert answer.status == 200 and answer.headers["Content-Type"] == f"{accept}; charset=utf-8"
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert b"Radiology" in answer.body or b"Report" in answer.body
+
+
+async def test_a_wrapped_document_is_given_as_it_is(made: Pictures) -> None:
+    document = b"%PDF-1.7 " + bytes(range(256)) * 1000
+    content = b"\x42\x00\x11\x00OB\0\0" + len(document).to_bytes(4, "little") + document
+    ref = InstanceRef("1.2.3", "1.2.3.1", "1.2.3.1.1", "1.2.840.10008.5.1.4.1.1.104.1")
+    shelf = ImageShelf([Kept(ref, EXPLICIT, content, b"{}")])
+    answer = await ask(shelf, f"{INSTANCE}/rendered", renderer=made)
+    assert (answer.headers["Content-Type"], answer.body) == ("application/pdf", document)
