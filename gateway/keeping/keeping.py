@@ -147,7 +147,9 @@ class Keeping:
 
     async def _open_keyring(self) -> None:
         if self._keyring is None:
-            keyring = open_keyring(self._configuration, self._clock, node=self._configuration.gateway.node)
+            # In a thread: a client of a key service is slow to make, and is made again while that is away.
+            node = self._configuration.gateway.node
+            keyring = await asyncio.to_thread(open_keyring, self._configuration, self._clock, node=node)
             self._keyring = await self._stack.enter_async_context(keyring)
 
     async def _open_cache(self) -> None:

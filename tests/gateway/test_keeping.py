@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keeping.work import SHRED, VERIFY, SteadyTime, kind_of, recurring_job
-from gateway.model.errors import Damaged, KeyClosed, RegisterUnavailable, StoreFull, StoreUnavailable
-from gateway.model.work.jobs import Job, JobState, Lane, NewJob
+from gateway.jobs.runner import Work
+from gateway.keeping.work import EVICT, FORGET, SHRED, VERIFY, SteadyTime, kind_of, recurring_job
+from gateway.model.errors import Damaged, KeyClosed, NotFound, RegisterUnavailable, StoreFull, StoreUnavailable
+from gateway.model.work.jobs import FailureKind, Job, JobState, Lane, NewJob, Progress
 from gateway.model.work.retrievals import Halt
 from gateway.model.work.transfers import CachedInstance, KeyDomain, ReceivedHead
 from policy.facts import SharingChoice
@@ -379,6 +380,88 @@ async def test_a_damaged_instance_is_found_and_the_job_says_how_many(place: Plac
         assert len(await kept.keeping.cache.instances("1.2")) + len(await kept.keeping.cache.instances("1.3")) == 1
         again = await run_job(kept, clock, everything)
         assert again.state is JobState.DONE, "what is in quarantine is not looked at again"
+
+
+async def test_slices_of_the_cache_follow_each_other_until_all_of_it_was_opened(place: Place, clock: FakeClock) -> None:
+    place.more = ["[cache]\nverify_instances_max = 2"]
+    async with place.open() as kept:
+        for number in range(3):
+            await put(kept, head(sop=f"1.2.1.{number}"), body(1_000, number))
+        looked_at = 0
+        for _ in range(4):  # the first begins anywhere, and at the end of all ids it begins anew
+            job = await run_job(kept, clock, recurring_job(kind_of(VERIFY, NODE)))
+            assert (job.state, job.progress.instances_done <= 2) == (JobState.DONE, True)
+            looked_at += job.progress.instances_done
+        assert looked_at >= 3
+
+
+async def test_a_study_is_given_up_by_command_and_everything_but_sole_copies(place: Place, clock: FakeClock) -> None:
+    async with place.open() as kept:
+        for study in ("1.2", "1.3"):
+            await put(kept, head(study=study, sop=f"{study}.1.1"))
+        sole = await put(kept, head(study="1.4", sop="1.4.1.1", is_sole_copy=True))
+        await run_job(kept, clock, NewJob(kind_of(EVICT, NODE), Lane.MEETING, {"study": "1.3"}))
+        assert [len(await kept.keeping.cache.instances(study)) for study in ("1.2", "1.3", "1.4")] == [1, 0, 1]
+        await run_job(kept, clock, NewJob(kind_of(EVICT, NODE), Lane.MEETING, {"everything": True}))
+        assert [len(await kept.keeping.cache.instances(study)) for study in ("1.2", "1.3", "1.4")] == [0, 0, 1]
+        assert await read(kept, sole) == CONTENT
+
+
+async def test_jobs_and_retrievals_of_long_ago_are_deleted_and_younger_ones_are_not(
+    place: Place, clock: FakeClock
+) -> None:
+    place.more = ["[jobs]\nended_kept_days = 2\nretrievals_kept_days = 3"]
+    async with place.open() as kept:
+        evict = NewJob(kind_of(EVICT, NODE), Lane.MEETING, {"study": "1.3"})
+        old = await run_job(kept, clock, evict)
+        await kept.keeping.ledger.freeze(retrieval("r", [frozen(1)]))
+        await kept.keeping.ledger.end("r", NOON, None)
+        await clock.advance(1.9 * 86_400)
+        young = await run_job(kept, clock, evict)
+        await run_job(kept, clock, recurring_job(FORGET))
+        assert await there(kept, old) and await there(kept, young)
+        await clock.advance(0.2 * 86_400)
+        await run_job(kept, clock, recurring_job(FORGET))
+        assert (await there(kept, old), await there(kept, young)) == (False, True)
+        assert (await kept.keeping.ledger.show("r")).counts.total == 1
+        await clock.advance(1.0 * 86_400)
+        await run_job(kept, clock, recurring_job(FORGET))
+        with pytest.raises(NotFound):
+            await kept.keeping.ledger.show("r")
+
+
+async def there(kept: Kept, job: Job) -> bool:
+    """Whether a job is still known."""
+    return job.job_id in {each.job_id for each in await kept.store.read(jobs.listed)}
+
+
+async def test_other_kinds_of_work_run_beside_it(place: Place, clock: FakeClock) -> None:
+    async def fetch(work: Work) -> None:
+        work.advance(Progress(7, 7))
+
+    async with place.open() as kept:
+        kept.keeping.handle("fetch", fetch)
+        job = await run_job(kept, clock, NewJob("fetch", Lane.INTERACTIVE))
+        assert (job.state, job.progress.instances_done) == (JobState.DONE, 7)
+
+
+async def test_work_on_what_is_not_open_is_tried_again_later(place: Place, clock: FakeClock) -> None:
+    async with place.open():
+        pass
+    place.key_file.unlink()
+    async with place.open() as kept:
+        ticket = await kept.store.write(lambda tx: jobs.enqueue(tx, recurring_job(kind_of(VERIFY, NODE))))
+        running = asyncio.create_task(kept.keeping.run())
+        try:
+            job = await kept.store.read(lambda read: jobs.get(read, ticket.job_id))
+            while job.failure is None:
+                await asyncio.wait([running], timeout=0.01)
+                job = await kept.store.read(lambda read: jobs.get(read, ticket.job_id))
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert (job.state, job.failure) == (JobState.READY, FailureKind.TRANSIENT)
+        assert "the key file cannot be read" in job.words
 
 
 async def test_what_the_last_process_could_not_end_is_ended_at_the_start(place: Place) -> None:
