@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from gateway.model.errors import InvalidRequest, NotAcceptable, OverCapacity
 from gateway.pixels.wire import HEAD_BYTES_MAX, LENGTHS, Head, Message, decoded_head, encoded_head
+
+log = structlog.get_logger(__name__)
 
 Pieces = Sequence[bytes | memoryview]
 Body = Pieces | Callable[[], Awaitable[Pieces]]
@@ -102,6 +106,13 @@ class Pool:
             is_sound = worker.tasks < _TASKS_OF_ONE_MAX and not answer.head.get("is_last")
             return answer
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, ValueError) as error:
+            log.warning(
+                "pixel worker replaced",
+                task=str(head.get("task")),
+                transfer_syntax=str(head.get("transfer_syntax")),
+                error=type(error).__name__,
+                tasks=worker.tasks,
+            )
             raise NotAcceptable("the pixels could not be decoded within limits") from error
         finally:
             self._busy.discard(worker)
