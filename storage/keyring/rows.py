@@ -192,7 +192,7 @@ def close(tx: Tx, owner: Owner) -> None:
 def close_all(tx: Tx, patient_rows: Collection[str], domain: KeyDomain) -> None:
     """Close a domain of several patients at once."""
     hold_current(tx)
-    faultpoint("keyring.close.before")
+    faultpoint("keyring.close_all.before")
     new = [Owner(patient_row, domain) for patient_row in sorted(set(patient_rows) - closed(tx, domain).keys())]
     if new:
         tx.connection.execute(_ADD_CLOSURE, [owner.columns | {"closed_at": tx.now} for owner in new])
