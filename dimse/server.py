@@ -160,6 +160,7 @@ class DimseDoor:
         self._takes_inflows = takes_inflows
         self._admitted: WeakKeyDictionary[Association, _Guest] = WeakKeyDictionary()
         self._guests: dict[Association, _Guest] = {}
+        self._senders: WeakKeyDictionary[Association, Caller] = WeakKeyDictionary()
         self._at_work: set[Association] = set()
         self._by_caller: Counter[str] = Counter()
         self._by_address: Counter[str] = Counter()
@@ -212,6 +213,7 @@ class DimseDoor:
         """Abort the associations of those who are no longer whom they were, after a reload, or who called a title that
         no longer means whom it meant.
         """
+        self._senders.clear()
         for association, guest in list(self._guests.items()):
             if self._aliases().get(guest.evidence.called_ae_title) != guest.trust:
                 log.warning("association ended", caller=guest.caller, reason="the called AE title is no longer known")
@@ -257,13 +259,22 @@ class DimseDoor:
         elif command.field is not service.command:
             status = await _refuse(association, message, Status.UNRECOGNISED_OPERATION)
         else:
-            status = await service.answer(association, message, partial(self._identified, evidence))
+            is_instance = command.field is CommandField.C_STORE_RQ
+            identify = partial(self._sender, association) if is_instance else self._identified
+            status = await service.answer(association, message, partial(identify, evidence))
         association.answered(command.message_id)
         self._figures.request_answered(command.field.name, status, self._clock.monotonic() - began)
 
     async def _identified(self, evidence: Evidence) -> Caller:
         """Each time under an id of its own: that of a question, or of a refusal."""
         return await self._directory.identified(evidence, "", self._new_id())
+
+    async def _sender(self, association: Association, evidence: Evidence) -> Caller:
+        """Who sends instances is the same for all of them, until a reload: they come by the hundred a second."""
+        caller = self._senders.get(association)
+        if caller is None:
+            caller = self._senders[association] = await self._identified(evidence)
+        return caller
 
     def _titles(self) -> frozenset[str]:
         """Every called AE title that is taken at this moment."""

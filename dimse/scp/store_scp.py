@@ -43,7 +43,7 @@ class StoreService:
     async def answer(self, association: Association, message: Message, identify: Identify) -> int:
         """Answer one C-STORE-RQ; returns its status. Raises `AssociationFailure` when nobody listens any more.
 
-        The sender is identified anew: a reload or a revocation counts from the next instance on.
+        A reload or a revocation counts from the next instance on.
         """
         try:
             caller = await identify()

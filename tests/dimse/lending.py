@@ -32,7 +32,7 @@ from gateway.model.settings import Limits
 from gateway.model.work.retrievals import Destination, Retrievals
 from gateway.model.work.transfers import Intake
 from policy.identity import CallerBinding
-from policy.parties import TrustId
+from policy.parties import Caller, TrustId
 from tests.dimse.door import (
     ALIASES,
     HANG_S,
@@ -71,6 +71,8 @@ class Lending:
     house: House
     move: RetrieveService
     awaiting: Awaiting
+    senders: list[Caller]
+    """Who pushed, for each instance."""
 
 
 @contextlib.asynccontextmanager
@@ -97,10 +99,14 @@ async def lending(
         )
     )
     services: dict[str, Service] = {**dict.fromkeys(MOVE_CLASSES, move), **dict.fromkeys(GET_CLASSES, get)}
-    if intake is not None:
-        services |= dict.fromkeys(STORAGE, StoreService(awaiting, lambda _: intake))
-    else:
-        services |= dict.fromkeys(STORAGE, StoreService(awaiting, _nobody))
+    senders: list[Caller] = []
+
+    def reception(caller: Caller) -> Intake:
+        assert intake is not None, "nothing is pushed in this test"
+        senders.append(caller)
+        return intake
+
+    services |= dict.fromkeys(STORAGE, StoreService(awaiting, reception))
     async with opened(
         Shelf(),
         keeper or Doorkeeper(*callers),
@@ -112,13 +118,9 @@ async def lending(
         takes_inflows=True,
     ) as house:
         try:
-            yield Lending(house, move, awaiting)
+            yield Lending(house, move, awaiting, senders)
         finally:
             move.close()
-
-
-def _nobody(_caller: object) -> Intake:
-    raise AssertionError("nothing is pushed in this test")
 
 
 def asking(*contexts: tuple[str, tuple[str, ...]], relational: bool = False, calling: str = THEIRS) -> AssociateRequest:

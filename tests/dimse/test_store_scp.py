@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -18,9 +19,10 @@ from dimse.upper_layer.pdu import AssociateRequest, Roles
 from dimse.upper_layer.requestor import associate
 from gateway.model import errors
 from gateway.model.work.transfers import Intake
+from gateway.sharing.directory import Directory
 from policy.access import Decision, Effect, Reason, Telling
 from policy.parties import TrustId
-from tests.dimse.door import HANG_S, OURS, THEIRS, VERIFICATION, WORKSTATION
+from tests.dimse.door import HANG_S, OURS, PACS, THEIRS, VERIFICATION, WORKSTATION, Doorkeeper
 from tests.dimse.lending import Lending, lending
 from tests.dimse.library import CT, EXPLICIT, Library, Stack
 
@@ -178,6 +180,22 @@ async def test_images_come_in_the_transfer_syntax_that_their_sender_has_them_in(
     async with sending(stack, proposal((CT, (JPEG_2000, EXPLICIT, IMPLICIT)))) as (sender, _):
         assert (await sender.store("1.2.3", b"codestream")).status == 0x0000
     assert stack.kept["1.2.3"] == (CT, JPEG_2000, b"codestream")
+
+
+async def test_whose_system_sends_is_judged_again_after_each_reload() -> None:
+    stack, keeper = Stack(), Doorkeeper(PACS)
+    async with lending(Library(), PROFILE, intake=stack, keeper=keeper) as door:
+        association = await associate(
+            "127.0.0.1", door.house.port, proposal(), AssociationLimits(), tls=None, connect_timeout_s=HANG_S
+        )
+        sender = Sender(association)
+        await sender.store("1.2.3", b"before")
+        await sender.store("1.2.4", b"before")
+        keeper.directory = Directory([], [replace(PACS, trust=TrustId("RZ2"))])
+        await door.house.door.rejudge()
+        await sender.store("1.2.5", b"after")
+        association.abort()
+    assert [caller.principal.trust.code for caller in door.senders] == ["RZ1", "RZ1", "RZ2"]
 
 
 # --- what an archive sends because it was asked ---
