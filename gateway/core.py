@@ -154,7 +154,14 @@ def build_core(configuration: Configuration, means: Means) -> Core:
     )
     cache = means.keeping.cache
     delivering = DeliveryMeans(cache, means.keeping.ledger, clock, limits, means.register_version)
-    road = Road(broker, Acquiring(peers, cache, gate.report), means.store, delivering, new_id=new_id)
+    road = Road(
+        watch,
+        Acquiring(peers, cache, gate.report),
+        means.store,
+        delivering,
+        new_id=new_id,
+        behind_gateways=directory.behind_gateways,
+    )
     reception = Reception(gate, directory, means.store, cache, clock, limits)
     return Core(directory, peers, gate, broker, watch, tracing, sampling, road, reception)
 

@@ -98,11 +98,6 @@ class Broker:
         self._for_listing = Allowance(limits.listing_matches_max, limits.listing_timeout_s)
         self._under_way: Counter[TrustId] = Counter()
 
-    @property
-    def behind_gateways(self) -> frozenset[TrustId]:
-        """The trusts that are asked through another gateway."""
-        return self._directory.behind_gateways
-
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """Find what this caller may know of, at every trust but its own (or at `query.only_trust` alone).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -186,3 +186,14 @@ def test_what_is_remembered_is_bounded(asked: list[tuple[int, str]]) -> None:
         ledger.asked(f"caller-{number}", patient, (f"1.2.{patient}",), FEW, 0.0)
     assert len(ledger._accounts) <= CALLERS_MAX
     assert all(len(account.patients) <= FEW.patients_per_hour + 1 for account in ledger._accounts.values())
+
+
+async def test_guessing_at_studies_by_retrieving_them_is_told_like_guessing_by_questions(watched: Watched) -> None:
+    await watched.region.prepare()
+    query = replace(asking_for_study("1.2.999"), level=Level.IMAGE)
+    for _ in range(FEW.misses_per_hour + 1):
+        caller = watched.region.caller("RZ1")
+        recipient = caller.principal.trust
+        async with watched.watch.survey(caller, query, recipient=recipient, names=lambda _: True) as survey:
+            assert not survey.matches
+    assert [excess for _, excess in watched.counted.passed] == ["misses"]

@@ -8,7 +8,9 @@ waits for more than its record, and never fails because of it (SAF-39).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import structlog
@@ -18,7 +20,9 @@ from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import Denied, GatewayError, QueryTooBroad, ServiceFault
 from gateway.model.imaging import PATIENT_ID, STUDY_UID, JsonValue, Matches, Query
 from gateway.model.seams import Clock, Store
+from gateway.sharing.broker import Survey
 from gateway.sharing.conduct.ledger import Budgets, Ledger, Passed
+from gateway.sharing.merge import Candidate
 from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
@@ -32,6 +36,19 @@ class Finds(Protocol):
 
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """See `gateway.sharing.broker.Broker.find`."""
+
+
+class Surveys(Protocol):
+    """The same door, asked for images."""
+
+    def survey(
+        self, caller: Caller, query: Query, *, recipient: TrustId, names: Callable[[Candidate], bool]
+    ) -> AbstractAsyncContextManager[Survey]:
+        """See `gateway.sharing.broker.Broker.survey`."""
+
+
+class Asked(Finds, Surveys, Protocol):
+    """The door in both ways."""
 
 
 class CountsConduct(Protocol):
@@ -48,9 +65,10 @@ class Watch:
     """The door with somebody beside it who counts."""
 
     def __init__(
-        self, door: Finds, ledger: Ledger, budgets: Budgets, store: Store, clock: Clock, figures: CountsConduct
+        self, door: Asked, ledger: Ledger, budgets: Budgets, store: Store, clock: Clock, figures: CountsConduct
     ) -> None:
-        self._door = door
+        self._door: Finds = door
+        self._surveys: Surveys = door
         self._ledger = ledger
         self._budgets = budgets
         self._store = store
@@ -91,6 +109,27 @@ class Watch:
         if study_uids and not matches.rows:
             await self._tell(caller, ledger.missed(name, budgets, now_s))
         return matches
+
+    @contextlib.asynccontextmanager
+    async def survey(
+        self, caller: Caller, query: Query, *, recipient: TrustId, names: Callable[[Candidate], bool]
+    ) -> AsyncIterator[Survey]:
+        """Survey as `Broker.survey` does, and raise as it does.
+
+        A viewer asks for one study many times, so what it has is no question more; what it guesses at is counted.
+        """
+        name, patient, now_s = caller.principal.subject, single_value(query, PATIENT_ID), self._clock.monotonic()
+        async with contextlib.AsyncExitStack() as passing:
+            surveying = self._surveys.survey(caller, query, recipient=recipient, names=names)
+            try:
+                survey = await passing.enter_async_context(surveying)
+            except Denied as error:
+                if patient and any(reason.rule == STRANGER_RULE for reason in error.decision.told):
+                    await self._tell(caller, self._ledger.told_stranger(name, patient, self._budgets, now_s))
+                raise
+            if not survey.matches:
+                await self._tell(caller, self._ledger.missed(name, self._budgets, now_s))
+            yield survey
 
     async def _tell(self, caller: Caller, passed: Sequence[Passed]) -> None:
         who = caller.principal

@@ -28,7 +28,8 @@ from gateway.model.imaging import (
 from gateway.model.seams import Store
 from gateway.model.work.retrievals import FrozenInstance, NewRetrieval, RetrieveWish
 from gateway.model.work.transfers import CachedInstance, FetchRequest, InstanceRef, Target
-from gateway.sharing.broker import Broker, Survey
+from gateway.sharing.broker import Survey
+from gateway.sharing.conduct.watch import Surveys
 from gateway.sharing.merge import Candidate, texts
 from gateway.sharing.retrieval.acquiring import Acquiring, Holding, Rider, Wanted
 from gateway.sharing.retrieval.delivery import Delivery, Entry, Means
@@ -44,9 +45,17 @@ class Road:
     """Brings images to callers who may have them (`gateway.model.work.retrievals.Retrievals`)."""
 
     def __init__(
-        self, broker: Broker, acquiring: Acquiring, store: Store, means: Means, *, new_id: Callable[[], str]
+        self,
+        door: Surveys,
+        acquiring: Acquiring,
+        store: Store,
+        means: Means,
+        *,
+        new_id: Callable[[], str],
+        behind_gateways: frozenset[TrustId] = frozenset(),
     ) -> None:
-        self._broker = broker
+        self._door = door
+        self._behind_gateways = behind_gateways
         self._acquiring = acquiring
         self._store = store
         self._means = means
@@ -61,7 +70,7 @@ class Road:
         recipient = wish.destination.organisation if wish.destination is not None else caller.principal.trust
         self._under_way += 1
         try:
-            async with self._broker.survey(
+            async with self._door.survey(
                 caller, _query(wish), recipient=recipient, names=lambda row: _names(wish, row)
             ) as survey:
                 if not survey.matches:
@@ -152,7 +161,7 @@ class Road:
             copies = survey.copies[match.study_uid, match.series_uid, match.sop_uid]
             ref = InstanceRef(match.study_uid, match.series_uid, match.sop_uid, _text(match.attributes, SOP_CLASS_UID))
             holdings = _holdings(match, copies)
-            is_far = any(holding.trust in self._broker.behind_gateways for holding in holdings)
+            is_far = any(holding.trust in self._behind_gateways for holding in holdings)
             wanted = Wanted(ref, holdings, holdings[0].trust, rows[match.patient], is_far)
             cached = kept.get(match.sop_uid)
             # What came from a holder whose copy this caller may not have is fetched from one of theirs.
