@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from struct import Struct
 from types import MappingProxyType
 
 import orjson
@@ -24,6 +25,7 @@ from gateway.instances.spans import (
     NESTING_MAX,
     PIXEL_DATA,
     SEQUENCE_END,
+    SHORT_VRS,
     UNDEFINED_LENGTH,
     Bytes,
     MoreNeeded,
@@ -47,6 +49,14 @@ _LENGTH_TO_END = 0x00080001
 _FIRST_TAG = 0x00040000
 _PIXELS = frozenset({PIXEL_DATA, 0x7FE00008, 0x7FE00009})
 _ADDRESS = b'"BulkDataURI":"' + BULK_BASE.encode()
+_SHORT_BYTES_MAX = 256
+REMEMBERED_MAX = 8_192
+"""Elements that a `Describer` remembers."""
+_SCOPES_MAX = 16
+_short_at, _long_at = Struct("<H").unpack_from, Struct("<I").unpack_from
+
+_Written = Element | orjson.Fragment
+_Remembered = tuple[str, orjson.Fragment]
 _UNICODE: Element = {"vr": "CS", "Value": ["ISO_IR 192"]}
 
 
@@ -75,20 +85,36 @@ def describe(head: Bytes, transfer_syntax: str, *, is_whole: bool = False) -> De
 
     `is_whole` says that there is no more. Raises `InvalidRequest`.
     """
-    if transfer_syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        head, transfer_syntax = inflated_head(head, HEADER_BYTES_MAX), EXPLICIT_VR_LITTLE_ENDIAN
-    describing = _Describing(Spans(head, transfer_syntax, elements_max=ELEMENTS_MAX))
-    try:
-        dataset = describing.dataset()
-    except MoreNeeded:
-        if is_whole:
-            raise InvalidRequest("the instance ends inside an element") from None
-        if len(head) >= HEADER_BYTES_MAX:
-            raise InvalidRequest("the instance's header is longer than what is described") from None
-        return None
-    if not (is_whole or describing.is_at_pixels):
-        return None
-    return Description(orjson.dumps(dataset), MappingProxyType(describing.bulk))
+    return Describer(transfer_syntax).describe(head, is_whole=is_whole)
+
+
+class Describer:
+    """Describes one instance after the other, of one transfer syntax.
+
+    Instances of a study repeat most of what they say: short elements are remembered by their bytes, and then cost a
+    look-up. So it holds what patients' records say: keep it as long as one study is at hand, and no longer.
+    """
+
+    def __init__(self, transfer_syntax: str) -> None:
+        self._is_deflated = transfer_syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        self._transfer_syntax = EXPLICIT_VR_LITTLE_ENDIAN if self._is_deflated else transfer_syntax
+        self._memory = _Memory()
+
+    def describe(self, head: Bytes, *, is_whole: bool = False) -> Description | None:
+        """As the function of this name does."""
+        head = inflated_head(head, HEADER_BYTES_MAX) if self._is_deflated else bytes(head)
+        describing = _Describing(Spans(head, self._transfer_syntax, elements_max=ELEMENTS_MAX), head, self._memory)
+        try:
+            dataset = describing.dataset()
+        except MoreNeeded:
+            if is_whole:
+                raise InvalidRequest("the instance ends inside an element") from None
+            if len(head) >= HEADER_BYTES_MAX:
+                raise InvalidRequest("the instance's header is longer than what is described") from None
+            return None
+        if not (is_whole or describing.is_at_pixels):
+            return None
+        return Description(orjson.dumps(dataset), MappingProxyType(describing.bulk))
 
 
 def with_base(json: bytes, base: str) -> bytes:
@@ -108,29 +134,53 @@ class _Scope:
     depth: int
 
 
+class _Memory:
+    """Elements by their bytes, for each way in which bytes are read."""
+
+    def __init__(self) -> None:
+        self._of_scopes: dict[tuple[bytes, bool, bool], dict[bytes, _Remembered]] = {}
+        self.left = REMEMBERED_MAX
+
+    def of(self, declared: bytes, *, is_signed: bool, is_explicit: bool) -> dict[bytes, _Remembered]:
+        """What is remembered under this character set."""
+        if len(self._of_scopes) > _SCOPES_MAX:
+            self._of_scopes.clear()
+            self.left = REMEMBERED_MAX
+        return self._of_scopes.setdefault((declared, is_signed, is_explicit), {})
+
+
 class _Describing:
     """Builds the objects of one instance."""
 
-    def __init__(self, spans: Spans) -> None:
+    def __init__(self, spans: Spans, head: bytes, memory: _Memory) -> None:
         self._spans = spans
-        self._head = spans.head
+        self._head = head
+        self._memory = memory
+        self._declared = b""
+        self._remembered: dict[bytes, _Remembered] = {}
+        self._recalled = 0
         self._is_little = spans.syntax.is_little
         self._values_left = VALUES_MAX
         self.bulk: dict[str, BulkValue] = {}
         self.is_at_pixels = False
 
-    def dataset(self) -> dict[str, Element]:
+    def dataset(self) -> dict[str, _Written]:
         """The whole instance as far as its pixels."""
         values = JsonValues((), is_little=self._is_little)
-        found, _ = self._elements(0, len(self._head), _Scope(values, self._spans.syntax.is_explicit, False, "", 0))
+        scope = _Scope(values, self._spans.syntax.is_explicit, False, "", 0)
+        self._remember_under(scope)
+        found, _ = self._elements(0, len(self._head), scope)
         found.pop(f"{CHARACTER_SET:08X}", None)
         return {f"{CHARACTER_SET:08X}": _UNICODE, **found}
 
-    def _elements(self, at: int, end: int | None, scope: _Scope) -> tuple[dict[str, Element], int]:
+    def _elements(self, at: int, end: int | None, scope: _Scope) -> tuple[dict[str, _Written], int]:
         """Elements until `end`, or until the item says that it ends; and where the bytes go on."""
-        found: dict[str, Element] = {}
+        found: dict[str, _Written] = {}
         is_top = scope.depth == 0
         while end is None or at < end:
+            if is_top and (at := self._recall(at, found, is_explicit=scope.is_explicit)) >= len(self._head):
+                break
+            begins = at
             tag, code, start, length = self._spans.element_head(at, is_explicit=scope.is_explicit)
             if tag == ITEM_END and end is None:
                 return found, start
@@ -150,15 +200,53 @@ class _Describing:
             elif tag == PIXEL_REPRESENTATION and at - start == 2:
                 is_signed = any(self._head[start:at])
                 scope = _Scope(scope.values, scope.is_explicit, is_signed, scope.path, scope.depth)
+            if is_top and tag in (CHARACTER_SET, PIXEL_REPRESENTATION):
+                self._remember_under(scope)
             if tag & 0xFFFF and tag >= _FIRST_TAG and tag not in (CHARACTER_SET, _LENGTH_TO_END):
-                found[f"{tag:08X}"] = element
+                name = f"{tag:08X}"
+                found[name] = element
+                if is_top and at - begins <= _SHORT_BYTES_MAX and tag != PIXEL_REPRESENTATION:
+                    self._remember(begins, at, code, name, element)
         if at > len(self._head):
             raise MoreNeeded
         return found, at
 
+    def _recall(self, at: int, found: dict[str, _Written], *, is_explicit: bool) -> int:
+        """Take elements that are remembered, one behind the other; where the first that is not begins."""
+        head, remembered = self._head, self._remembered
+        last = len(head) - 8
+        while remembered and at <= last:
+            if not is_explicit:
+                stop = at + 8 + _long_at(head, at + 4)[0]
+            elif head[at + 4 : at + 6] in SHORT_VRS:
+                stop = at + 8 + _short_at(head, at + 6)[0]
+            else:
+                break
+            known = remembered.get(head[at:stop]) if stop - at <= _SHORT_BYTES_MAX else None
+            if known is None:
+                break
+            found[known[0]] = known[1]
+            at = stop
+            self._recalled += 1
+        if self._recalled > ELEMENTS_MAX:
+            raise InvalidRequest("the instance's header has too many elements")
+        return at
+
+    def _remember(self, begins: int, ends: int, code: bytes, name: str, element: Element) -> None:
+        """Keep what these bytes mean, unless that depends on more than them."""
+        is_plain = code in SHORT_VRS or (not code and element.get("vr") != "SQ")
+        if self._is_little and is_plain and "BulkDataURI" not in element and self._memory.left:
+            self._memory.left -= 1
+            self._remembered[self._head[begins:ends]] = (name, orjson.Fragment(orjson.dumps(element)))
+
+    def _remember_under(self, scope: _Scope) -> None:
+        self._remembered = self._memory.of(self._declared, is_signed=scope.is_signed, is_explicit=scope.is_explicit)
+
     def _redeclared(self, scope: _Scope, start: int, end: int) -> _Scope:
-        declared = declared_terms(bytes(self._head[start:end]))
-        values = JsonValues(declared, is_little=self._is_little)
+        value = self._head[start:end]
+        if scope.depth == 0:
+            self._declared = value
+        values = JsonValues(declared_terms(value), is_little=self._is_little)
         return _Scope(values, scope.is_explicit, scope.is_signed, scope.path, scope.depth)
 
     def _element(self, tag: int, vr: str, start: int, stop: int | None, scope: _Scope) -> tuple[Element, int]:
@@ -184,7 +272,7 @@ class _Describing:
             return self._address(tag, vr, start, stop, scope)
         if stop > len(self._head):
             raise MoreNeeded
-        value = bytes(self._head[start:stop])
+        value = self._head[start:stop]
         values = None if is_binary else scope.values.read(vr, value)
         if values is None:
             return {"vr": vr if is_binary else "UN", "InlineBinary": inline(vr, value, is_little=self._is_little)}
