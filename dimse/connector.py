@@ -23,7 +23,7 @@ from dimse.scu.fetch import FetchBy as FetchBy
 from dimse.scu.fetch import Fetching, FetchProfile
 from dimse.scu.pool import Lease, Pool, PoolLimits
 from dimse.scu.questions import Model as Model
-from dimse.scu.questions import Question, fits, identifier, under
+from dimse.scu.questions import Question, first_text, fits, identifier, under
 from dimse.scu.questions import Quirk as Quirk
 from dimse.scu.search import Bounds, Search
 from dimse.sop_classes import (
@@ -48,7 +48,16 @@ from dimse.upper_layer.wire import Ended, WireLimits
 from gateway.instances.charsets import choose
 from gateway.model.attributes import SPECIFIC_CHARACTER_SET
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
-from gateway.model.imaging import Attributes, Element, Level
+from gateway.model.imaging import (
+    SERIES_UID,
+    SOP_CLASS_UID,
+    STUDY_UID,
+    Attributes,
+    Element,
+    Key,
+    Level,
+    Query,
+)
 from gateway.model.seams import PeerAnswer, PeerRequest
 from gateway.model.settings import Limits
 from gateway.model.work.transfers import FetchRequest, Intake
@@ -163,8 +172,11 @@ class DimsePeer:
 
     async def fetch(self, request: FetchRequest, intake: Intake) -> None:
         """See `Fetcher`: by C-GET or C-MOVE."""
+        classes = frozenset(ref.sop_class_uid for ref in request.refs)
+        if self._profile.fetch is not FetchBy.MOVE and (not classes or "" in classes):
+            classes = await self._classes_of(request)
         with self._translating():
-            await self._fetching.fetch(request, intake)
+            await self._fetching.fetch(request, intake, classes)
 
     async def close(self) -> None:
         """Give up the associations; idempotent."""
@@ -247,6 +259,23 @@ class DimsePeer:
         )
         self._is_relational = any(dialect.is_relational for dialect in self._dialects(association.terms))
         return association
+
+    async def _classes_of(self, request: FetchRequest) -> frozenset[str]:
+        """The SOP classes that are wanted, as the archive says; none: it does not.
+
+        By C-GET nothing comes of a class that was not proposed, and there is no room to propose all of them well.
+        """
+        target = request.target
+        keys = [Key((STUDY_UID,), "UI", (target.study_uid,))]
+        if target.series_uids:
+            keys.append(Key((SERIES_UID,), "UI", target.series_uids))
+        try:
+            query = Query(Level.IMAGE, tuple(keys))
+            asked = PeerRequest(query, request.request_id, request.hops, self._limits.peer_matches_max)
+            rows = (await self.find(asked)).rows
+        except PeerError:
+            return frozenset()  # whether it can be fetched from is still to be seen
+        return frozenset(uid for row in rows if (uid := first_text(row, SOP_CLASS_UID)))
 
     async def _associated_for_images(self, request: AssociateRequest) -> Association:
         if self._buffer is None:

@@ -72,9 +72,13 @@ class Fetching:
         self._behind: set[asyncio.Task[None]] = set()
         """Requests brought to their end, and releases: at most one for each place."""
 
-    async def fetch(self, request: FetchRequest, intake: Intake) -> None:
-        """See `Fetcher`. Raises `AssociationFailure` too."""
-        errand = _Errand(request, intake, self._limits.retrieve_uids_max if self._profile.takes_uid_lists else 1)
+    async def fetch(self, request: FetchRequest, intake: Intake, sop_classes: frozenset[str]) -> None:
+        """See `Fetcher`. `sop_classes`: every class that is wanted; none: they are not known.
+
+        Raises `AssociationFailure` too.
+        """
+        uids_max = self._limits.retrieve_uids_max if self._profile.takes_uid_lists else 1
+        errand = _Errand(intake, sop_classes, deque(parts(request, uids_max)))
         associations_max = max(1, self._limits.retrieve_associations_max // 2)
         try:
             async with asyncio.timeout(self._limits.retrieve_total_timeout_s), asyncio.TaskGroup() as workers:
@@ -232,18 +236,16 @@ class Fetching:
         task.add_done_callback(self._behind.discard)
 
 
+@dataclass(slots=True)
 class _Errand:
     """One fetch under way."""
 
-    def __init__(self, request: FetchRequest, intake: Intake, uids_max: int) -> None:
-        self.intake = intake
-        self.left = deque(parts(request, uids_max))
-        """What is still to be asked."""
-        classes = {ref.sop_class_uid for ref in request.refs}
-        self.sop_classes = frozenset() if "" in classes else frozenset(classes)
-        """Every class that is wanted; none: they are not known."""
-        self.failure: PeerError | None = None
-        """The first request that the archive did not fulfil."""
+    intake: Intake
+    sop_classes: frozenset[str]
+    left: deque[Part]
+    """What is still to be asked."""
+    failure: PeerError | None = None
+    """The first request that the archive did not fulfil."""
 
 
 @dataclass(frozen=True, slots=True)

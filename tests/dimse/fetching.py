@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,7 @@ class Archive:
     port: int
     called: str
     items: Sequence[MemoryItem] = ()
+    secure: ssl.SSLContext | None = None
 
     def of_study(self, study_uid: str) -> list[MemoryItem]:
         """What it holds of a study."""
@@ -60,7 +62,7 @@ async def peer(
     profile = DimsePeerProfile(
         EASTVALE, "127.0.0.1", archive.port, archive.called, GATEWAY, quirks=frozenset(quirks), fetch=by
     )
-    connector = DimsePeer(profile, limits, None, awaiting=awaiting)
+    connector = DimsePeer(profile, limits, archive.secure, awaiting=awaiting)
     try:
         yield connector
     finally:
