@@ -11,7 +11,7 @@ from gateway.instances import description, frames
 from gateway.instances.description import BulkValue, Description
 from gateway.instances.frames import PixelLayout, Read
 from gateway.instances.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN
-from gateway.model.errors import Damaged, InvalidRequest, NotAcceptable, NotFound
+from gateway.model.errors import InvalidRequest, NotAcceptable, NotFound
 from gateway.model.work.retrievals import Item
 
 FIRST_BYTES = 64 * 1024
@@ -19,14 +19,14 @@ FIRST_BYTES = 64 * 1024
 
 
 async def layout_of(item: Item) -> PixelLayout:
-    """What the instance says of its pixels. Raises `NotFound` for one without, `Damaged` for one that cannot be."""
+    """What the instance says of its pixels. Raises `NotFound` where it has none, `NotAcceptable` where it cannot be."""
     wanted = FIRST_BYTES
     while True:
         head = await _read(item, 0, wanted)
         try:
             layout = frames.pixel_layout(head, item.transfer_syntax, is_whole=len(head) == item.data_bytes)
         except InvalidRequest as error:
-            raise Damaged(str(error)) from error
+            raise _unreadable(error) from error
         if layout is not None:
             return layout
         wanted = min(4 * wanted, frames.HEADER_BYTES_MAX)
@@ -35,13 +35,15 @@ async def layout_of(item: Item) -> PixelLayout:
 async def frames_of(item: Item, numbers: tuple[int, ...] = ()) -> list[Stretch]:
     """The bytes of these frames as they are kept, in the order asked; of all of them, where none is named.
 
-    Raises `NotFound` for a number that it does not have, `Damaged` where they do not add up.
+    Raises `NotFound` for a number that it does not have, `NotAcceptable` where they cannot be told apart.
     """
     layout = await layout_of(item)
     try:
         found = await frames.frames(layout, reader_of(item), numbers)
     except InvalidRequest as error:
-        raise Damaged(str(error)) from error
+        raise _unreadable(error) from error
+    if any(piece.first + piece.data_bytes > item.data_bytes for frame in found for piece in frame.pieces):
+        raise _unreadable("the instance has fewer pixels than its header says")
     return [
         Stretch(item, tuple(Span(piece.first, piece.first + piece.data_bytes - 1) for piece in frame.pieces))
         for frame in found
@@ -55,6 +57,8 @@ async def bulk_value_of(item: Item, path: str) -> BulkValue:
     value = (await _described(item)).bulk.get(path)
     if value is None:
         raise NotFound("the instance has no bulk value at this address")
+    if value.first + (value.data_bytes or 0) > item.data_bytes:
+        raise _unreadable("the instance ends inside the value")
     return value
 
 
@@ -67,6 +71,11 @@ def reader_of(item: Item) -> Read:
     return read
 
 
+def _unreadable(why: object) -> NotAcceptable:
+    # What an archive wrote is no mistake of the request's, and no damage of ours: as it is kept it can be had.
+    return NotAcceptable(f"{why}: it can only be had whole")
+
+
 async def _described(item: Item) -> Description:
     wanted = FIRST_BYTES
     while True:
@@ -74,7 +83,7 @@ async def _described(item: Item) -> Description:
         try:
             found = description.describe(head, item.transfer_syntax, is_whole=len(head) == item.data_bytes)
         except InvalidRequest as error:
-            raise Damaged(str(error)) from error
+            raise _unreadable(error) from error
         if found is not None:
             return found
         wanted = min(4 * wanted, description.HEADER_BYTES_MAX)

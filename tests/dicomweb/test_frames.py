@@ -220,3 +220,14 @@ async def test_frames_are_unpacked_for_those_who_take_nothing_else() -> None:
     assert files(answer) == [b"unpacked"] and b"transfer-syntax=1.2.840.10008.1.2.1\r\n" in answer.body
     assert (await ask(shelf, f"{INSTANCE}/frames/2", headers=headers, renderer=Painter())).status == 404
     assert (await ask(shelf, f"{INSTANCE}/frames/1", headers=headers)).status == 406
+
+
+async def test_pixels_that_do_not_add_up_can_only_be_had_whole() -> None:
+    kept = kept_file("CT_small.dcm", **UIDS)
+    cut = Kept(kept.ref, kept.transfer_syntax, kept.content[:20_000], kept.json)
+    for path in ("frames/1", "bulkdata/7FE00010"):
+        assert (await ask(ImageShelf([cut]), f"{INSTANCE}/{path}", headers=AS_KEPT)).status == 406
+    fewer = Kept(kept.ref, "1.2.840.10008.1.2.4.50", kept.content, kept.json)
+    answer = await ask(ImageShelf([fewer]), f"{INSTANCE}/frames/1", headers=AS_KEPT)
+    assert answer.status == 406 and "had whole" in str(answer.problem["detail"])
+    assert (await ask(ImageShelf([fewer]), INSTANCE)).status == 200

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dicomweb.accept import json_type
 from dicomweb.wado.negotiation import (
@@ -225,3 +229,33 @@ def test_pictures_are_offered_in_the_order_that_is_liked(header: str, parameter:
 
 def test_ohif_behind_a_proxy_gets_json_for_metadata() -> None:
     assert json_type(OHIF_BEHIND_NGINX) == "application/dicom+json"
+
+
+_PIECES = st.sampled_from(
+    [
+        "multipart/related",
+        "application/dicom",
+        "*/*",
+        "type=",
+        '"',
+        ";",
+        ",",
+        "transfer-syntax=",
+        "*",
+        "q=0.5",
+        "q=x",
+        J2K,
+    ]
+)
+
+
+@given(st.lists(_PIECES | st.text(max_size=5), max_size=12).map("".join))
+def test_whatever_a_header_says_it_is_given_a_form_or_refused(header: str) -> None:
+    for read in (
+        lambda: instance_form(header, is_one=True),
+        lambda: frame_form(header, None, J2K, 1),
+        lambda: bulk_packing(header),
+        lambda: rendered_types(header, None, ["image/png"]),
+    ):
+        with suppress(NotAcceptable):
+            assert read() is not None
