@@ -185,6 +185,8 @@ class RetrieveService:
         carrier = self._carrier_for(request)
         wish = self._wish(request, carrier)
         work = asyncio.get_running_loop().create_task(self._work(request, run, carrier, wish))
+        # Where the caller is gone nobody asks for its outcome any more.
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await self._observe(request, run, work, carrier)
         finally:

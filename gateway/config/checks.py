@@ -55,6 +55,8 @@ def _limits(configuration: Configuration) -> Iterator[str]:
             yield f"limits.{field.name}: must be greater than 0"
     if configuration.limits.register_read_timeout_s > 20:
         yield "limits.register_read_timeout_s: must be 20 at most: a fault is alarmed within a minute (SAF-01)"
+    if configuration.limits.retrieve_pending_interval_s > 3:
+        yield "limits.retrieve_pending_interval_s: must be 3 at most: callers take longer silence for an end"
     if configuration.limits.peer_failures_before_backoff > 5:
         yield "limits.peer_failures_before_backoff: must be 5 at most"
     if configuration.limits.association_idle_timeout_s > 120:

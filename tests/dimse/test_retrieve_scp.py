@@ -14,10 +14,11 @@ from dimse.scp.endings import NOT_ALL_SENT
 from dimse.scp.profiles import CallerProfile, OnDisconnect
 from dimse.sop_classes import PATIENT_ROOT_GET, PATIENT_ROOT_MOVE, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from dimse.status import MissingSources, Refusal
-from dimse.upper_layer.association import Association
+from dimse.upper_layer.association import Association, AssociationFailure
 from dimse.upper_layer.commands import Command
 from dimse.upper_layer.messages import Message
 from dimse.upper_layer.negotiation import IMPLEMENTATION_CLASS_UID
+from dimse.upper_layer.wire import Ended
 from gateway.model import errors
 from gateway.model.imaging import Level, Source, SourceState
 from gateway.model.work.jobs import Lane
@@ -381,6 +382,32 @@ async def test_a_cancel_is_answered_although_the_destination_hangs() -> None:
             await caller.cancel(message_id)
             told = await caller.hear()
     assert told.end == (0xFE00, "") and told.counts == (3, 0, 0, 0)
+
+
+async def test_a_caller_who_never_answers_an_image_is_given_up() -> None:
+    library = Library(images(3))
+    limits = replace(EVERY_LIMIT, store_response_timeout_s=0.05)
+    async with lending(library, NOWHERE, limits=limits) as door, borrower(door.house.port, GETS_CT) as caller:
+        await caller.ask(STUDY, STUDY_ROOT_GET)
+        await asyncio.wait_for(library.is_over.wait(), HANG_S)
+        assert (await asyncio.wait_for(caller.association.over(), HANG_S)).why is Ended.ABORTED_BY_PEER
+    assert library.loan.counts.completed == 0 and library.loan.counts.failed == 3
+
+
+async def test_an_image_that_is_damaged_while_it_is_sent_ends_a_get_and_costs_a_move_only_itself() -> None:
+    library = Library([replace(item, piece_bytes=100_000) for item in images(3, data_bytes=600_000)])
+    library.items = [library.items[0], replace(library.items[1], cut_at=400_000), library.items[2]]
+    broken = library.items[1].ref.sop_uid
+    told, intake = await moved(library)
+    assert told.last.status == 0xB000 and told.failed_uids == [broken] and broken not in intake.kept
+    assert told.counts == (None, 2, 1, 0)
+    async with lending(library, NOWHERE) as door, borrower(door.house.port, GETS_CT) as caller:
+        await caller.ask(STUDY, STUDY_ROOT_GET)
+        with pytest.raises(AssociationFailure):
+            await caller.hear()
+        assert set(caller.received) == {library.items[0].ref.sop_uid}
+        await asyncio.wait_for(library.is_over.wait(), HANG_S)
+    assert library.loan.counts.completed == 1
 
 
 @pytest.mark.parametrize("model", [STUDY_ROOT_MOVE, STUDY_ROOT_GET])

@@ -75,6 +75,10 @@ def test_a_caller_that_names_none_has_none_and_is_stopped_when_it_hangs_up(tmp_p
             ARCHIVE.replace("plain_on_loopback = true", ""),
             "destination 1 (archive).ca: must be set, unless plain_on_loopback = true: both sides show theirs",
         ),
+        (
+            "[limits]\nretrieve_pending_interval_s = 3.1\n",
+            "limits.retrieve_pending_interval_s: must be 3 at most: callers take longer silence for an end",
+        ),
         (f'{PACS}destinations = ["other"]\n', "caller 1 (pacs).destinations: no [[destination]] is called other"),
         (
             f'{PACS}destinations = ["archive", "theirs"]\n{ARCHIVE}{THEIRS.replace("RZ2_PACS", "RZ1_PACS")}',
