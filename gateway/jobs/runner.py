@@ -199,8 +199,19 @@ class Runner:
         for lane in sorted(await self._book.ready_lanes(kinds)):
             free = self._settings.capacity.free(self.under_way, lane)
             if free:
-                for job in await self._book.claim(self._owner, lane, free, self._lease, kinds):
+                for job in await self._claimed(lane, free, kinds):
                     self._start(job)
+
+    async def _claimed(self, lane: Lane, limit: int, kinds: Collection[str]) -> list[Job]:
+        """Jobs that are this runner's now. One that is stopped in this moment gives back what it gets all the same."""
+        claiming = asyncio.ensure_future(self._book.claim(self._owner, lane, limit, self._lease, kinds))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            with contextlib.suppress(ServiceFault):  # then its lease ends by itself
+                for job in await claiming:
+                    await self._book.give_back(job.claim)
+            raise
 
     def _start(self, job: Job) -> None:
         running = _Running(job, self._clock.monotonic(), progress=job.progress, written=job.progress)

@@ -345,6 +345,41 @@ async def test_a_runner_that_stops_gives_back_what_is_not_done(store: SqlStore, 
     assert (standing.state, standing.attempts, held.stopped) == (JobState.READY, 0, [job_id])
 
 
+class Slow(Told):
+    """A book whose answer to a claim comes when the test says so, long after the claim is durable."""
+
+    def __init__(self, store: CountedStore, clock: FakeClock) -> None:
+        super().__init__(store, clock)
+        self.has_claimed, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def claim(self, owner: str, lane: Lane, limit: int, lease: timedelta, kinds: Collection[str]) -> list[Job]:
+        """See `JobBook`."""
+        claimed = await super().claim(owner, lane, limit, lease, kinds)
+        self.has_claimed.set()
+        await self.may_answer.wait()
+        return claimed
+
+
+async def test_a_runner_that_stops_in_the_moment_of_a_claim_gives_back_what_it_got(
+    store: CountedStore, clock: FakeClock
+) -> None:
+    slow, held = Slow(store, clock), Held()
+    job_id = await queue(store)
+
+    async def run_until_claimed() -> None:
+        async with runner(slow, clock, held).running():
+            await slow.has_claimed.wait()
+
+    running = asyncio.create_task(run_until_claimed())
+    await slow.has_claimed.wait()
+    await settle()
+    slow.may_answer.set()
+    async with asyncio.timeout(30):
+        await running
+    standing = await get(store, job_id)
+    assert (standing.state, standing.attempts, held.begun.empty()) == (JobState.READY, 0, True)
+
+
 async def test_an_end_that_cannot_be_written_is_written_when_the_database_is_back(
     store: SqlStore, book: Told, clock: FakeClock
 ) -> None:
