@@ -75,7 +75,7 @@ class DestinationEntry(Section):
     client_private_key: SecretFile | None = None
     ca: ReadableFile | None = None
     plain_on_loopback: bool = False
-    associations_max: Annotated[int, Field(gt=0, le=16)] = 1
+    associations_max: Annotated[int, Field(gt=0, le=16)] | None = None
 
     @property
     def host(self) -> str:

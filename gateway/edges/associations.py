@@ -159,7 +159,8 @@ def caller_profiles(configuration: Configuration) -> dict[str, CallerProfile]:
     """How those who may call by DIMSE are answered, by their names; raises `ConfigurationError` for certificates."""
     listen = configuration.listen.dimse
     own_title = listen.ae_title if listen is not None else ""
-    destinations = {entry.name: _destination(entry, own_title) for entry in configuration.destination}
+    limits = configuration.limits
+    destinations = {entry.name: _destination(entry, own_title, limits) for entry in configuration.destination}
     return {
         caller.name: _profile(caller, caller.missing_sources, destinations)
         for caller in configuration.caller
@@ -198,7 +199,8 @@ def _profile(
     )
 
 
-def _destination(entry: DestinationEntry, own_title: str) -> MoveDestination:
+def _destination(entry: DestinationEntry, own_title: str, limits: Limits) -> MoveDestination:
     secure: ssl.SSLContext | None = tls.client_context(entry.files) if entry.files is not None else None
     receiver = Receiver(entry.ae_title, entry.host, entry.port, own_title, secure)
-    return MoveDestination(Destination(entry.ae_title, entry.trust), receiver, entry.associations_max)
+    associations_max = entry.associations_max or limits.store_associations_max
+    return MoveDestination(Destination(entry.ae_title, entry.trust), receiver, associations_max)

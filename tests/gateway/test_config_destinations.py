@@ -52,7 +52,7 @@ def test_a_caller_names_its_own_destinations_and_each_is_somebodys(tmp_path: Pat
         11112,
         "GATEWAY",
     )
-    assert archive.associations_max == 3 and found.destinations["RZ2_PACS"].associations_max == 1
+    assert archive.associations_max == 3 and found.destinations["RZ2_PACS"].associations_max == 2
     assert found.on_disconnect is OnDisconnect.FINISH and found.may_be_urgent
 
 
