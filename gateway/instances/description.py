@@ -85,7 +85,7 @@ def describe(head: Bytes, transfer_syntax: str, *, is_whole: bool = False) -> De
 
     `is_whole` says that there is no more. Raises `InvalidRequest`.
     """
-    return Describer(transfer_syntax).describe(head, is_whole=is_whole)
+    return Describer(transfer_syntax, remembered_max=0).describe(head, is_whole=is_whole)
 
 
 class Describer:
@@ -95,10 +95,10 @@ class Describer:
     look-up. So it holds what patients' records say: keep it as long as one study is at hand, and no longer.
     """
 
-    def __init__(self, transfer_syntax: str) -> None:
+    def __init__(self, transfer_syntax: str, *, remembered_max: int = REMEMBERED_MAX) -> None:
         self._is_deflated = transfer_syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
         self._transfer_syntax = EXPLICIT_VR_LITTLE_ENDIAN if self._is_deflated else transfer_syntax
-        self._memory = _Memory()
+        self._memory = _Memory(remembered_max)
 
     def describe(self, head: Bytes, *, is_whole: bool = False) -> Description | None:
         """As the function of this name does."""
@@ -137,15 +137,16 @@ class _Scope:
 class _Memory:
     """Elements by their bytes, for each way in which bytes are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered_max: int) -> None:
         self._of_scopes: dict[tuple[bytes, bool, bool], dict[bytes, _Remembered]] = {}
-        self.left = REMEMBERED_MAX
+        self._remembered_max = remembered_max
+        self.left = remembered_max
 
     def of(self, declared: bytes, *, is_signed: bool, is_explicit: bool) -> dict[bytes, _Remembered]:
         """What is remembered under this character set."""
         if len(self._of_scopes) > _SCOPES_MAX:
             self._of_scopes.clear()
-            self.left = REMEMBERED_MAX
+            self.left = self._remembered_max
         return self._of_scopes.setdefault((declared, is_signed, is_explicit), {})
 
 
@@ -234,8 +235,10 @@ class _Describing:
 
     def _remember(self, begins: int, ends: int, code: bytes, name: str, element: Element) -> None:
         """Keep what these bytes mean, unless that depends on more than them."""
+        if not (self._memory.left and self._is_little):
+            return
         is_plain = code in SHORT_VRS or (not code and element.get("vr") != "SQ")
-        if self._is_little and is_plain and "BulkDataURI" not in element and self._memory.left:
+        if is_plain and "BulkDataURI" not in element:
             self._memory.left -= 1
             self._remembered[self._head[begins:ends]] = (name, orjson.Fragment(orjson.dumps(element)))
 
