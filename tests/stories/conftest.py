@@ -105,19 +105,19 @@ async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Regi
 @pytest_asyncio.fixture(loop_scope="session", params=["qido", "c-find"])
 async def door(region: Region, request: pytest.FixtureRequest) -> AsyncIterator[Door]:
     """A door into the region's gateway, by either protocol."""
-    async with _told_in(region) as stack:
+    async with told_in(region) as stack:
         yield QidoDoor(region, stack) if request.param == "qido" else FindDoor(region, stack)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def viewer(region: Region) -> AsyncIterator[Viewer]:
     """Northmoor's viewer, for what only QIDO has."""
-    async with _told_in(region) as stack:
+    async with told_in(region) as stack:
         yield await QidoDoor(region, stack).viewer(VIEWER)
 
 
 @asynccontextmanager
-async def _told_in(region: Region) -> AsyncIterator[AsyncExitStack]:
+async def told_in(region: Region) -> AsyncIterator[AsyncExitStack]:
     """Hang up when a story is over, make every archive honest again, and wait until none is left alone any more."""
     async with AsyncExitStack() as stack:
         yield stack
