@@ -15,6 +15,9 @@ from aiohttp.http import StreamWriter
 
 from gateway.model.errors import Damaged
 
+TURN_BYTES = 1024 * 1024
+"""After so many, others have their turn: a reader that is as fast as we are never makes us wait."""
+
 
 class ReaderGone(ConnectionError):
     """The reader hung up, or took nothing for too long."""
@@ -32,6 +35,7 @@ class Outgoing:
         self._is_chunked = False
         self._is_chunk_open = False
         self._owed_bytes = 0
+        self._turn_bytes = 0
         self.response: web.StreamResponse | None = None
         """What was begun; None: nothing was."""
         self.is_whole = False
@@ -85,6 +89,10 @@ class Outgoing:
                 await self.response.write(piece)
         except (TimeoutError, ConnectionError) as error:
             raise ReaderGone("the reader takes no more") from error
+        self._turn_bytes += len(piece)
+        if self._turn_bytes >= TURN_BYTES:
+            self._turn_bytes = 0
+            await asyncio.sleep(0)
 
     async def end(self) -> None:
         """The body is whole. Raises `ReaderGone`, and `Damaged` for less than was promised."""

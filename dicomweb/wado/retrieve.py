@@ -7,7 +7,6 @@ is cut where the closing boundary would stand.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -108,8 +107,6 @@ class _Body:
             await self.each.outgoing.write(first)
             async for piece in pieces:
                 await self.each.outgoing.write(piece)
-                # A reader that is as fast as we are never makes us wait: others have their turn all the same.
-                await asyncio.sleep(0)
 
     async def _begun(self) -> web.StreamResponse:
         each = self.each
