@@ -14,7 +14,7 @@ from typing import Protocol
 
 from gateway.model.errors import GatewayError
 
-HELD_BYTES_MAX = 256 * 1024
+HELD_BYTES_MAX = 32 * 1024
 """Of a data set that nobody takes yet; beyond it the peer is not read, but for what is in the receive buffer."""
 DRAIN_BYTES = 1024 * 1024
 """So much may be added before the taker is asked whether it keeps up."""
@@ -37,8 +37,9 @@ class Broken(Exception):
 class Inflow:
     """One data set on its way in. Its association writes, one taker reads; a `Sink`."""
 
-    def __init__(self, hold: Callable[[bool], None]) -> None:
+    def __init__(self, hold: Callable[[bool], None], read_much: Callable[[bool], None]) -> None:
         self._hold = hold
+        self._read_much = read_much
         self._is_holding = False
         self._early: deque[bytes] = deque()
         self._early_bytes = 0
@@ -59,6 +60,8 @@ class Inflow:
             while self._early:
                 taker.add(self._early.popleft())
             self._since_drain, self._taker = self._early_bytes, taker
+            if not self.is_whole:
+                self._read_much(True)
             while True:
                 if self._failure is not None:
                     raise self._failure
@@ -77,6 +80,8 @@ class Inflow:
     async def dropped(self) -> None:
         """Let go of what is still to come; returns once the last byte has come. Raises `Broken`."""
         self._let_go()
+        if not self.is_whole:
+            self._read_much(True)
         while not self.is_whole:
             await self._change()
 
@@ -104,6 +109,7 @@ class Inflow:
     def finish(self) -> object:
         """See `Sink`. What comes behind it is another message: holding it back is nobody's wish any more."""
         self.is_whole = True
+        self._read_much(False)
         self._set_hold(False)
         self._wake()
         return None

@@ -300,6 +300,7 @@ class Association:
         self.terms = terms
         self._fragment_bytes = fragment_bytes_max(terms.peer_pdu_bytes_max)
         self._assembler = Assembler(terms.contexts, self._limits.messages, self._sink)
+        self.wire.read_much(not self.takes_inflows)
         self._heard_at = self._loop.time()
 
     def _arrived(self, message: Message) -> None:
@@ -321,7 +322,7 @@ class Association:
 
     def _sink(self, context: Context, command: Command) -> Sink | None:
         if self.takes_inflows and command.field is CommandField.C_STORE_RQ:
-            return Inflow(self._hold)
+            return Inflow(self._hold, self.wire.read_much)
         return self.sink_for(context, command) if self.sink_for is not None else None
 
     def _hold(self, is_held: bool) -> None:

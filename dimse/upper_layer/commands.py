@@ -270,21 +270,29 @@ def _number(values: dict[int, bytes], tag: int) -> int | None:
 
 
 def _uid(values: dict[int, bytes], tag: int) -> str:
-    text = values.get(tag, b"").rstrip(b"\0 ").decode("ascii", errors="replace")
+    value = values.get(tag)
+    if not value:
+        return ""
+    text = value.rstrip(b"\0 ").decode("ascii", errors="replace")
     if text and not _UID.fullmatch(text):
         raise CommandError("a UID of the command set is not made of 1 to 64 digits and full stops")
     return text
 
 
 def _text(values: dict[int, bytes], tag: int, chars_max: int | None) -> str:
-    text = values.get(tag, b"").decode("ascii", errors="replace").strip(" \0")
+    value = values.get(tag)
+    if not value:
+        return ""
+    text = value.decode("ascii", errors="replace").strip(" \0")
     if chars_max is not None and (len(text) > chars_max or _UNPRINTABLE.search(text)):
         raise CommandError("an AE title of the command set is longer than 16 characters or unprintable")
     return text
 
 
 def _tags(values: dict[int, bytes], tag: int) -> tuple[str, ...]:
-    value = values.get(tag, b"")
+    value = values.get(tag)
+    if not value:
+        return ()
     if len(value) % 4:
         raise CommandError("a list of tags in the command set is cut")
     return tuple(f"{group:04X}{element:04X}" for group, element in struct.iter_unpack("<HH", value))

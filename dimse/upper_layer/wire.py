@@ -23,6 +23,8 @@ from dimse.upper_layer.states import Action, Event, State, step
 
 LINGER_S = 2.0
 """How long we wait for the peer to hang up after a last word of ours: hanging up at once could lose that word."""
+LITTLE_BYTES = 8 * 1024
+"""Read at once while nobody is there to take what follows a command."""
 WRITE_WATERMARK_BYTES = 512 * 1024
 """More than this waiting for the network stops further writes."""
 
@@ -95,7 +97,7 @@ class Wire(asyncio.BufferedProtocol):
         self._user = user
         self._limits = limits
         # asyncio's TLS reads into slices of it: of anything but a memoryview they would be copies.
-        self._receive_buffer = receive_buffer
+        self._receive_buffer = self._next_buffer = receive_buffer
         self._request = request
         self._state = State.STA1
         self._parser: Parser
@@ -160,6 +162,10 @@ class Wire(asyncio.BufferedProtocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def read_much(self, is_much: bool) -> None:
+        """Read as much at once as there is room for, or little: what comes with a command waits for its taker."""
+        self._next_buffer = self._receive_buffer if is_much else self._receive_buffer[:LITTLE_BYTES]
+
     def write(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Send P-DATA PDUs; nothing is copied that the network takes at once. Only while established."""
         self._on(Event.P_DATA_REQUEST)
@@ -190,12 +196,12 @@ class Wire(asyncio.BufferedProtocol):
         self._on(Event.TRANSPORT_INDICATION if self._request is None else Event.TRANSPORT_CONNECTED)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        return self._receive_buffer
+        return self._next_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         self.received_bytes += nbytes
         try:
-            self._parser.feed(self._receive_buffer[:nbytes])
+            self._parser.feed(self._next_buffer[:nbytes])
         except PduError as error:
             self._on(Event.INVALID_PDU, error)
         self._acknowledge_quickly()

@@ -155,9 +155,10 @@ def test_however_it_arrives_it_is_passed_on_whole_or_refused_once(
     pieces: list[bytes], before: int, refuse_at: int
 ) -> None:
     holds: list[bool] = []
+    reads: list[bool] = []
 
     async def run() -> None:
-        inflow, taker = Inflow(holds.append), Ledger(refuse_at)
+        inflow, taker = Inflow(holds.append, reads.append), Ledger(refuse_at)
         for piece in pieces[:before]:
             inflow.write(memoryview(piece))
         reading = asyncio.create_task(inflow.into(taker))
@@ -177,4 +178,5 @@ def test_however_it_arrives_it_is_passed_on_whole_or_refused_once(
 
     asyncio.run(run())
     assert not holds or not holds[-1]
+    assert not reads[-1]
     assert all(one is not other for one, other in pairwise(holds))
