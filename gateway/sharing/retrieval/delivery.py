@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -176,8 +176,8 @@ class Delivery:
         if item is None:
             self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, UNREADABLE)
             return
-        with self._ending(entry):
-            yield item
+        # The door may have several on their way at once: what it says nothing of has failed when it leaves.
+        yield item
         if len(self._notes) >= NOTES_AT_ONCE:
             try:
                 await self._write_down()
@@ -200,13 +200,6 @@ class Delivery:
                 return None
             entry.cached = got.cached
         return None
-
-    @contextmanager
-    def _ending(self, entry: Entry) -> Iterator[None]:
-        """A door that was given an item says what became of it, or it has failed."""
-        yield
-        if not entry.state.is_ended:
-            self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, NOT_ENDED)
 
     async def _next(self) -> Entry | None:
         """The next one that came into the cache; what cannot come has failed."""
