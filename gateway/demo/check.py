@@ -22,12 +22,16 @@ from gateway.demo.answer import Answer, Outcome
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, IVY, JACK, NORTHMOOR, SOUTHBRIDGE
 from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, PACS_CALLER, SURGERY, VIEWER
 from gateway.demo.images import study_instance_uid
+from gateway.demo.received import Image, Received, image_of
 from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer, WebAnswer
 from gateway.demo.workstation import NoAssociation, Workstation
 
 READINESS_TIMEOUT_S: Final = 60.0
 SENTENCE: Final = "Not all imaging is shared here. An empty or short list does not mean none exists."
+
+_IMAGES_OF_HEAD_CT: Final = sum(len(series.sources) for series in cast.ANNE_HEAD_CT.series)
+_CANARY_BYTES: Final = 32
 
 
 class ChapterFailed(Exception):
@@ -180,6 +184,52 @@ async def trust_down(region: Region) -> str:
     return "Eastvale's studies, and a warning that names Southbridge and its desk"
 
 
+async def images_sent(region: Region) -> str:
+    uid = study_instance_uid(cast.ANNE_HEAD_CT)
+    async with region.workstation(VIEWER) as workstation:
+        with workstation.receiving(region.receiving_port) as shelf:
+            sent = await workstation.move(AE_TITLES[VIEWER], shelf, StudyInstanceUID=uid)
+            hidden = await workstation.move(
+                AE_TITLES[VIEWER], shelf, StudyInstanceUID=study_instance_uid(cast.BEN_BODY_CT)
+            )
+    _expect(sent.is_whole, f"C-MOVE ended with status {sent.status:04X}: {sent.comment}")
+    _expect(len(sent.images) == sent.counters.completed == _IMAGES_OF_HEAD_CT, f"{len(sent.images)} images arrived")
+    _expect_images_kept(region, sent)
+    _expect(hidden.is_whole and hidden.counters.completed == 0, "C-MOVE tells an opt-out from absence")
+    return f"Northmoor's workstation has Anne's head CT sent by C-MOVE: {len(sent.images)} images, not a pixel changed"
+
+
+async def images_opened(region: Region) -> str:
+    await _forget(region)
+    async with _viewer(region) as viewer:
+        opened = await viewer.retrieve(f"studies/{study_instance_uid(cast.ANNE_HEAD_CT)}")
+        hidden = await viewer.retrieve(f"studies/{study_instance_uid(cast.BEN_BODY_CT)}")
+        absent = await viewer.retrieve("studies/2.25.1")
+    _expect(opened.is_whole and len(opened.images) == _IMAGES_OF_HEAD_CT, f"{len(opened.images)} images arrived")
+    _expect_images_kept(region, opened)
+    _expect(hidden.comparable == absent.comparable, "WADO-RS tells an opt-out from absence")
+    for archive in region.archives.values():
+        doors = {str(request["door"]) for request in await archive.requests()}
+        _expect(not doors & {"wado", "c-get", "c-move"}, f"{archive.trust.ods_code} was asked for images again")
+    return "a viewer opens the same study by WADO-RS, out of the cache: no archive sends it again"
+
+
+async def images_sealed(region: Region) -> str:
+    folder = region.folder / "data" / "cache"
+    content = b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+    image = next(iter(_kept(region).values()))
+    pixels = image.dataset.PixelData
+    canaries = (ANNE.family_name.encode(), ANNE.nhs_number.encode(), pixels[len(pixels) // 2 :][:_CANARY_BYTES])
+    _expect(len(content) > len(image.encoded), "nothing lies in the cache")
+    _expect(not any(canary in content for canary in canaries), "the cache holds something of Anne's that can be read")
+    classes = json.loads(await region.must("cache", "status", "--json"))["classes"]
+    instances = sum(int(each["instances"]) for each in classes)
+    _expect(instances >= _IMAGES_OF_HEAD_CT, f"`gateway cache status` shows {instances} instances")
+    return (
+        f"{len(content):,} bytes in the cache, nothing of Anne's to be read; `gateway cache status`: {instances} images"
+    )
+
+
 async def register_unreadable(region: Region) -> str:
     async with _damaged_register(region):
         async with _viewer(region) as viewer:
@@ -233,6 +283,9 @@ CHAPTERS: Final[tuple[tuple[str, Callable[[Region], Awaitable[str]]], ...]] = (
     ("wrong callers", wrong_callers),
     ("identity conflict", identity_conflict),
     ("sensitive study", sensitive),
+    ("images sent", images_sent),
+    ("images opened", images_opened),
+    ("images sealed", images_sealed),
     ("trust down", trust_down),
     ("register unreadable", register_unreadable),
     ("explained", explained),
@@ -252,6 +305,19 @@ def _expect_studies(answer: Answer, *plans: cast.StudyPlan) -> None:
     expected, found = {plan.name for plan in plans}, {names.get(uid, uid) for uid in answer.studies}
     _expect(found == expected, f"found {sorted(found)} instead of {sorted(expected)}")
     _expect(len(answer.rows) == len(plans), "a study is listed twice")
+
+
+def _kept(region: Region) -> dict[str, Image]:
+    """Anne's head CT as it lies in Eastvale's archive."""
+    folder = region.folder / "archives" / EASTVALE.ods_code / cast.ANNE_HEAD_CT.name
+    return dict(image_of(path.read_bytes()) for path in sorted(folder.glob("*.dcm")))
+
+
+def _expect_images_kept(region: Region, received: Received) -> None:
+    kept = _kept(region)
+    _expect(received.images.keys() == kept.keys(), "other images arrived than Eastvale's archive holds")
+    pixels = {uid: image.dataset.PixelData for uid, image in kept.items()}
+    _expect(pixels == {uid: image.dataset.PixelData for uid, image in received.images.items()}, "pixels were changed")
 
 
 def _shape(answer: WebAnswer) -> dict[str, object]:
