@@ -21,8 +21,8 @@ from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
 from gateway.sharing.merge import SOURCE_IDENTITY
 from policy.parties import TrustId
 
-HEAD_BYTES = 256 * 1024
-"""Read first: nearly every header, and the whole of many an instance."""
+HEAD_BYTES = 1024 * 1024
+"""Read first: nearly every header, and the whole of most instances, so that these are opened once."""
 
 
 class HandedOut:
