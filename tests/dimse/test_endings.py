@@ -49,7 +49,10 @@ def family(error: type[errors.GatewayError]) -> Iterator[type[errors.GatewayErro
         yield from family(child)
 
 
-EVERY_ERROR = sorted(set(family(errors.GatewayError)), key=repr)
+EVERY_ERROR = sorted(
+    (each for each in set(family(errors.GatewayError)) if each.__module__ == errors.__name__), key=repr
+)
+"""Of the one family that reaches edges; a job's failure is its runner's alone."""
 
 
 def denied(telling: Telling = Telling.CALLER) -> errors.Denied:
