@@ -172,7 +172,7 @@ class DimsePeer:
 
     async def fetch(self, request: FetchRequest, intake: Intake) -> None:
         """See `Fetcher`: by C-GET or C-MOVE."""
-        classes = frozenset(ref.sop_class_uid for ref in request.refs)
+        classes = request.sop_classes or frozenset(ref.sop_class_uid for ref in request.refs)
         if self._profile.fetch is not FetchBy.MOVE and (not classes or "" in classes):
             classes = await self._classes_of(request)
         with self._translating():
