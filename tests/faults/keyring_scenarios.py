@@ -54,7 +54,7 @@ async def shred(run: Run) -> None:
     keyring = await _opened(place_of(run.folder, clock))
     try:
         ids = [await _make(keyring, study, patient) for study, patient in STUDIES.items()]
-        await _twice(lambda: keyring.close_patient("anne", CACHE))
+        await _twice(lambda: keyring.close_patients(["anne"], CACHE))
         _say("closed")
         _say("opening")
         await _twice(lambda: keyring.reopen_patient("anne", CACHE))

@@ -264,7 +264,7 @@ async def test_a_key_store_that_falls_in_between_leaves_the_closing_to_the_next_
         store = place.folder / "var" / "data" / "keys.db"
         await kept.choose(anne)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setenv("GATEWAY_FAULTS", "keyring.close_all.before=raise@1")
+            patched.setenv("GATEWAY_FAULTS", "keyring.close_all.before=raise")
             with pytest.raises(RegisterUnavailable):
                 await kept.keeping.follow()
         assert store.exists()
