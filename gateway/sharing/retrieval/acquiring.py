@@ -224,16 +224,20 @@ class Acquiring:
         return errand.pending.get(sop_uid)
 
     def put(
-        self, entry: _Pending, trust: TrustId, transfer_syntax: str
+        self, entry: _Pending, trust: TrustId, sop_class_uid: str, transfer_syntax: str
     ) -> contextlib.AbstractAsyncContextManager[Taking]:
         """A place in the cache for it."""
-        return self._put(entry, trust, transfer_syntax)
+        return self._put(entry, trust, sop_class_uid, transfer_syntax)
 
     @contextlib.asynccontextmanager
-    async def _put(self, entry: _Pending, trust: TrustId, transfer_syntax: str) -> AsyncIterator[Taking]:
+    async def _put(
+        self, entry: _Pending, trust: TrustId, sop_class_uid: str, transfer_syntax: str
+    ) -> AsyncIterator[Taking]:
         wanted = entry.wanted
+        # DCMTK's archive lists no SOP classes; what is sent says its own, and is held to it.
+        ref = wanted.ref if wanted.ref.sop_class_uid else replace(wanted.ref, sop_class_uid=sop_class_uid)
         head = ReceivedHead(
-            wanted.ref,
+            ref,
             transfer_syntax,
             trust,
             wanted.custodian,
@@ -246,11 +250,11 @@ class Acquiring:
 
             async def keep(described: Described) -> None:
                 is_custodians = trust == wanted.custodian
-                cached = await self._versions.keep(wanted.ref, writing, described, is_custodians=is_custodians)
+                cached = await self._versions.keep(ref, writing, described, is_custodians=is_custodians)
                 self._end(entry, Got(wanted.ref.sop_uid, cached))
 
             try:
-                yield Arriving(Awaited(wanted.ref, listed.patient_id), transfer_syntax, writing, keep)
+                yield Arriving(Awaited(ref, listed.patient_id), transfer_syntax, writing, keep)
             except GatewayError as error:
                 entry.words = str(error)
                 if isinstance(error, Conflicting):
@@ -290,7 +294,7 @@ class _Intake:
         if entry is None or not any(holding.trust == self._trust for holding in entry.wanted.holdings):
             log.info("instance not waited for", trust=self._trust.code)
             raise Unwanted("nobody waits for this instance")
-        return self._acquiring.put(entry, self._trust, transfer_syntax)
+        return self._acquiring.put(entry, self._trust, sop_class_uid, transfer_syntax)
 
 
 def _may_join(under_way: _Pending, wanted: Wanted, asking: FetchRequest) -> bool:
