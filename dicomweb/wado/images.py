@@ -133,8 +133,7 @@ class Asked:
             case None:
                 if not self.delivery.failures:
                     return self.absent()
-        missing = [source.trust for source in self.delivery.sources if source.state.is_missing]
-        trusts = missing or [source.trust for source in self.delivery.sources]
+        trusts = [failure.trust for failure in self.delivery.failures if failure.trust is not None]
         if not trusts:
             raise ServiceFault("what was found could not be had")
         raise PeerUnavailable(trusts[0], "what was found there could not be had")

@@ -190,7 +190,7 @@ class ShelfDelivery:
 
     def _fail(self, ref: InstanceRef, words: str) -> None:
         self.states[ref.sop_uid] = InstanceState.FAILED
-        self.failures.append(Failure(ref, words))
+        self.failures.append(Failure(ref, words, ST_ELSEWHERE))
 
 
 async def at_once(_sop_uid: str) -> None:

@@ -94,6 +94,8 @@ class Failure:
 
     ref: InstanceRef
     words: str
+    trust: TrustId | None = None
+    """Whose archive it was to come from."""
 
 
 @dataclass(frozen=True, slots=True)

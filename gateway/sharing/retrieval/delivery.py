@@ -56,6 +56,11 @@ class Entry:
     state: InstanceState = InstanceState.PENDING
     words: str = ""
 
+    @property
+    def source(self) -> TrustId:
+        """Where it came from; as long as it has not come, where it is to come from."""
+        return self.cached.source if self.cached is not None else self.wanted.holdings[0].trust
+
 
 class Delivery:
     """See `gateway.model.work.retrievals.Delivery`. Made and left by the road."""
@@ -113,7 +118,7 @@ class Delivery:
     def failures(self) -> Sequence[Failure]:
         """See `Delivery`."""
         failed = (entry for entry in self._entries.values() if entry.state is InstanceState.FAILED)
-        return tuple(Failure(entry.wanted.ref, entry.words) for entry in failed)
+        return tuple(Failure(entry.wanted.ref, entry.words, entry.source) for entry in failed)
 
     @property
     def halted(self) -> Halt | None:
@@ -253,7 +258,7 @@ class Delivery:
                 sop_uid,
                 state,
                 self._means.clock.now(),
-                cached.source if cached is not None else entry.wanted.holdings[0].trust,
+                entry.source,
                 cached.digest if cached is not None else b"",
                 cached.plain_bytes if cached is not None else 0,
                 words,
@@ -274,8 +279,7 @@ class Delivery:
         """What the outcome says: counts by study and source; which instances it were stands in the ledger."""
         studies: dict[tuple[str, TrustId], Counter[InstanceState]] = {}
         for entry in self._entries.values():
-            source = entry.cached.source if entry.cached is not None else entry.wanted.holdings[0].trust
-            studies.setdefault((entry.wanted.ref.study_uid, source), Counter())[entry.state] += 1
+            studies.setdefault((entry.wanted.ref.study_uid, entry.source), Counter())[entry.state] += 1
         return {
             "retrieval": self._id,
             "halted": self._halted.value if self._halted is not None else "",

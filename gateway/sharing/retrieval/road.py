@@ -115,7 +115,7 @@ class Road:
         frozen = tuple(
             FrozenInstance(
                 entry.wanted.ref,
-                entry.cached.source if entry.cached is not None else entry.wanted.holdings[0].trust,
+                entry.source,
                 entry.wanted.patient_row,
                 survey.passage.decision_id,
             )
