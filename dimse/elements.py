@@ -1,8 +1,8 @@
 """Encoded data sets become rows of the DICOM JSON model, and rows become encoded data sets again (DEC-32).
 
 An answer repeats the same few elements in row after row: a `RowDecoder` remembers them by their bytes, a `RowEncoder`
-by the elements themselves, so that most of a row costs a look-up. What values mean is `gateway.instances.encoding`'s. Rows share
-their elements: they are never changed in place.
+by the elements themselves, so that most of a row costs a look-up. What values mean is `gateway.instances.encoding`'s.
+Rows share their elements: they are never changed in place.
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from datetime import UTC, timedelta
 from itertools import count
 
 from gateway.metrics import Figures
+from gateway.model.errors import PeerRefused
 from gateway.model.imaging import Attributes, Matches, Query
 from gateway.model.seams import Clock, PeerAnswer, PeerConnector, PeerRequest
 from gateway.model.settings import Limits, SharingSettings
+from gateway.model.work.transfers import FetchRequest, Intake
 from gateway.node import SystemClock
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
@@ -59,6 +61,10 @@ class Archive:
         if self.error is not None:
             raise self.error
         return PeerAnswer(list(self.rows), self.is_truncated)
+
+    async def fetch(self, request: FetchRequest, intake: Intake) -> None:
+        """It sends no images: what it says is what is attacked with."""
+        raise PeerRefused(request.trust, "this archive sends no images")
 
     async def close(self) -> None:
         """Nothing to give up."""

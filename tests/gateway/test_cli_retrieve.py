@@ -7,10 +7,11 @@ import json
 from gateway.keeping.keeping import Keeping
 from gateway.model.work.retrievals import InstanceState
 from storage.store import SqlStore
+from tests.clock import NOON
 from tests.gateway.commands import Commands
 from tests.gateway.commands import gateway as gateway  # the fixture
 from tests.gateway.test_cli_keeping import served
-from tests.storage.test_ledger import NOON, frozen, noted, retrieval
+from tests.storage.test_ledger import frozen, noted, retrieval
 
 
 async def one_sent_one_failed(keeping: Keeping, store: SqlStore) -> None:
