@@ -82,6 +82,7 @@ class Delivery:
         self._rider = rider
         self._means = means
         self._bring = bring
+        self._ended: Counter[InstanceState] = Counter()
         self._notes: list[InstanceNote] = []
         self._halted: Halt | None = None
         self._stopped_by: JsonValue = None
@@ -109,9 +110,9 @@ class Delivery:
     @property
     def counts(self) -> Counts:
         """See `Delivery`."""
-        states = Counter(entry.state for entry in self._entries.values())
-        completed, failed = states[InstanceState.SENT], states[InstanceState.FAILED]
-        warning = states[InstanceState.WARNING]
+        ended = self._ended
+        completed, failed = ended[InstanceState.SENT], ended[InstanceState.FAILED]
+        warning = ended[InstanceState.WARNING]
         return Counts(len(self._entries) - completed - failed - warning, completed, failed, warning)
 
     @property
@@ -252,6 +253,7 @@ class Delivery:
         if entry.state.is_ended:
             return
         entry.state, entry.words = state, words
+        self._ended[state] += 1
         cached = entry.cached
         self._notes.append(
             InstanceNote(
