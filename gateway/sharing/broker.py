@@ -186,7 +186,7 @@ class Broker:
         fingerprint = _fingerprint(caller, query, self._directory.quarantined)
         kept = None if passage.is_hidden else self._recent.find(fingerprint, self._clock.monotonic())
         while True:
-            heard = kept or await self._hearing.hear(passage, caller, named, query, asked, self._for_listing)
+            heard = kept or await self._hearing.hear(passage, caller, named, query, asked, self._for_listing, reach)
             await passage.refresh(heard.judgement)
             permitted = await passage.visible([row for row in heard.judgement.accepted if names(row)])
             visible, own_numbers = await self._people.as_now(caller, named, permitted)
@@ -203,8 +203,9 @@ class Broker:
         matches = merge(query.level, visible, own_numbers, self._origins)
         shown, sources = self._told_of_sources(passage, caller, heard, visible, conflicting, reach, asked, scope)
         passage.tally.returned = len(matches)
-        passage.tally.sources = source_record((*heard.parts, *reach.not_asked(asked)), heard.judgement, ())
-        check_somebody_answered(self._directory, shown, sources)
+        passage.tally.sources = source_record((*heard.parts, *_unheard(reach, asked, heard)), heard.judgement, ())
+        if not visible:
+            check_somebody_answered(self._directory, shown, sources)
         return Survey(passage, tuple(matches), copies, heard.judgement, sources, heard.at)
 
     async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: Absence) -> Matches:
@@ -220,7 +221,7 @@ class Broker:
         heard = (
             kept.heard
             if kept is not None
-            else await self._hearing.hear(passage, caller, named, studies, asked, self._usual)
+            else await self._hearing.hear(passage, caller, named, studies, asked, self._usual, reach)
         )
         await passage.refresh(heard.judgement)
         permitted = await passage.visible(heard.judgement.accepted)
@@ -236,7 +237,7 @@ class Broker:
         passage.tally.returned = len(page)
         if query.level is not Level.PATIENT:
             passage.tally.disclose_only(page)
-        passage.tally.sources = source_record((*heard.parts, *reach.not_asked(asked)), heard.judgement, page)
+        passage.tally.sources = source_record((*heard.parts, *_unheard(reach, asked, heard)), heard.judgement, page)
         absence.is_empty = not rows
         check_somebody_answered(self._directory, shown, sources)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
@@ -256,7 +257,7 @@ class Broker:
         asker = caller.principal.trust
         answered = as_shown(heard.parts, self._hearing.expected(asked, asker), scope, visible)
         showing = {row.trust for row in visible} | conflicting
-        shown = (*locate.as_told(answered, heard.left_out, showing), *reach.not_asked(asked))
+        shown = (*locate.as_told(answered, heard.left_out, showing), *_unheard(reach, asked, heard))
         extents = {trust: self._peers.extent(trust, asker, caller.purpose) for trust in asked}
         return shown, sources_of(self._directory, reach, shown, conflicting, extents)
 
@@ -292,6 +293,11 @@ class Broker:
             yield
         finally:
             self._under_way[trust] -= 1
+
+
+def _unheard(reach: Reach, asked: frozenset[TrustId], heard: Heard) -> tuple[Part, ...]:
+    """The trusts that were not asked, and of which nothing is kept here either."""
+    return reach.not_asked(asked | {part.trust for part in heard.parts})
 
 
 def _fingerprint(caller: Caller, query: Query, quarantined: frozenset[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from gateway.model.errors import ServiceFault
-from gateway.model.imaging import SOP_UID, Attributes, Level, Query
+from gateway.model.imaging import SOP_UID, Attributes, Level, NotAskedReason, Query
 from gateway.model.locations import Sighting
 from gateway.model.seams import Clock, LocationIndex, PeerRequest
 from gateway.model.settings import Limits, SharingSettings
@@ -98,6 +98,7 @@ class Hearing:
         studies: Query,
         asked: frozenset[TrustId],
         allowance: Allowance,
+        reach: Reach,
     ) -> Heard:
         """Ask the trusts that have to be asked; for whom a register withholds, let it look and last as if they were."""
         # Found before anything that hangs on a register, so that it is the same for whoever is withheld.
@@ -117,7 +118,7 @@ class Hearing:
         requests = self._people.requests(named, request, asked - left_out.unasked)
         answers = await self._ask(requests, self.expected(left_out.unasked, asker), allowance.timeout_s)
         if studies.level is Level.IMAGE:
-            answers = await self._with_kept(answers, scope)
+            answers = await self._with_kept(answers, scope, reach.not_asked(asked))
         reading, judgement = await self._people.judged(asker, named, studies, answers)
         for answer, part in zip(answers, reading.parts, strict=True):
             if part.state is not answer.state:
@@ -160,13 +161,24 @@ class Hearing:
             tasks.create_task(self._let_asking_take_its_time(unasked))
         return answers.result()
 
-    async def _with_kept(self, answers: Sequence[TrustAnswer], scope: Scope) -> Sequence[TrustAnswer]:
-        """The answers, with what is kept here of trusts that did not give one; they stay named as missing."""
+    async def _with_kept(
+        self, answers: Sequence[TrustAnswer], scope: Scope, not_asked: Sequence[Part]
+    ) -> Sequence[TrustAnswer]:
+        """The answers, with what is kept here of trusts that did not give one; they stay named as missing.
+
+        A trust that cannot be asked, being down by plan or without an archive, is there if anything of it is kept.
+        """
         if self._witness is None or not scope.study_uids:
             return answers
         silent = {answer.trust for answer in answers if answer.state.is_missing and not answer.rows}
-        kept = await self._witness.rows(scope.study_uids, silent)
-        return [_with_rows(answer, kept.get(answer.trust, ())) for answer in answers]
+        resting = [
+            TrustAnswer(part.trust, part.state, reason=part.reason)
+            for part in not_asked
+            if part.reason is not NotAskedReason.BEHIND_GATEWAY
+        ]
+        kept = await self._witness.rows(scope.study_uids, silent | {answer.trust for answer in resting})
+        everybody = (*answers, *(answer for answer in resting if answer.trust in kept))
+        return [_with_rows(answer, kept.get(answer.trust, ())) for answer in everybody]
 
     def _note(self, sightings: Sequence[Sighting]) -> None:
         if self._locations is not None and sightings:

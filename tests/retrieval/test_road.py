@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -11,6 +12,8 @@ from gateway.model.errors import Denied, PeerError
 from gateway.model.imaging import Level
 from gateway.model.work.retrievals import Counts, Halt, RetrieveWish
 from gateway.model.work.transfers import InstanceRef
+from policy.parties import TrustId
+from policy.trusts import Downtime, Roll
 from tests.retrieval.travels import CT, STUDY, Travels, content, encoded, image_row, uids, whole
 from tests.sharing.rows import ANNE, BEN
 
@@ -239,6 +242,29 @@ async def test_where_a_holder_is_down_what_it_gave_is_given_for_a_day_and_it_is_
     assert [source.trust.code for source in delivery.sources if source.state.is_missing] == ["RZ2"]
     await travels.clock.advance(2 * 3600)
     assert (await travels.brought())[0] == {}
+
+
+async def test_where_everybody_is_down_what_they_gave_is_given(travels: Travels) -> None:
+    held = travels.hold("RZ2", "1.2.3.1")
+    await travels.region.refer(ANNE, to="RZ1")
+    await travels.brought()
+    for trust in ("RZ2", "RZ3", "RZ4"):
+        travels.region.trust(trust).down()
+    await travels.clock.advance(travels.region.limits.listing_fresh_s)
+    assert (await travels.brought())[0] == uids(held)
+
+
+async def test_in_a_planned_downtime_what_a_trust_gave_is_given(travels: Travels) -> None:
+    held = travels.hold("RZ2", "1.2.3.1")
+    await travels.region.refer(ANNE, to="RZ1")
+    await travels.brought()
+    await travels.clock.advance(travels.region.limits.listing_fresh_s)
+    now = travels.clock.now()
+    downtime = Downtime("d-1", TrustId("RZ2"), now - timedelta(hours=1), now + timedelta(hours=1), "new disks")
+    travels.region.roll = Roll(downtimes=(downtime,))
+    got, delivery = await travels.brought()
+    assert got == uids(held)
+    assert [source.note for source in delivery.sources if source.trust.code == "RZ2"] != [""]
 
 
 async def test_what_its_archive_lists_no_more_is_not_given(travels: Travels) -> None:
