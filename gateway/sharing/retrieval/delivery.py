@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +32,8 @@ from policy.parties import TrustId
 log = structlog.get_logger(__name__)
 
 NOTES_AT_ONCE = 64
+OPENED_AHEAD = 1
+"""Kept instances that are opened before it is their turn; each takes a megabyte."""
 STOPPED: Mapping[Halt, str] = {
     Halt.POLICY: "the transfer was stopped",
     Halt.CANCELLED: "the transfer was stopped",
@@ -134,14 +136,24 @@ class Delivery:
         return hashlib.blake2b(repr((marks, shown)).encode(), digest_size=16).hexdigest()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
-        """See `Delivery`."""
-        for entry in [entry for entry in self._entries.values() if entry.cached is not None]:
-            async for item in self._given(entry):
-                yield item
-            if self._halted is not None:
-                return
+        """See `Delivery`. Of what is kept the next is opened while this one is handed out; it is judged in its turn."""
+        kept = deque(entry for entry in self._entries.values() if entry.cached is not None)
+        opening: deque[tuple[Entry, asyncio.Task[HandedOut | None]]] = deque()
+        try:
+            while kept or opening:
+                while kept and len(opening) <= OPENED_AHEAD:
+                    entry = kept.popleft()
+                    opening.append((entry, asyncio.create_task(self._prepared(entry))))
+                async for item in self._given(*opening.popleft()):
+                    yield item
+                if self._halted is not None:
+                    return
+        finally:
+            for _, task in opening:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in opening), return_exceptions=True)
         while (come := await self._next()) is not None:
-            async for item in self._given(come):
+            async for item in self._given(come, self._prepared(come)):
                 yield item
             if self._halted is not None:
                 return
@@ -173,12 +185,12 @@ class Delivery:
         except ServiceFault:
             log.error("retrieval not written down", retrieval=self._id)
 
-    async def _given(self, entry: Entry) -> AsyncIterator[Item]:
+    async def _given(self, entry: Entry, preparing: Awaitable[HandedOut | None]) -> AsyncIterator[Item]:
         """The entry's item, unless it cannot be read or may not be given away any more."""
+        item = await preparing
         await self._look_again(entry)
-        if self._halted is not None or entry.cached is None:
+        if self._halted is not None:
             return
-        item = await self._prepared(entry)
         if item is None:
             self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, UNREADABLE)
             return
