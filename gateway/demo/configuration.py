@@ -75,6 +75,7 @@ def configuration_text(
         *(("[storage]", f'url = "{storage_url}"') if storage_url else ()),
         # Four processes share this machine: a step wide enough for what answers take here (SAF-06).
         *("[sharing]", "absence_grid_ms = 200"),
+        *("[jobs]", "poll_s = 0.2"),
         *("[limits]", "find_timeout_s = 3.0", "peer_probe_interval_s = 5.0", "peer_backoff_max_s = 2.0"),
     ]
     for number, trust in enumerate(TRUSTS):
