@@ -245,9 +245,9 @@ def _options(request: web.Request, cors_origins: frozenset[str]) -> web.Response
 def _set_headers(
     request: web.Request, response: web.StreamResponse, *, request_id: str, cors_origins: frozenset[str]
 ) -> None:
-    is_read = request.match_info.http_exception is None and request.content.is_eof()
-    if (_has_body(request) and not is_read) or hdrs.UPGRADE in request.headers:
-        # No answer of ours changes protocol; nothing that follows a body that was not read is taken for a request.
+    is_taken = request.match_info.http_exception is None and response.status < 400 and request.content.is_eof()
+    if (_has_body(request) and not is_taken) or hdrs.UPGRADE in request.headers:
+        # No answer of ours changes protocol; nothing that follows a body that was not taken is taken for a request.
         response.force_close()
     headers = response.headers
     headers[CORRELATION_HEADER] = request_id
