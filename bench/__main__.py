@@ -19,6 +19,7 @@ from bench import fanout, find, idle, memory, profile, qido, store
 from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
 from bench.parts import audit, cache, decisions, locations, merge
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
+from gateway import logs
 
 Benchmark = Callable[[Effort, Path, Say], Iterator[Figure]]
 
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", action="store_true", help="show where an answer's time goes; no figures")
     parser.add_argument("--results", type=Path, help="write the lines here instead")
     chosen = parser.parse_args(arguments)
+    logs.configure("error", as_json=False)
     if chosen.profile:
         return _profile()
     size = "tiny" if chosen.tiny else "quick" if chosen.quick else "whole"

@@ -83,8 +83,8 @@ class Handler(Protocol):
         """Do it, whatever an earlier attempt has done of it already."""
 
 
-class JobFailed(GatewayError):
-    """A handler's own word on what helps."""
+class JobFailed(Exception):
+    """A handler's own word on what helps. It never leaves the runner, so it is none of the errors that reach edges."""
 
     def __init__(self, kind: FailureKind, words: str) -> None:
         super().__init__(words)
@@ -229,7 +229,7 @@ class Runner:
             await self._handlers[job.kind](running)
         except asyncio.CancelledError:
             tell = self._telling_of_a_stop(running)
-        except GatewayError as error:
+        except (GatewayError, JobFailed) as error:
             tell = self._telling_of_a_failure(job, _kind(error), str(error))
         except Exception as error:  # noqa: BLE001  # outermost frame of this job's task: a bug is its failure alone
             log.error("job failed unexpectedly", job=job.job_id, kind=job.kind, error=type(error).__name__)
@@ -307,7 +307,7 @@ class Runner:
             woken.cancel()
 
 
-def _kind(error: GatewayError) -> FailureKind:
+def _kind(error: GatewayError | JobFailed) -> FailureKind:
     """What helps, told by the family of the error."""
     if isinstance(error, JobFailed):
         return error.kind

@@ -285,7 +285,7 @@ async def test_what_helps_is_told_by_what_went_wrong(
     ended = await get(store, job_id)
     assert (ended.state, ended.failure) == (state, kind)
     assert ended.words == (
-        str(error) if isinstance(error, GatewayError) else "failed unexpectedly: see the gateway's log"
+        str(error) if isinstance(error, GatewayError | JobFailed) else "failed unexpectedly: see the gateway's log"
     )
 
 
