@@ -53,7 +53,7 @@ FIELDS = ["name", "ours", "peer", "unit", "ratio", "goal", "met", "about"]
 
 def _figures_of(benchmark: str, results: Path) -> list[dict[str, object]]:
     command = (sys.executable, "-m", "bench", "--tiny", "--only", benchmark, "--results", str(results))
-    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert outcome.returncode == 0, outcome.stderr
     head, *figures = (json.loads(line) for line in results.read_text(encoding="utf-8").splitlines())
     assert outcome.stdout.splitlines()[1:] == [json.dumps(figure) for figure in figures]

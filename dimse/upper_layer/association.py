@@ -264,6 +264,7 @@ class Association:
             self._watch.cancel()
         if self._assembler is not None:
             self._assembler.abandon()
+            self._assembler = None  # it asks this object for sinks: a circle that only the collector would find
         if not self._confirmed.done():
             self._confirmed.set_result(False)
         self._over.set_result(None)

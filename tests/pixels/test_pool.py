@@ -55,9 +55,10 @@ def of_process(pid: int, name: str) -> bytes:
 
 
 def children() -> set[int]:
-    """The processes that this one has started."""
+    """The workers that this process has started; other tests' servers may run beside them."""
     tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    pids = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    return {pid for pid in pids if b"gateway.pixels.worker" in of_process(pid, "cmdline")}
 
 
 def jpeg(marker: bytes, rows: int, columns: int, samples: int = 1) -> bytes:

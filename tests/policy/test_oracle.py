@@ -30,9 +30,11 @@ CODES = {  # all but "no-permit": with these rules every denial has a reason of 
     "opted-out",
     "own-images",
     "purpose-not-direct-care",
+    "push-not-signed-off",
     "recipient-not-enrolled",
     "register-unavailable",
     "restricted-until-decided",
+    "retrieving-not-signed-off",
     "row-without-nhs-number",
     "sensitive",
     "team-not-involved",
@@ -90,5 +92,5 @@ def test_the_worlds_meet_every_reason_and_are_permitted_often_enough_to_prove_so
 
 def test_the_naive_evaluator_stays_naive() -> None:
     source = (Path(__file__).parent / "oracle.py").read_text()
-    assert source.count("\n") <= 150
+    assert source.count("\n") <= 165
     assert "policy.rules" not in source.split('"""')[2] and "policy.engine" not in source.split('"""')[2]

@@ -108,7 +108,7 @@ class Draw:
             person=subject if kind is PrincipalKind.CLINICIAN else "",
             teams=frozenset(team for team in TEAMS if self._happens(0.5)),
             purpose=self._mostly(PurposeOfUse.TREAT, PURPOSES, 0.5),
-            action=self._one((Action.SEE, Action.SEE, Action.QUERY)),
+            action=self._one((Action.SEE,) * 4 + (Action.QUERY,) * 3 + (Action.RETRIEVE,) * 2 + (Action.STORE,)),
             resource=resource,
             at=NOON,
             patient_named=resource.patient is not None and self._happens(0.6),
@@ -215,7 +215,7 @@ class Draw:
 
     def _organisation(self, trust: TrustId) -> Organisation:
         kind = self._mostly(OrganisationKind.NHS_HOSPITAL_TRUST, tuple(OrganisationKind), 0.97)
-        return Organisation(trust, kind, self._happens(0.97))
+        return Organisation(trust, kind, self._happens(0.97), self._happens(0.95), self._happens(0.8))
 
     def _start(self) -> datetime:
         return self._one(BEFORE) if self._happens(0.6) else self._one(STARTS)
