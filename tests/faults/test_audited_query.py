@@ -58,11 +58,21 @@ def passed(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8").splitlines()
 
 
+def begin(begins: Path) -> None:
+    """Let the gateway count its fault points from here on."""
+    begins.touch()
+
+
+def forget(begins: Path) -> None:
+    """Have the next gateway start without counting."""
+    begins.unlink()
+
+
 async def points_of_one_query(region: Region, log: Path, begins: Path) -> list[str]:
     """The fault points that a query passes, in order, once the start is over."""
     await region.stop_gateway()
     await region.start_gateway({"GATEWAY_FAULTS_LOG": str(log), "GATEWAY_FAULTS_FROM": str(begins)})
-    begins.touch()
+    begin(begins)
     assert await ask(region) is not None
     points = passed(log)
     await region.stop_gateway()
@@ -79,9 +89,9 @@ async def test_a_kill_at_any_step_discloses_nothing_unrecorded_and_leaves_nothin
     assert len(plans) <= STEPS_MAX
     killed = 0
     for plan in plans:
-        begins.unlink()
+        forget(begins)
         await region.start_gateway({"GATEWAY_FAULTS": plan, "GATEWAY_FAULTS_FROM": str(begins)})
-        begins.touch()
+        begin(begins)
         answer = await ask(region)
         assert region.gateway is not None
         if answer is None:
