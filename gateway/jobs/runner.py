@@ -46,6 +46,9 @@ class JobBook(Protocol):
     async def renew(self, claims: Sequence[Claim], lease: timedelta) -> Mapping[Claim, bool]:
         """Those that are still held, and whether each is to be cancelled."""
 
+    async def to_cancel(self, claims: Sequence[Claim]) -> Collection[Claim]:
+        """Those of these that somebody wants done no more."""
+
     async def give_back_expired(self) -> int:
         """Make the jobs of runners that are gone ready; how many."""
 
@@ -187,12 +190,19 @@ class Runner:
         while True:
             self._woken.clear()
             try:
+                await self._stop_unwanted()
                 await self._book.give_back_expired()
                 await self._claim()
                 self.last_looked_at = self._clock.monotonic()
             except ServiceFault as error:
                 log.warning("jobs not looked at", error=str(error))
             await self._woken_or(self._settings.poll_s)
+
+    async def _stop_unwanted(self) -> None:
+        """Stop what was cancelled, at the next look and not only when its lease is renewed: an opt-out cancels."""
+        for claim in await self._book.to_cancel(list(self._running)):
+            if (running := self._running.get(claim)) is not None:
+                running.stop(_Stop.CANCELLED)
 
     async def _claim(self) -> None:
         kinds = sorted(self._handlers)

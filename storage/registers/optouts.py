@@ -34,10 +34,14 @@ from gateway.model.faults import faultpoint
 from policy.facts import ImplementedChoice, SharingChoice
 from policy.optout import Case, CaseEvent, CaseState, CaseTerms, Refusal, Role, acting, move, receive
 from storage.database import Read, Tx
+from storage.registers import patients
 from storage.registers.state import Author, bump_register_version, record_change
 from storage.tables.columns import Instant, TableRow, belief, believed, metadata
+from storage.work import jobs
 
 REGISTER = "opt-outs"
+STOPPED_WORDS = "no longer permitted"
+"""Why a job of somebody who opted out is not done, for lists of jobs that are no register."""
 
 _MILESTONES = (
     "acknowledged_at",
@@ -216,6 +220,9 @@ def move_case(tx: Tx, case_id: str, event: CaseEvent, role: Role, at: datetime, 
     number = len(tx.connection.execute(_EVENTS, {"of_case": case_id}).all()) + 1
     _add_event(tx, after, number, (event.value, role, at), author)
     _state_choices(tx, row.patient_id, _choices(before, after))
+    begins = event in (CaseEvent.VERIFY, CaseEvent.IMPLEMENT) and acting(after) is not None
+    if begins and after.choice is SharingChoice.OPT_OUT:
+        _stop_jobs(tx, row.patient_id, case_id, author)
     record_change(tx, author, REGISTER, event.value, case_id, {"state": after.state.value})
     return after
 
@@ -268,6 +275,14 @@ def _choices(before: Case, after: Case) -> Sequence[ImplementedChoice]:
     if earlier is not None and earlier.is_provisional and now is not None and not now.is_provisional:
         stated.insert(0, replace(earlier, valid_until=now.effective_at))
     return stated
+
+
+def _stop_jobs(tx: Tx, patient_id: str, case_id: str, author: Author) -> None:
+    """Have nothing more done of what is queued or runs for the person: in the act's own transaction (DEC-11)."""
+    rows = sorted(patients.person(tx, patient_id).joined)
+    stopped = sum(jobs.cancel_of_patient(tx, each, STOPPED_WORDS) for each in rows)
+    if stopped:
+        record_change(tx, author, jobs.REGISTER, "cancel-of-patient", case_id, {"jobs": stopped})
 
 
 def _state_choices(tx: Tx, patient_id: str, stated: Sequence[ImplementedChoice]) -> None:

@@ -12,7 +12,7 @@ from gateway.model.work.jobs import Claim, FailureKind, Job, Lane, Progress, Ret
 from storage.database import Read
 from storage.store import SqlStore
 from storage.tables.columns import instant_of
-from storage.work import jobs
+from storage.work import jobs, standing
 
 _CLOCK_OF_POSTGRESQL = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
@@ -38,6 +38,12 @@ class SqlJobBook:
         if not claims:
             return {}
         return await self._store.write(lambda tx: jobs.renew(tx, claims, lease, lease_now=self._lease_now(tx)))
+
+    async def to_cancel(self, claims: Sequence[Claim]) -> Collection[Claim]:
+        """Those of these that somebody wants done no more."""
+        if not claims:
+            return ()
+        return await self._store.read(partial(standing.to_cancel, claims=claims))
 
     async def give_back_expired(self) -> int:
         """Make the jobs of runners that are gone ready; how many."""

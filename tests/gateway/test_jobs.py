@@ -421,3 +421,18 @@ async def test_a_runner_whose_database_was_gone_goes_on_by_itself(
         book.is_down = False
         running.wake()
         assert (await held.next()).job.job_id == job_id
+
+
+async def test_what_is_cancelled_elsewhere_stops_at_the_next_look(
+    store: CountedStore, book: Told, clock: FakeClock
+) -> None:
+    held = Held()
+    job_id = await queue(store, patient_row="anne")
+    async with runner(book, clock, held).running():
+        await held.next()
+        await store.write(lambda tx: jobs.cancel_of_patient(tx, "anne", "no longer permitted"))
+        began_s = clock.monotonic()
+        await book.until(("stopped", job_id))
+    # Long before its lease is renewed: whoever opts out does not wait for that.
+    assert clock.monotonic() - began_s < SETTINGS.lease_s / 3
+    assert (await get(store, job_id)).state is JobState.CANCELLED

@@ -1,0 +1,60 @@
+"""How the jobs stand at this moment: what of the running is to be stopped, and how many wait how long in each lane.
+
+For a runner that looks often and for whoever watches a gateway. Reads the jobs table alone, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, tuple_
+
+from gateway.model.work.jobs import Claim, JobState, Lane
+from storage.database import Read
+from storage.work.jobs import job
+
+_OPEN = [JobState.READY.value, JobState.RUNNING.value]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStanding:
+    """One lane."""
+
+    ready: int = 0
+    """Queued, whether or not they are due."""
+    running: int = 0
+    oldest_due_at: datetime | None = None
+    """Since when the longest due job waits; None: nothing is due."""
+
+
+def to_cancel(read: Read, claims: Sequence[Claim]) -> set[Claim]:
+    """Those of these claims that stand and are to be cancelled."""
+    held = tuple_(job.c.job_id, job.c.owner, job.c.attempts)
+    named = [(each.job_id, each.owner, each.attempt) for each in claims]
+    found = select(job.c.job_id, job.c.owner, job.c.attempts).where(
+        held.in_(named), job.c.state == JobState.RUNNING.value, job.c.is_cancel_requested
+    )
+    return {Claim(row.job_id, row.owner, row.attempts) for row in read.connection.execute(found)}
+
+
+def by_lane(read: Read) -> Mapping[Lane, LaneStanding]:
+    """Every lane, also those in which nothing is open."""
+    is_open = job.c.state.in_(_OPEN)
+    counted = (
+        select(job.c.lane, job.c.state, func.count().label("jobs")).where(is_open).group_by(job.c.lane, job.c.state)
+    )
+    jobs = {(row.lane, row.state): int(row.jobs) for row in read.connection.execute(counted)}
+    due = select(job.c.lane, func.min(job.c.run_at).label("since")).where(
+        job.c.state == JobState.READY.value, job.c.run_at <= read.now
+    )
+    since = {row.lane: row.since for row in read.connection.execute(due.group_by(job.c.lane))}
+    return {
+        lane: LaneStanding(
+            jobs.get((lane.value, JobState.READY.value), 0),
+            jobs.get((lane.value, JobState.RUNNING.value), 0),
+            since.get(lane.value),
+        )
+        for lane in Lane
+    }
