@@ -11,7 +11,7 @@ from storage.observations import locations, notices, standings
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state, trusts
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
-from storage.work import jobs, ledger
+from storage.work import jobs, ledger, recipients
 
 __all__ = ["metadata"]
 
@@ -29,6 +29,7 @@ MODULES = (
     optouts,
     patients,
     quality,
+    recipients,
     relationships,
     reserve,
     standings,

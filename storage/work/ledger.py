@@ -72,6 +72,7 @@ retrieval = Table(
     Column("frozen_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Column("halted", Text),
+    Column("purpose", Text, nullable=False, server_default=""),
     Index(None, "frozen_at"),
 )
 _IS_UNDER_WAY = retrieval.c.ended_at.is_(None)
@@ -160,6 +161,7 @@ class LedgerRetrieval:
     halted: Halt | None
     instances: tuple[LedgerInstance, ...]
     """In the order in which they were frozen."""
+    purpose: str = ""
 
     @property
     def counts(self) -> Counts:
@@ -277,6 +279,7 @@ def _freeze(tx: Tx, node: str, new: NewRetrieval) -> None:
         "frozen_at": new.frozen_at,
         "ended_at": None,
         "halted": None,
+        "purpose": new.purpose,
     }
     _ADD[tx.connection.dialect.name].run(tx.connection, [head])
     faultpoint("ledger.freeze.between")
@@ -337,6 +340,7 @@ def _show(read: Read, retrieval_id: str) -> LedgerRetrieval:
         ended_at=head.ended_at,
         halted=Halt(head.halted) if head.halted else None,
         instances=tuple(map(_instance, rows)),
+        purpose=head.purpose,
     )
 
 

@@ -44,6 +44,8 @@ class RetrieveWish:
     only_trust: TrustId | None = None
     """Of this trust's archive alone (`/dicom-web/trust/{ODS}/...`)."""
     lane: Lane = Lane.INTERACTIVE
+    job_id: str = ""
+    """The durable job that asks in the caller's name; empty: the caller itself does."""
 
 
 class InstanceState(StrEnum):
@@ -126,6 +128,8 @@ class NewRetrieval:
     frozen_at: datetime
     instances: tuple[FrozenInstance, ...]
     job_id: str = ""
+    purpose: str = ""
+    """For what it was asked: whoever resumes it asks for the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,8 @@ class Road:
             wish.destination.ae_title if wish.destination is not None else "",
             self._means.clock.now(),
             frozen,
+            wish.job_id,
+            caller.purpose.value,
         )
         await self._means.ledger.freeze(retrieval)
         return retrieval.retrieval_id
