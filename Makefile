@@ -3,6 +3,8 @@
 .PHONY: help setup setup-dev demo test lint format soak bench bench-quick lock clean
 BIN := .venv/bin
 ARGS ?=
+# Tests and demo start hundreds of processes: our modules are compiled at the first, whatever this shell asks for.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile

@@ -5,6 +5,7 @@ folder whose tests share a running region. What measures time by the clock is ma
 A pytest plug-in, loaded by name in pyproject.toml.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ import pytest
 ROOT = Path(__file__).parent
 SHARED_REGIONS = ("stories", "federation", "attacks", "faults", "storage")
 """Folders whose tests share something that takes long to start or to fill, the longest first."""
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start find our modules compiled, whatever this shell asks for."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(tryfirst=True)
