@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 
-from gateway.model.errors import KeyClosed, StoreFull, StoreUnavailable
+from gateway.model.errors import GatewayError, KeyClosed, StoreFull, StoreUnavailable
 from gateway.model.seams import Clock
 from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Standing, Writing
 from storage.cache.cache import SealedCache
@@ -84,6 +84,10 @@ class KeptCache:
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """See `StudyCache`."""
         return self._opened().open(instance, first, last)
+
+    async def read(self, instances: Sequence[CachedInstance]) -> Sequence[tuple[bytes, ...] | GatewayError]:
+        """See `StudyCache`."""
+        return await self._opened().read(instances)
 
     async def metadata(self, instances: Sequence[CachedInstance]) -> Sequence[bytes]:
         """See `StudyCache`."""

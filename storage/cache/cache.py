@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import structlog
 
-from gateway.model.errors import Damaged, KeyClosed, NotFound
+from gateway.model.errors import Damaged, GatewayError, KeyClosed, NotFound
 from gateway.model.seams import Clock
 from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Standing, StudyKeys
 from storage.cache import census, index
@@ -25,7 +25,7 @@ from storage.cache.entries import Kept, open_entry
 from storage.cache.index import StudyRow
 from storage.cache.packs.frames import ID_BYTES
 from storage.cache.packs.objects import LocalObjects
-from storage.cache.reading import SEGMENTS_AT_ONCE, first_opened, is_whole, opened
+from storage.cache.reading import SEGMENTS_AT_ONCE, first_opened, is_whole, opened, wholes
 from storage.cache.shelves import Shelf
 from storage.cache.upkeep import CacheSettings, Upkeep
 from storage.cache.writing import Means, SealedFor, SealedWriting
@@ -135,6 +135,28 @@ class SealedCache:
             self._upkeep.touch(shelf)
             async with aclosing(self._pieces(shelf, kept, key, first, last)) as pieces:
                 yield pieces
+
+    async def read(self, instances: Sequence[CachedInstance]) -> Sequence[tuple[bytes, ...] | GatewayError]:
+        """See `StudyCache`."""
+        places: list[tuple[Shelf, Kept] | None] = []
+        wanted: list[tuple[Kept, bytes] | GatewayError] = []
+        with self._holding({instance.ref.study_uid for instance in instances}):
+            for instance in instances:
+                async with self._shelves.using(instance.domain, instance.ref.study_uid) as shelf:
+                    try:
+                        kept, key = await self._opening(shelf, instance)
+                    except (Damaged, NotFound) as error:
+                        places.append(None)
+                        wanted.append(error)
+                        continue
+                    self._upkeep.touch(shelf)
+                    places.append((shelf, kept))
+                    wanted.append((kept, key))
+            found = await self._in_pool(wholes, self._objects, wanted)
+            for place, whole in zip(places, found, strict=True):
+                if place is not None and isinstance(whole, Damaged):
+                    self._quarantine(*place)
+        return found
 
     async def metadata(self, instances: Sequence[CachedInstance]) -> Sequence[bytes]:
         """See `StudyCache`."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
-from gateway.model.errors import Damaged
+from gateway.model.errors import Damaged, GatewayError
 from storage.cache.entries import Kept, context
 from storage.cache.packs.objects import LocalObjects
 from storage.cache.sealed import HEAD_BYTES, Opener
@@ -16,9 +17,7 @@ SEGMENTS_AT_ONCE = 4
 
 def opener(objects: LocalObjects, kept: Kept, key: bytes) -> Opener:
     """What opens an object's segments. Blocks; raises `Damaged`."""
-    instance = kept.instance
-    head = objects.read(kept.chunks, 0, HEAD_BYTES)
-    return Opener(key, context(instance.ref, instance.domain, kept.object_id), head, kept.sealed_bytes)
+    return _opener(kept, key, objects.read(kept.chunks, 0, HEAD_BYTES))
 
 
 def opened(objects: LocalObjects, kept: Kept, opening: Opener, numbers: range) -> bytes:
@@ -41,6 +40,31 @@ def first_opened(
     return opening, opening.span(numbers[0]).plain_at, opened(objects, kept, opening, numbers)
 
 
+def wholes(
+    objects: LocalObjects, wanted: Sequence[tuple[Kept, bytes] | GatewayError]
+) -> list[tuple[bytes, ...] | GatewayError]:
+    """All plain bytes of each object, segment by segment, each object in one read; what cannot be had as its error.
+
+    Blocks.
+    """
+    found: list[tuple[bytes, ...] | GatewayError] = []
+    for asked in wanted:
+        if isinstance(asked, GatewayError):
+            found.append(asked)
+            continue
+        kept, key = asked
+        try:
+            sealed = memoryview(objects.read(kept.chunks, 0, kept.sealed_bytes))
+            opening = _opener(kept, key, bytes(sealed[:HEAD_BYTES]))
+            spans = [opening.span(number) for number in range(opening.segments)]
+            found.append(
+                tuple(opening.open(each.number, sealed[each.sealed_at :][: each.sealed_bytes]) for each in spans)
+            )
+        except GatewayError as error:
+            found.append(error)
+    return found
+
+
 def is_whole(objects: LocalObjects, kept: Kept, key: bytes) -> bool:
     """Whether an object opens from end to end and has the digest that was taken when it came. Blocks."""
     try:
@@ -51,3 +75,8 @@ def is_whole(objects: LocalObjects, kept: Kept, key: bytes) -> bool:
     except Damaged:
         return False
     return digest.digest() == kept.instance.digest
+
+
+def _opener(kept: Kept, key: bytes, head: bytes) -> Opener:
+    instance = kept.instance
+    return Opener(key, context(instance.ref, instance.domain, kept.object_id), head, kept.sealed_bytes)

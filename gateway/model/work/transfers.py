@@ -14,6 +14,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
+from gateway.model.errors import GatewayError
 from gateway.model.imaging import Level
 from policy.parties import PurposeOfUse, TrustId
 
@@ -238,6 +239,11 @@ class StudyCache(Protocol):
         """Its bytes from `first` to `last`, both included. Raises `Damaged`; then it is quarantined.
 
         Verified by segments: whoever stops early has verified what was read.
+        """
+
+    async def read(self, instances: Sequence[CachedInstance]) -> Sequence[tuple[bytes, ...] | GatewayError]:
+        """All bytes of each, in pieces, all opened together: for a few that are small. What does not open stands there
+        as what `open` would raise, and is quarantined where it is damaged.
         """
 
     async def metadata(self, instances: Sequence[CachedInstance]) -> Sequence[bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,14 +26,16 @@ from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
 from gateway.sharing.broker import Survey
 from gateway.sharing.merge import Candidate
 from gateway.sharing.retrieval.acquiring import Got, Rider, Wanted
-from gateway.sharing.retrieval.handing_out import HandedOut
+from gateway.sharing.retrieval.handing_out import Describers, HandedOut
 from policy.parties import TrustId
 
 log = structlog.get_logger(__name__)
 
 NOTES_AT_ONCE = 64
-OPENED_AHEAD = 1
-"""Kept instances that are opened before it is their turn; each takes a megabyte."""
+SMALL_BYTES = 1024 * 1024
+"""Kept instances of at most so many bytes are read whole, several at once."""
+GROUP_BYTES, GROUP_INSTANCES = 2 * 1024 * 1024, 64
+"""So much is read at once, while as much that was read before is handed out."""
 STOPPED: Mapping[Halt, str] = {
     Halt.POLICY: "the transfer was stopped",
     Halt.CANCELLED: "the transfer was stopped",
@@ -93,6 +95,7 @@ class Delivery:
         self._version = means.register_version()
         self._series = ""
         self._cancelled = asyncio.Event()
+        self._describers = Describers()
 
     @property
     def retrieval_id(self) -> str:
@@ -136,24 +139,24 @@ class Delivery:
         return hashlib.blake2b(repr((marks, shown)).encode(), digest_size=16).hexdigest()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
-        """See `Delivery`. Of what is kept the next is opened while this one is handed out; it is judged in its turn."""
+        """See `Delivery`. Of what is kept the next is read while this is handed out; each is judged in its turn."""
         kept = deque(entry for entry in self._entries.values() if entry.cached is not None)
-        opening: deque[tuple[Entry, asyncio.Task[HandedOut | None]]] = deque()
+        group, reading = self._begin_reading(kept, 1)
         try:
-            while kept or opening:
-                while kept and len(opening) <= OPENED_AHEAD:
-                    entry = kept.popleft()
-                    opening.append((entry, asyncio.create_task(self._prepared(entry))))
-                async for item in self._given(*opening.popleft()):
-                    yield item
-                if self._halted is not None:
-                    return
+            while group:
+                prepared = await reading
+                coming, reading = self._begin_reading(kept, GROUP_INSTANCES)
+                for entry, ready in zip(group, prepared, strict=True):
+                    async for item in self._given(entry, ready):
+                        yield item
+                    if self._halted is not None:
+                        return
+                group = coming
         finally:
-            for _, task in opening:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in opening), return_exceptions=True)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
         while (come := await self._next()) is not None:
-            async for item in self._given(come, self._prepared(come)):
+            async for item in self._given(come, await self._prepared(come)):
                 yield item
             if self._halted is not None:
                 return
@@ -185,9 +188,33 @@ class Delivery:
         except ServiceFault:
             log.error("retrieval not written down", retrieval=self._id)
 
-    async def _given(self, entry: Entry, preparing: Awaitable[HandedOut | None]) -> AsyncIterator[Item]:
+    def _begin_reading(
+        self, kept: deque[Entry], count_max: int
+    ) -> tuple[list[Entry], asyncio.Task[list[HandedOut | None]]]:
+        """Begin with the next few small ones, or with one that is not small; nothing once none is left."""
+        group: list[Entry] = []
+        room = GROUP_BYTES
+        while kept and len(group) < count_max:
+            data_bytes = _data_bytes(kept[0])
+            room -= data_bytes
+            if group and (room < 0 or data_bytes > SMALL_BYTES):
+                break
+            group.append(kept.popleft())
+            if data_bytes > SMALL_BYTES:
+                break
+        return group, asyncio.create_task(self._read(group))
+
+    async def _read(self, group: Sequence[Entry]) -> list[HandedOut | None]:
+        if any(_data_bytes(entry) > SMALL_BYTES for entry in group):
+            return [await self._prepared(entry) for entry in group]
+        found = await self._means.cache.read([entry.cached for entry in group if entry.cached is not None])
+        return [
+            await self._prepared(entry, begun if isinstance(begun, tuple) else ())
+            for entry, begun in zip(group, found, strict=True)
+        ]
+
+    async def _given(self, entry: Entry, item: HandedOut | None) -> AsyncIterator[Item]:
         """The entry's item, unless it cannot be read or may not be given away any more."""
-        item = await preparing
         await self._look_again(entry)
         if self._halted is not None:
             return
@@ -202,12 +229,15 @@ class Delivery:
             except ServiceFault:
                 log.warning("retrieval not written down so far", retrieval=self._id)
 
-    async def _prepared(self, entry: Entry) -> HandedOut | None:
-        """The entry's item; what cannot be read any more is fetched once more. None: it is not to be had."""
+    async def _prepared(self, entry: Entry, begun: tuple[bytes, ...] = ()) -> HandedOut | None:
+        """The entry's item, of which `begun` is read; what cannot be read any more is fetched once more.
+
+        None: it is not to be had.
+        """
         for is_last in (False, True):
             assert entry.cached is not None
             try:
-                return await HandedOut.prepare(self._means.cache, entry.cached, entry.shown)
+                return await HandedOut.prepare(self._means.cache, entry.cached, entry.shown, self._describers, begun)
             except (Damaged, NotFound, InvalidRequest) as error:
                 log.warning("instance not handed out", retrieval=self._id, reason=type(error).__name__)
                 if is_last or self._bring is None or not isinstance(error, Damaged):
@@ -216,7 +246,7 @@ class Delivery:
                 got = await rider.next()
             if got is None or got.cached is None:
                 return None
-            entry.cached = got.cached
+            entry.cached, begun = got.cached, ()
         return None
 
     async def _next(self) -> Entry | None:
@@ -319,3 +349,7 @@ class Means:
     limits: Limits
     register_version: Callable[[], int]
     """The version of the registers as it was last seen, a second old at most (DEC-12)."""
+
+
+def _data_bytes(entry: Entry) -> int:
+    return entry.cached.plain_bytes if entry.cached is not None else 0

@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from gateway.instances import coercion, description
+from gateway.instances import coercion
 from gateway.instances.coercion import Changes, Coercion
+from gateway.instances.description import Describer
 from gateway.instances.header import ISSUER_OF_PATIENT_ID as ISSUER
 from gateway.instances.header import PATIENT_ID as NUMBER
 from gateway.instances.header import Header, HeaderReader
@@ -21,24 +22,46 @@ from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
 from gateway.sharing.merge import SOURCE_IDENTITY
 from policy.parties import TrustId
 
+FIRST_BYTES = 64 * 1024
+"""Looked at first: nearly every header."""
 HEAD_BYTES = 1024 * 1024
-"""Read first: nearly every header, and the whole of most instances, so that these are opened once."""
+"""Read first of what was not read whole, so that most instances are opened once."""
 
 
 class HandedOut:
     """An instance in the cache for one caller (`gateway.model.work.retrievals.Item`). Made by `prepare`."""
 
-    def __init__(self, cache: StudyCache, cached: CachedInstance, head: bytes, plan: Coercion, mark: str) -> None:
+    def __init__(
+        self,
+        cache: StudyCache,
+        cached: CachedInstance,
+        begun: tuple[bytes, ...],
+        plan: Coercion,
+        mark: str,
+        describers: Describers,
+    ) -> None:
         self.cached = cached
         self._cache = cache
-        self._head = head
+        self._begun = begun
         self._plan = plan
         self._mark = mark
+        self._describers = describers
 
     @classmethod
-    async def prepare(cls, cache: StudyCache, cached: CachedInstance, shown: Attributes) -> HandedOut:
-        """Read its beginning, and see what has to be written anew. Raises `Damaged`, `NotFound`, `InvalidRequest`."""
-        head = await _read(cache, cached, HEAD_BYTES)
+    async def prepare(
+        cls,
+        cache: StudyCache,
+        cached: CachedInstance,
+        shown: Attributes,
+        describers: Describers,
+        begun: tuple[bytes, ...] = (),
+    ) -> HandedOut:
+        """See what has to be written anew in its beginning, of which `begun` was read already.
+
+        Raises `Damaged`, `NotFound`, `InvalidRequest`.
+        """
+        begun = begun or (await _read(cache, cached, HEAD_BYTES),)
+        head = begun[0][:FIRST_BYTES]
         while True:
             is_whole = len(head) >= cached.plain_bytes
             header = _header(head, cached.transfer_syntax, is_whole=is_whole)
@@ -48,10 +71,10 @@ class HandedOut:
             )
             if changes is not None and plan is not None:
                 mark = hashlib.blake2b(repr(sorted(changes.items())).encode(), digest_size=8).hexdigest()
-                return cls(cache, cached, head, plan, mark if changes else "")
+                return cls(cache, cached, begun, plan, mark if changes else "", describers)
             if is_whole:
                 raise Damaged("the instance cannot be read")
-            head = await _read(cache, cached, 4 * len(head))
+            begun, head = await _longer(cache, cached, begun, head)
 
     @property
     def ref(self) -> InstanceRef:
@@ -85,30 +108,46 @@ class HandedOut:
 
     async def metadata(self) -> bytes:
         """See `Item`."""
-        read, syntax = len(self._head), self.transfer_syntax
+        plan, describer = self._plan, self._describers.of(self.transfer_syntax)
+        head = self._begun[0][:FIRST_BYTES]
         while True:
-            head = self._plan.prefix + self._head[self._plan.replaces :]
-            is_whole = len(self._head) >= self.cached.plain_bytes
-            described = description.describe(head, syntax, is_whole=is_whole)
-            if described is not None:
-                return described.json
+            is_whole = len(head) >= self.cached.plain_bytes
+            if len(head) >= plan.replaces:
+                described = describer.describe(plan.prefix + head[plan.replaces :], is_whole=is_whole)
+                if described is not None:
+                    return described.json
             if is_whole:
                 raise Damaged("the instance cannot be read")
-            read *= 4
-            self._head = await _read(self._cache, self.cached, read)
+            self._begun, head = await _longer(self._cache, self.cached, self._begun, head)
 
     async def _pieces(self, first: int, last: int) -> AsyncIterator[bytes]:
         prefix, shift = self._plan.prefix, self._plan.replaces - len(self._plan.prefix)
         if first < len(prefix):
             yield prefix[first : last + 1]
-        at, ends = max(first + shift, self._plan.replaces), last + shift
-        if at <= ends and at < len(self._head):
-            yield self._head[at : ends + 1]
-            at = len(self._head)
+        at, ends, begins = max(first + shift, self._plan.replaces), last + shift, 0
+        for piece in self._begun:
+            if at <= ends and begins <= at < begins + len(piece):
+                # All of a piece is the piece itself: nothing is copied.
+                yield piece[at - begins : ends + 1 - begins]
+                at = begins + len(piece)
+            begins += len(piece)
         if at <= ends:
             async with self._cache.open(self.cached, at, ends) as pieces:
                 async for piece in pieces:
                     yield piece
+
+
+class Describers:
+    """Describes the instances of one study at hand, remembering what they have in common."""
+
+    def __init__(self) -> None:
+        self._by_syntax: dict[str, Describer] = {}
+
+    def of(self, transfer_syntax: str) -> Describer:
+        """The one for this transfer syntax."""
+        if transfer_syntax not in self._by_syntax:
+            self._by_syntax[transfer_syntax] = Describer(transfer_syntax)
+        return self._by_syntax[transfer_syntax]
 
 
 def _changes(header: Header, shown: Attributes) -> Changes:
@@ -138,6 +177,15 @@ def _header(head: bytes, transfer_syntax: str, *, is_whole: bool) -> Header | No
         reader.end()
         return reader.header
     return None
+
+
+async def _longer(
+    cache: StudyCache, cached: CachedInstance, begun: tuple[bytes, ...], head: bytes
+) -> tuple[tuple[bytes, ...], bytes]:
+    """What was read of it, and a longer beginning than `head`: all that was read, or four times as much."""
+    held = sum(map(len, begun))
+    joined = b"".join(begun) if len(head) < held else await _read(cache, cached, 4 * len(head))
+    return (joined,), joined
 
 
 async def _read(cache: StudyCache, cached: CachedInstance, count: int) -> bytes:

@@ -1,0 +1,59 @@
+"""Several small instances read at once: what each one holds, and what is wrong with those that do not open."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.model.errors import Damaged, KeyClosed
+from gateway.model.work.transfers import KeyDomain
+from storage.cache.packs.frames import HEAD_BYTES
+from tests.storage.cache_rig import body, head, opened, put
+
+
+@pytest.fixture
+def folder(tmp_path: Path, migrated_file: Path) -> Path:
+    """A folder with an empty database."""
+    shutil.copyfile(migrated_file, tmp_path / "gateway.db")
+    return tmp_path
+
+
+def damage(folder: Path) -> None:
+    """Overwrite a few bytes of the first instance in the only pack."""
+    [pack] = folder.glob("packs/*/*.pack")
+    with pack.open("r+b") as file:
+        file.seek(HEAD_BYTES + 300_000)
+        file.write(b"\0\0\0\0")
+
+
+async def test_instances_read_together_come_each_whole_and_in_order(folder: Path) -> None:
+    async with opened(folder) as rig:
+        lengths = {"1.2.1.1": 0, "1.2.1.2": 12_800, "1.2.1.3": 526_000, "1.2.1.4": 1_048_576}
+        kept = [await put(rig.cache, head(sop=sop), body(length)) for sop, length in lengths.items()]
+        read = await rig.cache.read(list(reversed(kept)))
+        assert [b"".join(pieces) for pieces in read if isinstance(pieces, tuple)] == [
+            body(length) for length in reversed(lengths.values())
+        ]
+        assert await rig.cache.read([]) == []
+
+
+async def test_a_damaged_one_among_them_is_quarantined_and_the_others_come(folder: Path) -> None:
+    async with opened(folder) as rig:
+        damaged = await put(rig.cache, head(sop="1.2.1.1"), body(600_000))
+        sound = await put(rig.cache, head(sop="1.2.1.2"), body(1_000))
+        damage(folder)
+        first, second = await rig.cache.read([damaged, sound])
+        assert isinstance(first, Damaged) and second == (body(1_000),)
+        assert await rig.cache.instances("1.2") == [sound]
+        [again, _] = await rig.cache.read([damaged, sound])
+        assert isinstance(again, Damaged), "it stays so"
+
+
+async def test_of_a_closed_patient_none_is_read(folder: Path) -> None:
+    async with opened(folder) as rig:
+        kept = await put(rig.cache, head(), body(1_000))
+        await rig.cache.shred("row-of-anne", KeyDomain.CACHE)
+        [found] = await rig.cache.read([kept])
+        assert isinstance(found, KeyClosed)
