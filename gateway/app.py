@@ -25,6 +25,8 @@ from gateway.config.sections import ListenSection, LogForm
 from gateway.core import Core, Door, Means, build_core, new_delays, new_ledger
 from gateway.doors import CUT_OFF_S, Behind, Doors
 from gateway.health import ALARM_INTERVAL_S, Health, WatchedStore
+from gateway.keeping import duties
+from gateway.keeping.freshness import Freshness
 from gateway.keeping.keeping import Keeping
 from gateway.metrics import Figures
 from gateway.model.audit import AuditEntry, AuditEvent
@@ -106,7 +108,8 @@ class Gateway:
                 roll,
                 roll.register_version,
             )
-            notices = self._notices(notebook)
+            freshness = duties.of_freshness(self._configuration, keeping, store, self._door.sampling, self._clock)
+            notices = self._notices(notebook, freshness)
             behind = Behind(self._door, self._health, self._figures, self._clock, notices, self._means.awaiting)
             self._doors = Doors(self._configuration, behind)
             core = build_core(self._configuration, self._means)
@@ -157,10 +160,12 @@ class Gateway:
         stand_ins = pseudonyms(self._configuration.storage.location_key)
         return Keeping(self._configuration, store, stand_ins, self._clock, self._health.images_are)
 
-    def _notices(self, notebook: Notebook) -> Notices:
+    def _notices(self, notebook: Notebook, freshness: Freshness) -> Notices:
         sharing, limits = self._configuration.sharing, self._configuration.limits
-        figures = self._figures.locations
-        return Notices(notebook, self._door.sampling, sharing, limits, self._clock, figures, new_id=new_id)
+        figures, told_of = self._figures.locations, freshness.told_of
+        return Notices(
+            notebook, self._door.sampling, sharing, limits, self._clock, figures, new_id=new_id, told_of=told_of
+        )
 
     def _rounds(self, notebook: Notebook) -> Rounds:
         sharing = self._configuration.sharing

@@ -161,6 +161,7 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         delivering,
         new_id=new_id,
         behind_gateways=directory.behind_gateways,
+        withdraw=means.keeping.withdrawals,
     )
     reception = Reception(gate, directory, means.store, cache, clock, limits)
     return Core(directory, peers, gate, broker, watch, tracing, sampling, road, reception)

@@ -77,6 +77,8 @@ class CacheSection(Section):
     readers: Annotated[int, Field(ge=1, le=32)] = 2
     verify_interval_minutes: Annotated[float, Field(gt=0, le=1_440)] = 60.0
     verify_instances_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
+    compare_interval_minutes: Annotated[float, Field(gt=0, le=1_440)] = 15.0
+    compare_studies_max: Annotated[int, Field(ge=0, le=10_000)] = 50
 
     @property
     def quota_bytes(self) -> Mapping[CacheClass, int]:

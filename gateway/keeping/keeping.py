@@ -20,6 +20,7 @@ from gateway.config.configuration import Configuration
 from gateway.jobs.runner import Handler, Runner, RunnerSettings
 from gateway.keeping.cache import KeptCache, Room
 from gateway.keeping.closings import Closings
+from gateway.keeping.freshness import Withdrawals
 from gateway.keeping.keys import open_keyring
 from gateway.keeping.work import Upkeep, WorkSettings, recurring_job
 from gateway.model.errors import GatewayError, OverCapacity, RegisterUnavailable, ServiceFault, StoreUnavailable
@@ -72,10 +73,13 @@ class Keeping:
         room = Room(configuration.cache_folder, configuration.cache.disk_reserve_bytes, clock)
         self.cache = KeptCache(self._opened_cache, room, lambda: self._closings.opted_out)
         """The study cache; every call raises the fault that keeps it closed."""
+        self.withdrawals = Withdrawals(store, self.cache, clock)
+        """Gives up what archives withdrew."""
         self.ledger = SqlLedger(store, node)
         self.book = SqlJobBook(store)
         self._upkeep = Upkeep(_work_settings(configuration), store, self.ledger, clock, self._opened)
         self._handlers: dict[str, Handler] = {**self._upkeep.handlers}
+        self._recurring: dict[str, float] = {**self._upkeep.recurring}
         section = configuration.jobs
         self.runner = Runner(
             self.book,
@@ -105,9 +109,14 @@ class Keeping:
             raise self._fault
         return self._keyring
 
-    def handle(self, kind: str, handler: Handler) -> None:
-        """Have jobs of one more kind run here, from the next look at the table on."""
+    def handle(self, kind: str, handler: Handler, *, every_s: float | None = None) -> None:
+        """Have jobs of one more kind run here, from the next look at the table on; `every_s`: one is queued so often.
+
+        What recurs is named before `run`.
+        """
         self._handlers[kind] = handler
+        if every_s is not None:
+            self._recurring[kind] = every_s
 
     async def run(self) -> None:
         """Keep it all open, follow the register and run jobs, for ever."""
@@ -115,7 +124,7 @@ class Keeping:
             group.create_task(self._look_for_ever())
             group.create_task(self._tend_cache())
             group.create_task(self._follow_for_ever())
-            for kind, interval_s in self._upkeep.recurring.items():
+            for kind, interval_s in self._recurring.items():
                 group.create_task(self._queue_for_ever(kind, interval_s))
             async with self.runner.running():
                 await asyncio.Event().wait()

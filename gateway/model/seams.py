@@ -139,6 +139,10 @@ STUDY_OF_TWO_PATIENTS = "study-uid-of-two-patients"
 """The kind of `QualityItem` that keeps its study from everybody until it is resolved (SAF-08)."""
 
 
+RECEIVED_AND_WITHDRAWN = "received-images-withdrawn"
+"""The kind of `QualityItem` that tells a trust that images which it received are no more at their source (SAF-37)."""
+
+
 CONTENT_DIFFERS = "instance-content-differs"
 """The kind of `QualityItem` for one UID with two contents (SAF-35)."""
 

@@ -22,6 +22,7 @@ from gateway.model.imaging import (
     Matches,
     Query,
     Source,
+    SourceState,
 )
 from gateway.model.seams import Clock, LocationIndex
 from gateway.model.settings import IdentitySettings, Limits, SharingSettings
@@ -63,6 +64,8 @@ class Survey:
     sources: tuple[Source, ...]
     heard_at: datetime
     """When the trusts were asked, which may be a while ago."""
+    whole: frozenset[TrustId] = frozenset()
+    """The trusts whose lists are whole, whatever of them may be shown."""
 
 
 class Broker:
@@ -206,7 +209,10 @@ class Broker:
         passage.tally.sources = source_record((*heard.parts, *_unheard(reach, asked, heard)), heard.judgement, ())
         if not visible:
             check_somebody_answered(self._directory, shown, sources)
-        return Survey(passage, tuple(matches), copies, heard.judgement, sources, heard.at)
+        # Where a register withholds nobody was asked, and the parts are feigned.
+        answered = () if passage.is_hidden else heard.parts
+        whole = frozenset(part.trust for part in answered if part.state is SourceState.ANSWERED)
+        return Survey(passage, tuple(matches), copies, heard.judgement, sources, heard.at, whole)
 
     async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: Absence) -> Matches:
         self._people.check(caller, named)

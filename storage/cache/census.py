@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import and_, case, func, or_, select
 
-from gateway.model.work.transfers import CacheClass, CachedInstance, Standing
+from gateway.model.work.transfers import CacheClass, CachedInstance, KeyDomain, Standing
 from storage.cache.index import cache_instance, cache_study, kept_of
 from storage.database import Read
 
@@ -85,6 +85,21 @@ def count(read: Read, place: str) -> int:
     """How many instances a place keeps."""
     counted = select(func.count()).select_from(cache_instance).where(cache_instance.c.place == place)
     return int(read.connection.execute(counted).scalar_one())
+
+
+def uncompared(read: Read, place: str, before: datetime, count_max: int) -> list[str]:
+    """Studies whose set of instances was not compared with their holders' since then, so many, drawn by lot.
+
+    In any order by age those of an archive that is away would stand first for as long as it is.
+    """
+    at = cache_study.c.validated_at
+    found = select(cache_study.c.study_uid).where(
+        cache_study.c.place == place,
+        cache_study.c.domain == KeyDomain.CACHE.value,
+        cache_study.c.closed_at.is_(None),
+        or_(at.is_(None), at < before),
+    )
+    return list(read.connection.execute(found.order_by(func.random()).limit(count_max)).scalars())
 
 
 def study_uids(read: Read, place: str) -> list[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 from gateway.keeping.keeping import Keeping
+from gateway.model.imaging import JsonValue
+from gateway.model.seams import RECEIVED_AND_WITHDRAWN, QualityItem
 from gateway.model.work.retrievals import InstanceState
 from storage.store import SqlStore
 from tests.clock import NOON
 from tests.gateway.commands import Commands
 from tests.gateway.commands import gateway as gateway  # the fixture
 from tests.gateway.test_cli_keeping import served
+from tests.storage.people import NORTH
 from tests.storage.test_ledger import frozen, noted, retrieval
 
 
@@ -41,6 +44,25 @@ def test_a_retrieval_is_shown_with_every_failure(gateway: Commands) -> None:
         ("1.2.1.2", "the archive did not send it")
     ]
     assert "the archive did not send it" in gateway.do("retrieve", "show", "r1")
+
+
+async def withdrawn_from_north(keeping: Keeping, store: SqlStore) -> None:
+    """RJ1 received what its source withdrew."""
+    detail: dict[str, JsonValue] = {"source": "RYJ", "instances": 2, "retrievals": ["r1"]}
+    items = [
+        QualityItem(RECEIVED_AND_WITHDRAWN, NORTH, "1.2", None, detail),
+        QualityItem("demographics-differ", NORTH, "1.3", None, {}),
+    ]
+    await store.report_quality(items, NOON)
+
+
+def test_who_has_withdrawn_images_is_listed_until_it_is_put_right(gateway: Commands) -> None:
+    served(gateway, withdrawn_from_north)
+    [row] = json.loads(gateway.do("retrieve", "told", "--json"))
+    assert (row["trust"], row["study"], row["withdrawn_at"], row["instances"]) == ("RJ1", "1.2", "RYJ", 2)
+    assert json.loads(gateway.do("retrieve", "told", "--trust", "RT3", "--json")) == []
+    gateway.do("quality", "resolve", row["item"], "--by", "officer", "--reason", "deleted here too")
+    assert json.loads(gateway.do("retrieve", "told", "--json")) == []
 
 
 def test_an_unknown_retrieval_is_refused(gateway: Commands) -> None:

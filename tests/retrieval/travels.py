@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from gateway.keeping.freshness import Withdrawals
 from gateway.model.imaging import SOP_CLASS_UID, Attributes, Level
 from gateway.model.work.retrievals import Delivery, Item, RetrieveWish
 from gateway.model.work.transfers import InstanceRef, KeyDomain
@@ -61,6 +62,7 @@ class Travels:
         self.clock = clock
         self.cache = cache
         self.ledger = SqlLedger(store, "north")
+        self.withdrawals = Withdrawals(store, cache, clock)
         self.packs = packs
         self.version = 0
         self.domain = KeyDomain.CACHE
@@ -73,7 +75,8 @@ class Travels:
         if self._road is None:
             means = Means(self.cache, self.ledger, self.clock, self.region.limits, lambda: self.version)
             acquiring = Acquiring(self.region.peers, self.cache, self.region.gate.report)
-            self._road = Road(self.region.broker, acquiring, self.region.store, means, new_id=self.region.new_id)
+            new_id, withdraw = self.region.new_id, self.withdrawals
+            self._road = Road(self.region.broker, acquiring, self.region.store, means, new_id=new_id, withdraw=withdraw)
         return self._road
 
     def hold(

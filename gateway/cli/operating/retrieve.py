@@ -13,8 +13,10 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config, Session
+from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config, Session, trust_of
+from gateway.model.seams import RECEIVED_AND_WITHDRAWN
 from gateway.model.work.retrievals import InstanceState
+from storage.registers import quality
 from storage.work import overview
 from storage.work.ledger import LedgerRetrieval, SqlLedger
 
@@ -61,6 +63,37 @@ def show(retrieval: RetrievalId, config: Config = DEFAULT_CONFIG, as_json: AsJso
             console.show(_failures(found), as_json=False, empty="")
 
     session.run(config, work)
+
+
+@app.command()
+def told(
+    trust: Annotated[str, typer.Option(help="Only what this trust received, by ODS code.")] = "",
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """List who has images that are no more at their source. Closed by `gateway quality resolve`."""
+
+    async def work(opened: Session) -> None:
+        recipient = trust_of(trust) if trust else None
+        found = await opened.store.read(lambda read: quality.open_items(read, recipient))
+        rows = [_told(each) for each in found if each.item.kind == RECEIVED_AND_WITHDRAWN]
+        console.show(rows, as_json=as_json, empty="nobody has images that were withdrawn")
+
+    session.run(config, work)
+
+
+def _told(each: quality.OpenItem) -> dict[str, console.Cell]:
+    detail = each.item.detail
+    source, instances, retrievals = (detail.get(name) for name in ("source", "instances", "retrievals"))
+    return {
+        "item": each.item_id,
+        "trust": each.item.custodian.code,
+        "study": each.item.study_uid,
+        "withdrawn_at": str(source),
+        "instances": instances if isinstance(instances, int) else None,
+        "since": each.opened_at,
+        "retrievals": ", ".join(map(str, retrievals)) if isinstance(retrievals, list) else "",
+    }
 
 
 def _row(each: overview.Glance) -> dict[str, console.Cell]:

@@ -9,7 +9,7 @@ waits for it, no register decides in it, and it never ends: what fails is told, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
@@ -81,14 +81,16 @@ class Notices:
         figures: CountsNotices,
         *,
         new_id: Callable[[], str],
+        told_of: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """`sampling` gives who may ask at this moment, or raises a `ServiceFault`."""
+        """`sampling` gives who may ask at this moment, or raises a `ServiceFault`; `told_of` hears of each study."""
         self._book = book
         self._sampling = sampling
         self._limits = limits
         self._clock = clock
         self._figures = figures
         self._new_id = new_id
+        self._told_of = told_of
         # A negative lives so long, and a trust's word outlives as long an archive that does not find the study yet.
         self._life = timedelta(minutes=2 * settings.index_negative_max_age_minutes)
         self._is_news = asyncio.Event()
@@ -105,6 +107,7 @@ class Notices:
         if not notice.is_available:
             await self._book.heard(trust, self._clock.now())
             self._figures.notice_heard(trust, Heard.UNAVAILABLE)
+            await self._follow(notice)
             return
         try:
             await self._told(trust, notice.study_uid)
@@ -114,6 +117,7 @@ class Notices:
             raise
         self._figures.notice_heard(trust, Heard.TAKEN)
         self._is_news.set()
+        await self._follow(notice)
 
     async def not_read(self, caller: Caller) -> None:
         """Note that the caller's trust told of something that cannot be read; raises as `take` does."""
@@ -141,6 +145,10 @@ class Notices:
             except Exception as error:  # noqa: BLE001  # outermost frame of the task: a bug must not end it unseen
                 log.error("availability notices not looked into", error=type(error).__name__)
             await self._until_due()
+
+    async def _follow(self, notice: Notice) -> None:
+        if self._told_of is not None:
+            await self._told_of(notice.study_uid)
 
     def _notifier(self, caller: Caller) -> TrustId:
         """The trust that the caller speaks for, if it may tell us of studies; it is up, whatever we thought of it."""

@@ -123,6 +123,27 @@ class Sampling:
         is_contradicted = any(row.patient is None and row.identity.is_contradicted for row in rows)
         return Sought(True, patients, bool(reading.candidates) and not is_contradicted)
 
+    async def instances(self, trust: TrustId, study_uid: str, request_id: str) -> frozenset[str] | None:
+        """What a trust's archive has of a study, by SOP instance UID; None: its whole list cannot be had now.
+
+        For what is kept here of it, and asked for nobody: whose it is, and who may have it, is decided when somebody
+        wants it. Raises a `ServiceFault` when the registers or the audit fail.
+        """
+        if trust not in self._peers.trusts - self._left_alone():
+            return None
+        if self._peers.expected([trust])[0].state is SourceState.BACKING_OFF:
+            return None
+        query = Query(Level.IMAGE, (Key((STUDY_UID,), "UI", (study_uid,)),))
+        named = await self._people.pinned(query)
+        await self._record([trust], request_id, {"studies": [study_uid], "for": "kept copies"})
+        limits = self._limits
+        request = PeerRequest(for_peers(query, named.scope), request_id, 1, limits.listing_matches_max)
+        answers = await self._peers.ask_each({trust: (request,)}, timeout_s=limits.listing_timeout_s)
+        reading, _ = await self._people.judged(trust, named, query, answers)
+        if any(part.state is not SourceState.ANSWERED for part in reading.parts):
+            return None
+        return frozenset(row.sop_uid for row in reading.candidates)
+
     async def _record(self, trusts: Collection[TrustId], request_id: str, what: Mapping[str, JsonValue]) -> None:
         codes: list[JsonValue] = [trust.code for trust in sorted(trusts)]
         body = {**what, "trusts": codes}

@@ -8,7 +8,7 @@ retrieval has its own passage, however many share one fetch.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -23,13 +23,13 @@ from gateway.model.imaging import (
     Level,
     Match,
     Query,
-    SourceState,
 )
 from gateway.model.seams import Store
 from gateway.model.work.retrievals import FrozenInstance, NewRetrieval, RetrieveWish
 from gateway.model.work.transfers import CachedInstance, FetchRequest, InstanceRef, Target
 from gateway.sharing.broker import Survey
 from gateway.sharing.conduct.watch import Surveys
+from gateway.sharing.freshness.comparing import withdrawn
 from gateway.sharing.merge import Candidate, texts
 from gateway.sharing.retrieval.acquiring import Acquiring, Holding, Rider, Wanted
 from gateway.sharing.retrieval.delivery import Delivery, Entry, Means
@@ -37,6 +37,9 @@ from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, Trus
 
 _VALIDATED_ANEW = timedelta(minutes=1)
 """A comparison with the holders is not noted again before."""
+
+Withdraw = Callable[[Sequence[CachedInstance]], Awaitable[None]]
+"""Gives up what is kept of these instances, and has those told who received them; raises nothing."""
 
 _WANTED = frozenset((SOP_CLASS_UID, SERIES_NUMBER, INSTANCE_NUMBER))
 
@@ -53,9 +56,12 @@ class Road:
         *,
         new_id: Callable[[], str],
         behind_gateways: frozenset[TrustId] = frozenset(),
+        withdraw: Withdraw | None = None,
     ) -> None:
+        """`withdraw` is told of what is kept and its archive lists no more."""
         self._door = door
         self._behind_gateways = behind_gateways
+        self._withdraw = withdraw
         self._acquiring = acquiring
         self._store = store
         self._means = means
@@ -137,7 +143,7 @@ class Road:
 
     async def _note_validated(self, survey: Survey, entries: Sequence[Entry]) -> None:
         """Note of each study when its holders last listed it, all of those that what is kept of it came from."""
-        heard = {source.trust for source in survey.sources if source.state is SourceState.ANSWERED}
+        heard = survey.whole
         sources: dict[str, set[TrustId]] = {}
         for entry in entries:
             if entry.cached is not None:
@@ -157,7 +163,9 @@ class Road:
                 rows[match.patient] = await self._patient_row(match.patient)
         kept: dict[str, CachedInstance] = {}
         for study_uid in {match.study_uid for match in survey.matches}:
-            kept |= {each.ref.sop_uid: each for each in await self._means.cache.instances(study_uid)}
+            of_study = await self._means.cache.instances(study_uid)
+            await self._follow(survey, of_study)
+            kept |= {each.ref.sop_uid: each for each in of_study}
         entries = []
         for match in sorted(survey.matches, key=_order):
             copies = survey.copies[match.study_uid, match.series_uid, match.sop_uid]
@@ -170,6 +178,21 @@ class Road:
             may_be_had = cached is not None and cached.source in {holding.trust for holding in holdings}
             entries.append(Entry(wanted, match.attributes, copies, cached if may_be_had else None))
         return entries
+
+    async def _follow(self, survey: Survey, kept: Sequence[CachedInstance]) -> None:
+        """Drop what an archive lists no more: once it is away it cannot be asked, and a copy must not be it (SAF-37).
+
+        Of this wish nothing hangs on it, for what is not listed is in no frozen set.
+        """
+        if self._withdraw is None or not kept:
+            return
+        listed: dict[TrustId, set[str]] = {trust: set() for trust in survey.whole}
+        conflicting = (row for conflict in survey.judgement.conflicts for row in conflict.rows)
+        for row in (*survey.judgement.accepted, *conflicting):
+            listed.setdefault(row.trust, set()).add(row.sop_uid)
+        whole = {trust: listed[trust] for trust in survey.whole}
+        if gone := withdrawn(kept, whole, survey.heard_at):
+            await self._withdraw(gone)
 
     async def _patient_row(self, patient: NhsNumber | None) -> str:
         if patient is None:
