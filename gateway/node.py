@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from uuid import uuid4
 
+from gateway import release as release
 from gateway.config.configuration import Configuration
 from gateway.model.seams import Clock
 from storage.engines import DatabaseSettings
@@ -43,14 +43,6 @@ def new_id() -> str:
 def new_uid() -> str:
     """A UID that nobody else has, made of a random UUID (PS3.5 B.2)."""
     return f"2.25.{uuid4().int}"
-
-
-def release() -> str:
-    """The version of the installed package."""
-    try:
-        return version("image-sharing-gateway")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def command_node(configuration: Configuration) -> str:

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from dimse.scu.send import Receiver
 from dimse.status import MissingSources, Refusal
 from gateway.model.work.retrievals import Destination
+
+if TYPE_CHECKING:  # the configuration reads its choices here, and needs no sockets for that
+    from dimse.scu.send import Receiver
 
 _NOWHERE: Mapping[str, MoveDestination] = MappingProxyType({})
 

@@ -23,10 +23,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code. What went wrong was said in words."""
     # Imported here, so that `import gateway.cli` costs nothing and a broken installation still says so in words.
-    from gateway.cli.commands import app  # noqa: PLC0415
+    from gateway.cli.commands import tree, wanted  # noqa: PLC0415
 
     try:
-        app(args=arguments, prog_name="gateway")
+        tree(wanted(arguments))(args=arguments, prog_name="gateway")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else REFUSED * bool(ended.code)
     except ConfigurationError as error:

@@ -17,7 +17,8 @@ import typer
 
 from gateway import guards
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, Session, author, instant
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config
+from gateway.cli.session import Session, author, instant
 from gateway.model.audit import AuditEntry, AuditEvent, AuditRecord, ChainHead
 from gateway.model.errors import InvalidRequest
 from gateway.model.imaging import JsonValue

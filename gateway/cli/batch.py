@@ -16,7 +16,7 @@ import typer
 
 from gateway import cli
 from gateway.cli import console
-from gateway.cli.session import DEFAULT_CONFIG, Config
+from gateway.cli.options import DEFAULT_CONFIG, Config
 from gateway.model.errors import InvalidRequest
 
 LINES_MAX = 10_000

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console
-from gateway.cli.session import AsJson
+from gateway.cli.options import AsJson
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, JACK, TRUSTS
 from gateway.demo.check import ChapterResult, walk
 from gateway.demo.configuration import AE_TITLES, ALIASES, GATEWAY_AE_TITLE, VIEWER

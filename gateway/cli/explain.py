@@ -15,18 +15,9 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber
 from gateway.cli.replay import past_decision
-from gateway.cli.session import (
-    DEFAULT_CONFIG,
-    AsJson,
-    By,
-    Config,
-    PatientFile,
-    PatientNumber,
-    Session,
-    author,
-    instant,
-)
+from gateway.cli.session import Session, author, instant
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest
 from gateway.model.imaging import JsonValue

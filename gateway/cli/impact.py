@@ -15,7 +15,8 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, Session, author, configuration_of
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config
+from gateway.cli.session import Session, author, configuration_of
 from gateway.config.configuration import Configuration
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import RegisterUnavailable

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber, Session, author
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber
+from gateway.cli.session import Session, author
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest
 from gateway.node import open_notebook

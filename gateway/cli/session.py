@@ -1,4 +1,4 @@
-"""What commands share: their common options, and work on the store of a configuration.
+"""What commands share: work on the store of a configuration, and the values that they are given as words.
 
 A command works under a node name of its own, "<node>-cli", so that it never waits for the gateway's chain and runs
 beside it (DEC-12). It needs only the settings of the store: a listener's missing certificate must not hold up an
@@ -8,13 +8,12 @@ opt-out (SAF-25).
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import typer
@@ -36,35 +35,8 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 LONDON = ZoneInfo("Europe/London")
-DEFAULT_CONFIG = Path("gateway.toml")
 NEEDED_SECTIONS = frozenset({"gateway", "storage", "audit", "policy", "limits", "opt_out"})
 """A command on the registers needs these to be right, and no others."""
-
-
-def _operating_system_user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
-
-
-Config = Annotated[Path, typer.Option("--config", envvar="GATEWAY_CONFIG", help="The configuration file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-By = Annotated[
-    str,
-    typer.Option(
-        "--by",
-        default_factory=_operating_system_user,
-        show_default="user of the operating system",
-        help="Who acts: stands in the audit.",
-    ),
-]
-Why = Annotated[str, typer.Option("--reason", help="Why: stands in the audit. No patient's details here.")]
-PatientNumber = Annotated[str, typer.Option("--patient", help="NHS number. Others on this machine can see it here.")]
-PatientFile = Annotated[
-    str, typer.Option("--patient-file", help="File that holds the NHS number; - reads it from standard input.")
-]
-TrustCode = Annotated[str, typer.Option("--trust", help="ODS code.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ import typer
 
 from gateway.cli import console, session
 from gateway.cli.operating import jobs as job_commands
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, Session, Why, author
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, Why
+from gateway.cli.session import Session, author
 from gateway.keeping.cache import Room
 from gateway.keeping.work import EVICT, VERIFY, kind_of
 from gateway.model.errors import InvalidRequest, StoreUnavailable
@@ -101,9 +102,7 @@ def evict(
     _have_done(config, EVICT, detail, (by, reason), as_json=as_json)
 
 
-def _have_done(
-    config: session.Config, what: str, detail: dict[str, JsonValue], why: tuple[str, str], *, as_json: bool
-) -> None:
+def _have_done(config: Config, what: str, detail: dict[str, JsonValue], why: tuple[str, str], *, as_json: bool) -> None:
     """Queue a job for this node's gateway, and wait for it."""
     ended: list[Job] = []
 

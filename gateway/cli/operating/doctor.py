@@ -15,7 +15,8 @@ import typer
 
 from gateway import logs
 from gateway.cli import console
-from gateway.cli.session import DEFAULT_CONFIG, INTERRUPTED, AsJson, Config, PatientFile, configuration_of, trust_of
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config, PatientFile
+from gateway.cli.session import INTERRUPTED, configuration_of, trust_of
 from gateway.cli.session import nhs_number as nhs_number_of
 from gateway.config.configuration import Configuration
 from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry

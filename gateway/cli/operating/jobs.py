@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, Session, Why, author
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, Why
+from gateway.cli.session import Session, author
 from gateway.model.work.jobs import Job, JobState
 from storage.work import jobs
 

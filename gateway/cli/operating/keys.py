@@ -13,7 +13,8 @@ from datetime import timedelta
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, Session, Why, author
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, Why
+from gateway.cli.session import Session, author
 from gateway.keeping.keys import key_store_file, open_keyring
 from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.node import command_node

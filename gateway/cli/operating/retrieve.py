@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config, Session, trust_of
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config
+from gateway.cli.session import Session, trust_of
 from gateway.model.seams import RECEIVED_AND_WITHDRAWN
 from gateway.model.work.retrievals import InstanceState
 from storage.registers import quality

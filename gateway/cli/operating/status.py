@@ -18,7 +18,8 @@ import orjson
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config, Session
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config
+from gateway.cli.session import Session
 from gateway.config.configuration import Configuration
 from gateway.config.sections import PeopleListener
 from gateway.model.imaging import SourceState

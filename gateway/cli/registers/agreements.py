@@ -17,7 +17,8 @@ import typer
 
 from gateway.cli import console, session
 from gateway.cli.impact import Proposal, show_impact
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, Session, Why, author, instant, trust_of
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, Why
+from gateway.cli.session import Session, author, instant, trust_of
 from gateway.model.errors import InvalidRequest
 from gateway.sharing.impact import with_agreements
 from policy.facts import Facts

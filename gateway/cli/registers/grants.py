@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber, Session, author
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber, Why
+from gateway.cli.session import Session, author
 from gateway.model.errors import InvalidRequest, RegisterUnavailable
 from policy.facts import Register
 from storage.database import Tx
@@ -58,7 +59,7 @@ def add(
 
 
 @app.command()
-def end(grant_id: str, by: By, reason: session.Why = "", config: Config = DEFAULT_CONFIG) -> None:
+def end(grant_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
     """End a grant now."""
 
     async def work(opened: Session) -> None:

@@ -8,18 +8,8 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import (
-    DEFAULT_CONFIG,
-    AsJson,
-    By,
-    Config,
-    PatientFile,
-    PatientNumber,
-    Session,
-    Why,
-    author,
-    instant,
-)
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber, Why
+from gateway.cli.session import Session, author, instant
 from gateway.model.errors import InvalidRequest
 from policy.parties import PurposeOfUse
 from storage.database import Read, Tx

@@ -16,20 +16,9 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber, Why
 from gateway.cli.registers import sheets
-from gateway.cli.session import (
-    DEFAULT_CONFIG,
-    AsJson,
-    By,
-    Config,
-    PatientFile,
-    PatientNumber,
-    Session,
-    Why,
-    author,
-    instant,
-    local_identifier,
-)
+from gateway.cli.session import Session, author, instant, local_identifier
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.model.imaging import JsonValue

@@ -13,20 +13,9 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber, TrustCode, Why
 from gateway.cli.registers import sheets
-from gateway.cli.session import (
-    DEFAULT_CONFIG,
-    AsJson,
-    By,
-    Config,
-    PatientFile,
-    PatientNumber,
-    Session,
-    TrustCode,
-    Why,
-    author,
-    local_identifier,
-)
+from gateway.cli.session import Session, author, local_identifier
 from gateway.model.errors import InvalidRequest
 from gateway.region import trust_entries
 from policy.parties import PatientId

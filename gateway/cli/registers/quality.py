@@ -8,7 +8,8 @@ import orjson
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, By, Config, Session, author, trust_of
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config
+from gateway.cli.session import Session, author, trust_of
 from gateway.model.errors import InvalidRequest
 from gateway.model.seams import STUDY_OF_TWO_PATIENTS
 from storage.database import Read

@@ -11,19 +11,9 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber, Why
 from gateway.cli.registers import sheets
-from gateway.cli.session import (
-    DEFAULT_CONFIG,
-    AsJson,
-    By,
-    Config,
-    PatientFile,
-    PatientNumber,
-    Session,
-    Why,
-    author,
-    instant,
-)
+from gateway.cli.session import Session, author, instant
 from gateway.model.errors import InvalidRequest
 from policy.facts import CareRelationship, RelationshipKind, in_force
 from policy.parties import NhsNumber, TrustId

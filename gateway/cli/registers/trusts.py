@@ -12,19 +12,8 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.session import (
-    DEFAULT_CONFIG,
-    AsJson,
-    By,
-    Config,
-    PatientFile,
-    PatientNumber,
-    Session,
-    Why,
-    author,
-    instant,
-    patient_row,
-)
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, PatientFile, PatientNumber, Why
+from gateway.cli.session import Session, author, instant, patient_row
 from gateway.cli.session import nhs_number as nhs_number_of
 from gateway.config.entries import TrustEntry
 from gateway.model.errors import InvalidRequest

@@ -14,7 +14,8 @@ import typer
 
 from gateway import guards
 from gateway.cli import console, session
-from gateway.cli.session import DEFAULT_CONFIG, AsJson, Config, Session, configuration_of
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config
+from gateway.cli.session import Session, configuration_of
 from gateway.node import database_settings
 from storage import backup as backups
 from storage.lock import NodeLock
