@@ -105,6 +105,7 @@ class Gateway:
                 notebook,
                 new_ledger(),
                 keeping,
+                reserve.append,
                 roll,
                 roll.register_version,
             )

@@ -39,7 +39,7 @@ from gateway.sharing.broker import Broker
 from gateway.sharing.conduct.ledger import Ledger
 from gateway.sharing.conduct.watch import Watch
 from gateway.sharing.directory import Directory
-from gateway.sharing.guard.gate import Gate
+from gateway.sharing.guard.gate import Gate, Reserve
 from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.intake.reception import Reception
@@ -88,6 +88,8 @@ class Means:
     notebook: Notebook
     ledger: Ledger
     keeping: Keeping
+    reserve: Reserve | None = None
+    """Where outcomes of transfers go while the audit is down."""
     roll: Callable[[], Roll] = Roll
     """What the register says of every trust, as of the moment of calling."""
     register_version: Callable[[], int] = int
@@ -131,6 +133,7 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         new_id=new_id,
         # Whoever may be enrolled while this core lives: the register decides at each question.
         custodians=frozenset(entry.trust for entry in directory.trusts) | peers.trusts,
+        reserve=means.reserve,
     )
     tracing = Tracing([_lookup(entry) for entry in configuration.lookup], means.book, configuration.identity, clock)
     broker = Broker(

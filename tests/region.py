@@ -43,7 +43,7 @@ from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from gateway.sharing.absence import AbsenceDelays
 from gateway.sharing.broker import Broker
 from gateway.sharing.directory import Directory, PatientIdAsked, TrustEntry
-from gateway.sharing.guard.gate import Gate
+from gateway.sharing.guard.gate import Gate, Reserve
 from gateway.sharing.hearing import Witness
 from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
@@ -275,6 +275,8 @@ class Region:
         """The location index, for tests that want one."""
         self.witness: Witness | None = None
         """What keeps images, for tests that want it."""
+        self.reserve: Reserve | None = None
+        """What takes outcomes of transfers while the audit is down, for tests that want it."""
         self._sql = behind
         self._trusts: dict[str, TrustBuilder] = {}
         self._numbers = itertools.count(1)
@@ -538,6 +540,7 @@ class Region:
                 self.sights,
                 new_id=self.new_id,
                 custodians={entry.trust for entry in directory.trusts} | peers.trusts,
+                reserve=self.reserve,
             )
             broker = Broker(
                 gate,

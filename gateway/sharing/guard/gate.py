@@ -53,6 +53,8 @@ _OUTCOMES = {
     Action.STORE: AuditEvent.STORE_OUTCOME,
 }
 
+Reserve = Callable[[AuditEntry], Awaitable[None]]
+"""Makes an entry durable where the audit cannot; raises `AuditUnavailable` when it is full or failed too."""
 Settle = Callable[[], Awaitable[Wish]]
 """Finds out who the patient of a wish is, and says it again; raises `GatewayError`."""
 
@@ -71,7 +73,9 @@ class Gate:
         new_id: Callable[[], str],
         custodians: Collection[TrustId],
         alerts_per_minute_max: int = 60,
+        reserve: Reserve | None = None,
     ) -> None:
+        """`reserve` takes the outcome of what has moved already where the audit has failed since (SAF-30)."""
         self.store = store
         self.clock = clock
         self.custodians = tuple(sorted(custodians))
@@ -79,6 +83,7 @@ class Gate:
         self._settings = settings
         self._observer = observer
         self._new_id = new_id
+        self._reserve = reserve
         self._refusals = Refusals(self._append, clock, alerts_per_minute_max)
 
     @contextlib.asynccontextmanager
@@ -107,8 +112,7 @@ class Gate:
         finally:
             self._observer.question_answered(result, self.clock.monotonic() - began)
             faultpoint("question.outcome.before")
-            outcome = self._append(_OUTCOMES[wish.action], wish.caller.request_id, self._outcome(passage, result))
-            await asyncio.shield(outcome)
+            await asyncio.shield(self._end(wish, passage, result))
             faultpoint("question.outcome.after")
 
     async def identified(
@@ -266,6 +270,19 @@ class Gate:
             "settings": self._settings.version,
             **({"transfers": tally.transfers} if tally.transfers is not None else {}),
         }
+
+    async def _end(self, wish: Wish, passage: Passage, result: str) -> None:
+        """Make the outcome durable. Of a transfer whose images are with somebody by now the reserve takes it, if need
+        be: its beginning is on record, and what became of it must be too.
+        """
+        event, request_id, body = _OUTCOMES[wish.action], wish.caller.request_id, self._outcome(passage, result)
+        try:
+            await self._append(event, request_id, body)
+        except AuditUnavailable:
+            if self._reserve is None or passage.tally.transfers is None:
+                raise
+            await self._reserve(AuditEntry(event, self.clock.now(), request_id, body))
+            log.warning("outcome in the audit reserve", request=request_id)
 
     async def _append(self, event: AuditEvent, request_id: str, body: Mapping[str, JsonValue]) -> None:
         began = self.clock.monotonic()

@@ -187,6 +187,9 @@ class Delivery:
             await self._means.ledger.end(self._id, self._means.clock.now(), self._halted)
         except ServiceFault:
             log.error("retrieval not written down", retrieval=self._id)
+            if self._survey is not None:
+                # The ledger was to say which instances went; now the outcome is all that does.
+                self._survey.passage.tally.transfers = {**self._for_the_record(), "instances": self._each()}
 
     def _begin_reading(
         self, kept: deque[Entry], count_max: int
@@ -318,6 +321,10 @@ class Delivery:
         except GatewayError:
             self._notes = notes + self._notes
             raise
+
+    def _each(self) -> dict[str, JsonValue]:
+        """What became of every instance, for whom the ledger fails."""
+        return {sop_uid: entry.state.value for sop_uid, entry in sorted(self._entries.items())}
 
     def _for_the_record(self) -> dict[str, JsonValue]:
         """What the outcome says: counts by study and source; which instances it were stands in the ledger."""
