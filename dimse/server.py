@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import structlog
 
+from dimse.flow.asked import Asked
 from dimse.flow.storing import let_go
 from dimse.sop_classes import QUERY_TRANSFER_SYNTAXES, VERIFICATION
 from dimse.status import Status
@@ -37,6 +39,7 @@ from policy.parties import Caller, TrustId
 log = structlog.get_logger(__name__)
 
 USERNAME_CHARS_MAX = 64
+_NO_REPORTS: Mapping[str, Service] = MappingProxyType({})
 LOGGED_PER_MINUTE_MAX = 60
 """Refused associations logged a minute; the rest is only counted, lest strangers fill the disk."""
 
@@ -137,12 +140,17 @@ class DimseDoor:
         sink_for: SinkFor | None = None,
         scp_roles: Collection[str] = (),
         takes_inflows: bool = False,
+        reports: Mapping[str, Service] = _NO_REPORTS,
+        asked: Asked | None = None,
     ) -> None:
         """`scp_roles`: classes of which callers may be SCP themselves, so that images come back to them (C-GET).
         `takes_inflows`: whether C-STORE is answered from its command on, and its data set comes as `Inflow`.
+        `reports`: what answers the event reports of SOP classes; `asked`: what waits for responses of callers.
         """
         self._directory = directory
         self._services = {VERIFICATION: Echo(), **services}
+        self._reports = reports
+        self._asked = asked or Asked()
         self._limits = limits
         self._figures = figures
         self._clock = clock
@@ -202,6 +210,8 @@ class DimseDoor:
         try:
             while not self._is_stopping:
                 message = await association.receive()
+                if self._asked.heard(association, message):
+                    continue
                 self._at_work.add(association)
                 await self._answer(association, message, guest.evidence)
                 self._at_work.discard(association)
@@ -253,8 +263,10 @@ class DimseDoor:
         if not command.is_request:
             association.abort("a response came to nothing that was asked")
             return
-        service = self._services[message.context.abstract_syntax]
-        if command.sop_class_uid != message.context.abstract_syntax or not message.context.is_scu:
+        uid, is_report = message.context.abstract_syntax, command.field is CommandField.N_EVENT_REPORT_RQ
+        service = self._reports.get(uid, self._services[uid]) if is_report else self._services[uid]
+        # Reports come from a class's SCP; many who are that open the association without saying so (PS3.7 D.3.3.4).
+        if command.sop_class_uid != uid or not (message.context.is_scu or is_report):
             status = await _refuse(association, message, Status.SOP_CLASS_NOT_SUPPORTED)
         elif command.field is not service.command:
             status = await _refuse(association, message, Status.UNRECOGNISED_OPERATION)

@@ -22,6 +22,7 @@ _COMMAND_FIELD, _MESSAGE_ID, _MESSAGE_ID_RESPONDED_TO = 0x0100, 0x0110, 0x0120
 _MOVE_DESTINATION, _PRIORITY, _DATA_SET_TYPE, _STATUS = 0x0600, 0x0700, 0x0800, 0x0900
 _OFFENDING_ELEMENT, _ERROR_COMMENT = 0x0901, 0x0902
 _AFFECTED_SOP_INSTANCE, _REQUESTED_SOP_INSTANCE = 0x1000, 0x1001
+_EVENT_TYPE, _ACTION_TYPE = 0x1002, 0x1008
 _REMAINING, _COMPLETED, _FAILED, _WARNING = 0x1020, 0x1021, 0x1022, 0x1023
 _MOVE_ORIGINATOR, _MOVE_ORIGINATOR_MESSAGE_ID = 0x1030, 0x1031
 
@@ -81,6 +82,8 @@ class Command:
     priority: int | None = None
     sop_instance_uid: str = ""
     """Affected or Requested SOP Instance UID."""
+    event_type: int | None = None
+    action_type: int | None = None
     move_destination: str = ""
     move_originator_ae_title: str = ""
     move_originator_message_id: int | None = None
@@ -146,6 +149,8 @@ def encode_command(command: Command) -> bytes:
         tag = _REQUESTED_SOP_INSTANCE if _names_requested(command.field) else _AFFECTED_SOP_INSTANCE
         parts.append(_uid_element(tag, command.sop_instance_uid))
     for tag, number in (
+        (_EVENT_TYPE, command.event_type),
+        (_ACTION_TYPE, command.action_type),
         (_REMAINING, command.remaining),
         (_COMPLETED, command.completed),
         (_FAILED, command.failed),
@@ -193,6 +198,8 @@ def decode_command(body: bytes) -> Command:
         status=status,
         priority=_number(values, _PRIORITY),
         sop_instance_uid=sop_instance_uid,
+        event_type=_number(values, _EVENT_TYPE),
+        action_type=_number(values, _ACTION_TYPE),
         move_destination=_text(values, _MOVE_DESTINATION, 16),
         move_originator_ae_title=_text(values, _MOVE_ORIGINATOR, 16),
         move_originator_message_id=_number(values, _MOVE_ORIGINATOR_MESSAGE_ID),

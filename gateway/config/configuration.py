@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from gateway.config.entries import CallerEntry, DestinationEntry, PeerEntry, TrustEntry
-from gateway.config.keeping import CacheSection, JobsSection, KeysSection
+from gateway.config.keeping import CacheSection, CustodySection, JobsSection, KeysSection
 from gateway.config.lookups import LookupEntry
 from gateway.config.sections import (
     AuditSection,
@@ -42,6 +42,7 @@ class Configuration(Section):
     keys: KeysSection = KeysSection()
     cache: CacheSection = CacheSection()
     jobs: JobsSection = JobsSection()
+    custody: CustodySection = CustodySection()
     policy: Settings = Settings()
     sharing: SharingSettings = SharingSettings()
     identity: IdentitySettings = IdentitySettings()

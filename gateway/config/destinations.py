@@ -14,6 +14,7 @@ from gateway.config.configuration import Configuration
 from gateway.config.entries import DestinationEntry
 from gateway.config.transport import PORT_MAX, is_loopback
 from gateway.model.errors import ConfigurationError
+from gateway.model.work.commitments import Custody
 
 
 def destinations(configuration: Configuration) -> Iterator[str]:
@@ -29,6 +30,16 @@ def destinations(configuration: Configuration) -> Iterator[str]:
         if not 0 < entry.port <= PORT_MAX:
             yield f"{place}.address: a port lies between 1 and {PORT_MAX}"
         yield from _connection(place, entry)
+
+
+def archives(configuration: Configuration) -> Iterator[str]:
+    """Trusts with several archives that take back what the trust sent here: one has to be the archive of record."""
+    taking = Counter(entry.trust for entry in configuration.destination if entry.custody is not Custody.NONE)
+    for trust, count in taking.items():
+        if count > 1:
+            yield f"destination: {count} of {trust} have custody: one archive takes back what a trust sent here"
+    if taking and configuration.listen.dimse is None:
+        yield "destination: custody means nothing without [listen.dimse]"
 
 
 def callers(configuration: Configuration) -> Iterator[str]:

@@ -23,6 +23,7 @@ from gateway.config.values import (
     Trust,
 )
 from gateway.model.settings import Limits
+from gateway.model.work.commitments import Custody
 from gateway.sharing.directory import PatientIdAsked
 from policy.facts import OrganisationKind
 from policy.parties import PrincipalKind, PurposeOfUse
@@ -76,6 +77,7 @@ class DestinationEntry(Section):
     ca: ReadableFile | None = None
     plain_on_loopback: bool = False
     associations_max: Annotated[int, Field(gt=0, le=16)] | None = None
+    custody: Custody = Custody.NONE
 
     @property
     def host(self) -> str:

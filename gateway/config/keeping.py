@@ -91,6 +91,15 @@ class CacheSection(Section):
         }
 
 
+class CustodySection(Section):
+    """`[custody]`: how what trusts sent here by themselves gets back to their archives (SAF-21)."""
+
+    answer_timeout_minutes: Annotated[float, Field(gt=0, le=10_080)] = 60.0
+    again_minutes: Annotated[float, Field(gt=0, le=10_080)] = 15.0
+    alarm_hours: Annotated[float, Field(gt=0, le=8_760)] = 24.0
+    answer_hours: Annotated[float, Field(gt=0, le=8_760)] = 24.0
+
+
 class JobsSection(Section):
     """`[jobs]`: how this node runs durable jobs, and how long what they did is remembered."""
 

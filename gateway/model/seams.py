@@ -147,6 +147,10 @@ CONTENT_DIFFERS = "instance-content-differs"
 """The kind of `QualityItem` for one UID with two contents (SAF-35)."""
 
 
+SOLE_COPY = "sole-copy"
+"""The kind of `QualityItem` for a study that its custodian's archive does not commit itself to (SAF-21)."""
+
+
 @dataclass(frozen=True, slots=True)
 class QualityItem:
     """Something that a custodian must put right; never shown to callers with its content (SAF-08)."""

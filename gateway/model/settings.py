@@ -109,6 +109,16 @@ class Limits:
     """How long a destination that refuses, aborts or cannot be reached is tried again."""
     store_associations_max: int = 2
     """Associations open to one destination for one retrieval."""
+    commitment_bytes_max: int = 4 * 1024 * 1024
+    """One request or report of storage commitment."""
+    commitment_instances_max: int = 10_000
+    """Instances named in one."""
+    commitment_waiting_max: int = 1_000
+    """Requests of one caller that are not answered yet; one more is refused."""
+    commitment_response_timeout_s: float = 30.0
+    """Time to answer a request or a report of storage commitment, for who gets it."""
+    commitment_linger_s: float = 10.0
+    """An archive may report so long on the association it was asked by; later it opens one to our door."""
     retrieve_pending_interval_s: float = 1.0
     """A caller that waits for images by C-MOVE or C-GET hears how far it is at least as often."""
     query_keys_max: int = 64

@@ -17,6 +17,7 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
+from dimse.flow.asked import Asked
 from dimse.identifier import EXTENDED
 from dimse.scp.find_scp import FIND_CLASSES, FindService, FindsMatches
 from dimse.scp.profiles import CallerProfile
@@ -144,6 +145,8 @@ async def opened(
     extended: Mapping[str, bytes] = EXTENDED,
     scp_roles: Collection[str] = (),
     takes_inflows: bool = False,
+    reports: Mapping[str, Service] | None = None,
+    asked: Asked | None = None,
 ) -> AsyncIterator[House]:
     """A door that is open while the context is."""
     find = FindService(finder, lambda _: profile, limits, ae_title=OURS, addressed=aliases.get)
@@ -163,6 +166,8 @@ async def opened(
         sink_for=sink_for,
         scp_roles=scp_roles,
         takes_inflows=takes_inflows,
+        reports=reports or {},
+        asked=asked,
     )
     new_protocol = accepting(door, AssociationLimits())
     server = await asyncio.get_running_loop().create_server(new_protocol, "127.0.0.1", 0, ssl=secure)
