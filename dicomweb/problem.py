@@ -47,6 +47,7 @@ FORMS: Mapping[type[errors.GatewayError], Form] = MappingProxyType(
         errors.RegisterUnavailable: Form(503, "sharing-not-checked", "Sharing not checked", "sharing not checked"),
         errors.AuditUnavailable: Form(503, "not-recorded", "Not recorded", "not recorded"),
         errors.StoreUnavailable: Form(503, "store-unavailable", "The gateway cannot work at this moment", ""),
+        errors.OutOfReach: Form(503, "store-unavailable", "The gateway cannot work at this moment", ""),
         errors.StoreFull: Form(507, "store-full", "There is no room to keep this", ""),
         errors.Damaged: Form(503, "damaged", "The gateway cannot work at this moment", ""),
         errors.OverCapacity: Form(503, "over-capacity", "The gateway is busy"),

@@ -97,6 +97,7 @@ FORMS: Mapping[type[errors.GatewayError], Form] = MappingProxyType(
         errors.RegisterUnavailable: Form(Status.OUT_OF_RESOURCES, "sharing not checked"),
         errors.AuditUnavailable: Form(Status.OUT_OF_RESOURCES, "not recorded"),
         errors.StoreUnavailable: Form(Status.OUT_OF_RESOURCES, "the gateway cannot work at this moment"),
+        errors.OutOfReach: Form(Status.OUT_OF_RESOURCES, "the gateway cannot work at this moment"),
         errors.StoreFull: Form(Status.OUT_OF_RESOURCES, "no room to keep this"),
         errors.Damaged: Form(Status.OUT_OF_RESOURCES, "the gateway cannot work at this moment"),
         errors.OverCapacity: Form(Status.OUT_OF_RESOURCES),

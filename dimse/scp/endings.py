@@ -81,6 +81,7 @@ STORE_FORMS: Mapping[type[errors.GatewayError], tuple[StoreStatus, str | None]] 
         errors.RegisterUnavailable: (StoreStatus.OUT_OF_RESOURCES, "sharing not checked"),
         errors.AuditUnavailable: (StoreStatus.OUT_OF_RESOURCES, "not recorded"),
         errors.StoreUnavailable: (StoreStatus.OUT_OF_RESOURCES, "the gateway cannot work at this moment"),
+        errors.OutOfReach: (StoreStatus.OUT_OF_RESOURCES, "the gateway cannot work at this moment"),
         errors.StoreFull: (StoreStatus.OUT_OF_RESOURCES, "no room to keep this"),
         errors.Damaged: (StoreStatus.OUT_OF_RESOURCES, "the gateway cannot work at this moment"),
         errors.OverCapacity: (StoreStatus.OUT_OF_RESOURCES, None),

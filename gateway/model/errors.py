@@ -15,7 +15,8 @@
     │   ├── RegisterUnavailable     a register is stale or unreadable (SAF-01)
     │   ├── AuditUnavailable        nothing can be recorded, so nothing is disclosed (SAF-30)
     │   ├── StoreUnavailable        the database is gone
-    │   │   └── StoreFull           its disk is full: 507 or A700, until there is room
+    │   │   ├── StoreFull           its disk is full: 507 or A700, until there is room
+    │   │   └── OutOfReach          the bucket of what is kept cannot be had; it is fetched again where somebody has it
     │   ├── Damaged                 what was kept is not as it was sealed; it is fetched again
     │   └── OverCapacity            later
     ├── PeerError                   another trust's archive; named in the answer
@@ -123,6 +124,10 @@ class StoreUnavailable(ServiceFault):
 
 class StoreFull(StoreUnavailable):
     """There is no room for what came; what is kept can be read."""
+
+
+class OutOfReach(StoreUnavailable):
+    """Where images are kept cannot be had at this moment; nothing is wrong with what is there."""
 
 
 class Damaged(ServiceFault):

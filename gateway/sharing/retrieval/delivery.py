@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import structlog
 
-from gateway.model.errors import Damaged, GatewayError, InvalidRequest, NotFound, ServiceFault
+from gateway.model.errors import Damaged, GatewayError, InvalidRequest, NotFound, OutOfReach, ServiceFault
 from gateway.model.imaging import PATIENT_ID, Attributes, JsonValue, Source
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
@@ -233,7 +233,7 @@ class Delivery:
                 log.warning("retrieval not written down so far", retrieval=self._id)
 
     async def _prepared(self, entry: Entry, begun: tuple[bytes, ...] = ()) -> HandedOut | None:
-        """The entry's item, of which `begun` is read; what cannot be read any more is fetched once more.
+        """The entry's item, of which `begun` is read; what cannot be read now is fetched once more.
 
         None: it is not to be had.
         """
@@ -241,9 +241,9 @@ class Delivery:
             assert entry.cached is not None
             try:
                 return await HandedOut.prepare(self._means.cache, entry.cached, entry.shown, self._describers, begun)
-            except (Damaged, NotFound, InvalidRequest) as error:
+            except (Damaged, NotFound, InvalidRequest, OutOfReach) as error:
                 log.warning("instance not handed out", retrieval=self._id, reason=type(error).__name__)
-                if is_last or self._bring is None or not isinstance(error, Damaged):
+                if is_last or self._bring is None or not isinstance(error, Damaged | OutOfReach):
                     return None
             async with self._bring([entry.wanted]) as rider:
                 got = await rider.next()
