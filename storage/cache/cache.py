@@ -24,8 +24,8 @@ from storage.cache import census, index
 from storage.cache.entries import Kept, open_entry
 from storage.cache.index import StudyRow
 from storage.cache.packs.frames import ID_BYTES
-from storage.cache.packs.objects import LocalObjects
-from storage.cache.reading import SEGMENTS_AT_ONCE, first_opened, is_whole, opened, wholes
+from storage.cache.packs.port import Objects
+from storage.cache.reading import first_opened, is_whole, opened, wholes
 from storage.cache.shelves import Shelf
 from storage.cache.upkeep import CacheSettings, Upkeep
 from storage.cache.writing import Means, SealedFor, SealedWriting
@@ -43,7 +43,7 @@ class SealedCache:
     def __init__(
         self,
         store: SqlStore,
-        objects: LocalObjects,
+        objects: Objects,
         keys: StudyKeys,
         stand_ins: Pseudonyms,
         clock: Clock,
@@ -101,7 +101,7 @@ class SealedCache:
                 await self._keys.key(next(iter(shelf.current.values())).key_id)
             except NotFound:
                 return ()
-            found = [kept.instance for kept in shelf.current.values()]
+            found = [kept.instance for kept in shelf.current.values() if self._can_be_had(kept)]
             return sorted(found, key=lambda each: (each.ref.series_uid, each.ref.sop_uid))
 
     async def instance(
@@ -111,7 +111,7 @@ class SealedCache:
         async with self._shelves.using(domain, study_uid) as shelf:
             kept = shelf.current.get(sop_uid)
             is_closed = shelf.row is None or shelf.row.closed_at is not None
-            return None if kept is None or is_closed else kept.instance
+            return None if kept is None or is_closed or not self._can_be_had(kept) else kept.instance
 
     async def stand(self, instance: CachedInstance, standing: Standing, why: str) -> None:
         """See `StudyCache`."""
@@ -152,7 +152,10 @@ class SealedCache:
                     self._upkeep.touch(shelf)
                     places.append((shelf, kept))
                     wanted.append((kept, key))
-            found = await self._in_pool(wholes, self._objects, wanted)
+            slice_max = -(-len(wanted) // self._objects.reads_at_once)
+            slices = [wanted[at : at + slice_max] for at in range(0, len(wanted), slice_max or 1)]
+            read = await asyncio.gather(*(self._in_pool(wholes, self._objects, each) for each in slices))
+            found = [whole for each in read for whole in each]
             for place, whole in zip(places, found, strict=True):
                 if place is not None and isinstance(whole, Damaged):
                     self._quarantine(*place)
@@ -165,7 +168,10 @@ class SealedCache:
             for instance in instances:
                 async with self._shelves.using(instance.domain, instance.ref.study_uid) as shelf:
                     wanted.append(await self._opening(shelf, instance))
-            return await self._in_pool(_metadata, self._objects, wanted)
+            slice_max = -(-len(wanted) // self._objects.reads_at_once)
+            slices = [wanted[at : at + slice_max] for at in range(0, len(wanted), slice_max or 1)]
+            read = await asyncio.gather(*(self._in_pool(_metadata, self._objects, each) for each in slices))
+            return [metadata for each in read for metadata in each]
 
     @asynccontextmanager
     async def using(self, study_uid: str) -> AsyncIterator[None]:
@@ -302,13 +308,14 @@ class SealedCache:
     async def _pieces(
         self, shelf: Shelf, kept: Kept, key: bytes, first: int, last: int | None
     ) -> AsyncGenerator[bytes]:
-        """About a megabyte at a time, the next one on its way while this one is used."""
+        """Some segments at a time, the next ones on their way while these are used."""
         coming: asyncio.Future[bytes] | None = None
         try:
             opening, begins, plain = await self._in_pool(first_opened, self._objects, kept, key, first, last)
-            numbers = opening.spans(first, last)[SEGMENTS_AT_ONCE:]
+            at_once = self._objects.segments_at_once
+            numbers = opening.spans(first, last)[at_once:]
             ends = opening.plain_bytes if last is None else min(last + 1, opening.plain_bytes)
-            steps = [numbers[at : at + SEGMENTS_AT_ONCE] for at in range(0, len(numbers), SEGMENTS_AT_ONCE)]
+            steps = [numbers[at : at + at_once] for at in range(0, len(numbers), at_once)]
             for step in steps:
                 coming = self._in_pool(opened, self._objects, kept, opening, step)
                 yield plain[max(0, first - begins) : ends - begins]
@@ -320,6 +327,10 @@ class SealedCache:
         finally:
             if coming is not None:
                 coming.cancel()
+
+    def _can_be_had(self, kept: Kept) -> bool:
+        """What lies out of reach is fetched anew, as if it were not kept; what nobody else has is not passed over."""
+        return _is_sole(kept) or self._objects.is_at_hand(kept.extents)
 
     def _quarantine(self, shelf: Shelf, kept: Kept) -> None:
         log.error("study cache object damaged", alarm=True, object=kept.instance.object_id)
@@ -340,7 +351,7 @@ class SealedCache:
                 self._shelves.let_go(study_uid)
 
 
-def _metadata(objects: LocalObjects, wanted: Sequence[tuple[Kept, bytes]]) -> list[bytes]:
+def _metadata(objects: Objects, wanted: Sequence[tuple[Kept, bytes]]) -> list[bytes]:
     found = []
     for kept, key in wanted:
         place = kept.extents[-1]

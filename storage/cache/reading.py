@@ -7,20 +7,17 @@ from hashlib import blake2b
 
 from gateway.model.errors import Damaged, GatewayError
 from storage.cache.entries import Kept, context
-from storage.cache.packs.objects import LocalObjects
+from storage.cache.packs.port import Objects
 from storage.cache.sealed import HEAD_BYTES, Opener
 from storage.cache.writing import DIGEST_BYTES
 
-SEGMENTS_AT_ONCE = 4
-"""Segments that are read and opened together: about a megabyte."""
 
-
-def opener(objects: LocalObjects, kept: Kept, key: bytes) -> Opener:
+def opener(objects: Objects, kept: Kept, key: bytes) -> Opener:
     """What opens an object's segments. Blocks; raises `Damaged`."""
     return _opener(kept, key, objects.read(kept.chunks, 0, HEAD_BYTES))
 
 
-def opened(objects: LocalObjects, kept: Kept, opening: Opener, numbers: range) -> bytes:
+def opened(objects: Objects, kept: Kept, opening: Opener, numbers: range) -> bytes:
     """The plain bytes of neighbouring segments. Blocks; raises `Damaged`."""
     spans = [opening.span(number) for number in numbers]
     begins = spans[0].sealed_at
@@ -28,20 +25,18 @@ def opened(objects: LocalObjects, kept: Kept, opening: Opener, numbers: range) -
     return b"".join(opening.open(span.number, sealed[span.sealed_at - begins :][: span.sealed_bytes]) for span in spans)
 
 
-def first_opened(
-    objects: LocalObjects, kept: Kept, key: bytes, first: int, last: int | None
-) -> tuple[Opener, int, bytes]:
+def first_opened(objects: Objects, kept: Kept, key: bytes, first: int, last: int | None) -> tuple[Opener, int, bytes]:
     """What opens an object, where the first of the segments begins that hold these bytes, and the first few of them.
 
     Blocks; raises `Damaged`, or `ValueError` for bytes that it does not have.
     """
     opening = opener(objects, kept, key)
-    numbers = opening.spans(first, last)[:SEGMENTS_AT_ONCE]
+    numbers = opening.spans(first, last)[: objects.segments_at_once]
     return opening, opening.span(numbers[0]).plain_at, opened(objects, kept, opening, numbers)
 
 
 def wholes(
-    objects: LocalObjects, wanted: Sequence[tuple[Kept, bytes] | GatewayError]
+    objects: Objects, wanted: Sequence[tuple[Kept, bytes] | GatewayError]
 ) -> list[tuple[bytes, ...] | GatewayError]:
     """All plain bytes of each object, segment by segment, each object in one read; what cannot be had as its error.
 
@@ -65,13 +60,14 @@ def wholes(
     return found
 
 
-def is_whole(objects: LocalObjects, kept: Kept, key: bytes) -> bool:
+def is_whole(objects: Objects, kept: Kept, key: bytes) -> bool:
     """Whether an object opens from end to end and has the digest that was taken when it came. Blocks."""
     try:
         opening = opener(objects, kept, key)
         digest = blake2b(digest_size=DIGEST_BYTES)
-        for first in range(0, opening.segments, SEGMENTS_AT_ONCE):
-            digest.update(opened(objects, kept, opening, range(first, min(first + SEGMENTS_AT_ONCE, opening.segments))))
+        for first in range(0, opening.segments, objects.segments_at_once):
+            numbers = range(first, min(first + objects.segments_at_once, opening.segments))
+            digest.update(opened(objects, kept, opening, numbers))
     except Damaged:
         return False
     return digest.digest() == kept.instance.digest

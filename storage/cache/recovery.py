@@ -17,7 +17,7 @@ from gateway.model.work.transfers import StudyKeys
 from storage.cache import index
 from storage.cache.entries import Entry, open_entry
 from storage.cache.packs.frames import Extent, Frame, FrameKind
-from storage.cache.packs.objects import LocalObjects
+from storage.cache.packs.port import Objects
 from storage.cache.reading import is_whole
 from storage.cache.sealed import key_id_of
 from storage.store import SqlStore
@@ -45,7 +45,7 @@ class Findings:
     """Packs in which nothing lives."""
 
 
-async def examine(store: SqlStore, objects: LocalObjects, keys: StudyKeys, place: str) -> Findings:
+async def examine(store: SqlStore, objects: Objects, keys: StudyKeys, place: str) -> Findings:
     """Compare packs and index; raises a `ServiceFault` where one of them, or the key store, cannot be read."""
     lies, settled, dead = await store.read(
         lambda read: (index.where_all_lie(read, place), index.settled(read, place), dict(index.dead(read, place)))
@@ -69,11 +69,11 @@ async def examine(store: SqlStore, objects: LocalObjects, keys: StudyKeys, place
     return findings
 
 
-def _strangers(objects: LocalObjects, pack_id: bytes, known: Collection[bytes]) -> list[Frame]:
+def _strangers(objects: Objects, pack_id: bytes, known: Collection[bytes]) -> list[Frame]:
     return [frame for frame in objects.frames(pack_id) if frame.object_id not in known]
 
 
-async def _sort_out(findings: Findings, objects: LocalObjects, keys: StudyKeys, strange: Sequence[Frame]) -> None:
+async def _sort_out(findings: Findings, objects: Objects, keys: StudyKeys, strange: Sequence[Frame]) -> None:
     for frame in strange:
         if frame.kind is FrameKind.ENTRY:
             entry = await _opened(findings, objects, keys, frame)
@@ -83,7 +83,7 @@ async def _sort_out(findings: Findings, objects: LocalObjects, keys: StudyKeys, 
     findings.orphans = [frame.payload for frame in strange if frame.object_id not in found]
 
 
-async def _opened(findings: Findings, objects: LocalObjects, keys: StudyKeys, frame: Frame) -> Entry | None:
+async def _opened(findings: Findings, objects: Objects, keys: StudyKeys, frame: Frame) -> Entry | None:
     sealed = await asyncio.to_thread(objects.read, [frame.payload], 0, frame.payload.length)
     if not any(sealed):
         return None  # its room was given back

@@ -24,7 +24,8 @@ from gateway.model.work.transfers import CacheClass, KeyDomain, Standing, StudyK
 from storage.cache import eviction, index, recovery
 from storage.cache.entries import Entry, Kept
 from storage.cache.index import StudyRow
-from storage.cache.packs.objects import LocalObjects
+from storage.cache.packs.frames import Extent
+from storage.cache.packs.port import Objects
 from storage.cache.shelves import Shelf, Shelves
 from storage.database import Read, Tx
 from storage.store import SqlStore
@@ -61,7 +62,7 @@ class _Change:
 class Upkeep:
     """The index and the room of one place."""
 
-    def __init__(self, store: SqlStore, objects: LocalObjects, clock: Clock, settings: CacheSettings) -> None:
+    def __init__(self, store: SqlStore, objects: Objects, clock: Clock, settings: CacheSettings) -> None:
         self.store = store
         self.place = settings.place
         self.shelves = Shelves(self._load)
@@ -82,7 +83,7 @@ class Upkeep:
         missing = await self.store.read(partial(index.by_ids, object_ids=found.missing))
         for entry in found.unindexed:
             async with self.shelves.using(entry.kept.instance.domain, entry.kept.instance.ref.study_uid) as shelf:
-                self._index(shelf, entry)
+                self._index(shelf, _behind_newer(shelf, entry))
         self._change(partial(index.take_out, place=self.place, gone=missing))
         self._change(partial(index.settle, place=self.place, packs=found.read))
         await self.write()
@@ -163,19 +164,30 @@ class Upkeep:
 
     async def give_back(self) -> None:
         """Give the room of what was taken out back to the disk, as far as nobody reads it any more."""
-        waiting, self._dead = self._dead, []
-        gone: list[Kept] = []
-        for kept in waiting:
-            (self._dead if self.shelves.is_in_use(kept.instance.ref.study_uid) else gone).append(kept)
-        if not gone:
+        gone = [kept for kept in self._dead if self._may_go(kept)]
+        going = {kept.object_id for kept in gone}
+        staying = {extent.pack_id for kept in self._dead if kept.object_id not in going for extent in kept.extents}
+        empty = [
+            pack_id
+            for pack_id in self._settled - staying
+            if not self._live[pack_id] and self._objects.is_at_hand([Extent(pack_id, 0, 0)])
+        ]
+        if not gone and not empty:
             return
         await self._objects.drop([extent for kept in gone for extent in kept.extents])
-        empty = [pack_id for pack_id in self._settled if not self._live[pack_id]]
-        self._settled.difference_update(empty)
         await self._objects.drop(packs=empty)
+        self._dead = [kept for kept in self._dead if kept.object_id not in going]
+        self._settled.difference_update(empty)
         self._change(partial(index.given_back, object_ids=[kept.object_id for kept in gone]))
         self._change(partial(index.unsettle, packs=empty))
         await self.write()
+
+    def _may_go(self, kept: Kept) -> bool:
+        """Whether nobody reads it; and where its room comes back with its pack's alone, a start knows it for gone."""
+        if self.shelves.is_in_use(kept.instance.ref.study_uid) or not self._objects.is_at_hand(kept.extents):
+            return False
+        packs = {extent.pack_id for extent in kept.extents}
+        return all(pack_id in self._settled or not self._objects.goes_whole(pack_id) for pack_id in packs)
 
     def keep(self, shelf: Shelf, entry: Entry) -> None:
         """Note what has just become durable."""
@@ -250,6 +262,16 @@ def _apply(tx: Tx, changes: Sequence[_Change]) -> None:
     for change in changes:
         change.body(tx)
     faultpoint("cache.index.after")
+
+
+def _behind_newer(shelf: Shelf, entry: Entry) -> Entry:
+    """What was found beside a newer version that is handed out does not take its place."""
+    kept = entry.kept
+    current = shelf.current.get(kept.instance.ref.sop_uid)
+    is_older = current is not None and current.instance.version > kept.instance.version
+    if kept.standing is Standing.CURRENT and is_older:
+        return replace(entry, kept=kept.standing_as(Standing.SUPERSEDED))
+    return entry
 
 
 def _row_with(row: StudyRow | None, entry: Entry, now: datetime) -> StudyRow:

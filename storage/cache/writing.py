@@ -15,10 +15,10 @@ from functools import partial
 from hashlib import blake2b
 
 from gateway.model.errors import InvalidRequest, OverCapacity, StoreUnavailable
-from gateway.model.work.transfers import UNREAD, CachedInstance, Described, ReceivedHead, Standing
+from gateway.model.work.transfers import UNREAD, CachedInstance, Described, KeyDomain, ReceivedHead, Standing
 from storage.cache.entries import Entry, Kept, context, seal_entry
 from storage.cache.packs.frames import Extent
-from storage.cache.packs.objects import LocalObjects
+from storage.cache.packs.port import Objects
 from storage.cache.sealed import Sealer
 from storage.cache.shelves import Shelf
 
@@ -33,7 +33,7 @@ UNDRAINED_BYTES_MAX = 16 * 1024 * 1024
 class Means:
     """What an instance is written with."""
 
-    objects: LocalObjects
+    objects: Objects
     random: Callable[[int], bytes]
     now: Callable[[], datetime]
     check_key: Callable[[bytes], Awaitable[bytes]]
@@ -61,6 +61,7 @@ class SealedWriting:
         self._owner = owner
         self._object_id = object_id
         sealed_as = context(head.ref, head.domain, object_id)
+        self._must_last = head.is_sole_copy or head.domain is not KeyDomain.CACHE
         self._sealer = Sealer(owner.key_id, owner.key, sealed_as, means.random)
         self._hash = blake2b(digest_size=DIGEST_BYTES)
         self._window: list[bytes | memoryview] = [self._sealer.head]
@@ -80,7 +81,9 @@ class SealedWriting:
             self._waiting = [(count, future) for count, future in self._waiting if not _went_well(future)]
             if sum(count for count, _ in self._waiting) > UNDRAINED_BYTES_MAX:
                 raise OverCapacity("an instance came faster than the disk of the study cache takes it")
-            self._extents, future = self._means.objects.append(self._object_id, self._extents, self._window)
+            self._extents, future = self._means.objects.append(
+                self._object_id, self._extents, self._window, must_last=self._must_last
+            )
             self._waiting.append((self._window_bytes, future))
             self._window, self._window_bytes = [], 0
 
@@ -106,7 +109,7 @@ class SealedWriting:
             while (other := shelf.committing.get(sop_uid)) is not None:
                 await asyncio.wait([other])
             same = shelf.current.get(sop_uid)
-            if same is not None and self._is_same(same.instance):
+            if same is not None and self._is_same(same.instance) and self._means.objects.is_at_hand(same.extents):
                 return same.instance
             if shelf.current and shelf.row is not None and shelf.row.patient != self._owner.patient:
                 raise InvalidRequest("the study is kept for another patient")
@@ -137,7 +140,9 @@ class SealedWriting:
     def _enqueue(self, described: Described, standing: Standing) -> tuple[Kept, asyncio.Future[None]]:
         entry = self._entry(described, standing)
         seal = partial(seal_entry, entry, key=self._owner.key, random=self._means.random)
-        extents, future = self._means.objects.commit(self._object_id, self._extents, self._window, seal)
+        extents, future = self._means.objects.commit(
+            self._object_id, self._extents, self._window, seal, must_last=self._must_last
+        )
         self._window = []
         self._is_committing = True
         entry = replace(entry, kept=replace(entry.kept, extents=extents), metadata=b"")

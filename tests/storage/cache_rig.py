@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from gateway.model.errors import KeyClosed
+from gateway.model.seams import Clock
 from gateway.model.work.transfers import (
     UNREAD,
     CacheClass,
@@ -24,15 +26,21 @@ from gateway.model.work.transfers import (
 from policy.parties import TrustId
 from storage.cache.cache import SealedCache
 from storage.cache.packs.objects import PACK_BYTES_MAX, LocalObjects
+from storage.cache.packs.port import Objects
+from storage.cache.remote.bucket import BucketSettings
+from storage.cache.remote.tiers import tiered
 from storage.cache.upkeep import CacheSettings
 from storage.engines import DatabaseSettings
 from storage.observations.pseudonyms import Pseudonyms
 from storage.store import SqlStore
 from tests.clock import FakeClock
+from tests.peers.s3 import StoredPack, seen
 
 NORTH, SOUTH = TrustId("RNO"), TrustId("RSO")
 CT, LITTLE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 STAND_INS = Pseudonyms(bytes(32))
+MARK = bytes(range(16))
+_BUCKET = "bucket.json"
 CANARY = b"CANARY^OF^THE^PATIENT"
 
 
@@ -64,11 +72,21 @@ class FixedKeys:
         """Remembered."""
         self.kept[key_id] = custodian
 
+    async def custodians_key(self, key_id: bytes, custodian: TrustId) -> bytes:
+        """Raises `KeyClosed`."""
+        if self.kept.get(key_id) != custodian:
+            raise KeyClosed("nothing is kept for this custodian")
+        return hashlib.sha256(b"secret of the test" + key_id).digest()
+
+    async def discard_kept(self, key_id: bytes) -> None:
+        """Forgotten."""
+        self.kept.pop(key_id, None)
+
 
 class Rig:
     """A cache that is open, and its parts."""
 
-    def __init__(self, store: SqlStore, objects: LocalObjects, cache: SealedCache, keys: FixedKeys) -> None:
+    def __init__(self, store: SqlStore, objects: Objects, cache: SealedCache, keys: FixedKeys) -> None:
         self.store = store
         self.objects = objects
         self.cache = cache
@@ -86,13 +104,16 @@ async def opened(
     is_running: bool = False,
     random: Callable[[int], bytes] = os.urandom,
 ) -> AsyncIterator[Rig]:
-    """The cache of a folder: `gateway.db` and `packs`. Its upkeep runs by itself only where that is asked for."""
+    """The cache of a folder: `gateway.db`, `packs`, and the bucket that it names (`in_bucket`).
+
+    Its upkeep runs by itself only where that is asked for.
+    """
     clock, keys = clock or FakeClock(), keys or FixedKeys()
     database = DatabaseSettings(f"sqlite:///{folder / 'gateway.db'}")
     settings = CacheSettings("north", quota_bytes or {})
     async with (
         SqlStore(database, node="north", clock=clock) as store,
-        LocalObjects(folder / "packs", random, pack_bytes_max=pack_bytes_max) as objects,
+        objects_of(folder, clock, random, pack_bytes_max) as objects,
         SealedCache(store, objects, keys, STAND_INS, clock, settings, random) as cache,
     ):
         running = asyncio.create_task(cache.run()) if is_running else None
@@ -103,6 +124,40 @@ async def opened(
                 running.cancel()
                 with suppress(asyncio.CancelledError):
                     await running
+
+
+@asynccontextmanager
+async def objects_of(
+    folder: Path, clock: Clock, random: Callable[[int], bytes], pack_bytes_max: int
+) -> AsyncIterator[Objects]:
+    """Where the cache of a folder keeps its bytes."""
+    settings = bucket_of(folder)
+    if settings is None:
+        async with LocalObjects(folder / "packs", random, pack_bytes_max=pack_bytes_max) as disk:
+            yield disk
+        return
+    settings = replace(settings, part_bytes=min(settings.part_bytes, pack_bytes_max))
+    async with tiered(settings, MARK, folder / "packs", clock, random) as objects:
+        yield objects
+
+
+def bucket_of(folder: Path) -> BucketSettings | None:
+    """The bucket that a folder names."""
+    file = folder / _BUCKET
+    told = json.loads(file.read_text()) if file.exists() else {}
+    told |= {name: Path(path) for name, path in told.items() if name.endswith("_file") and path}
+    return BucketSettings(**told) if told else None
+
+
+def packs_of(folder: Path) -> Sequence[Path | StoredPack]:
+    """The packs of the cache of a folder, wherever they lie."""
+    settings = bucket_of(folder)
+    return sorted(folder.glob("packs/*/*.pack")) if settings is None else seen(settings).packs()
+
+
+def in_bucket(folder: Path, settings: BucketSettings) -> None:
+    """Have the cache of a folder keep its bytes in a bucket, from its next start on."""
+    (folder / _BUCKET).write_text(json.dumps(asdict(settings), default=str))
 
 
 @asynccontextmanager

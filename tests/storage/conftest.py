@@ -1,5 +1,6 @@
-"""Databases on both engines for the tests of this folder."""
+"""Databases on both engines, and a bucket, for the tests of this folder."""
 
+from tests.storage.buckets import s3_server
 from tests.storage.databases import (
     clock,
     migrated_database,
@@ -11,4 +12,14 @@ from tests.storage.databases import (
     url,
 )
 
-__all__ = ["clock", "migrated_database", "migrated_file", "postgres", "postgres_url", "sqlite_url", "store", "url"]
+__all__ = [
+    "clock",
+    "migrated_database",
+    "migrated_file",
+    "postgres",
+    "postgres_url",
+    "s3_server",
+    "sqlite_url",
+    "store",
+    "url",
+]

@@ -16,27 +16,27 @@ from storage.cache import census
 from storage.cache.packs.frames import HEAD_BYTES
 from storage.cache.writing import WINDOW_BYTES
 from tests.clock import NOON, FakeClock
-from tests.storage.cache_rig import CANARY, SOUTH, FixedKeys, body, head, opened, put, read
+from tests.peers.s3 import S3
+from tests.storage.cache_rig import CANARY, SOUTH, FixedKeys, body, head, in_bucket, opened, packs_of, put, read
 
 LENGTHS = [0, 1, 262_100, 262_144, 526_000, WINDOW_BYTES, WINDOW_BYTES + 1, 5_000_000]
 SOLE = head(sop="1.2.1.9", is_sole_copy=True)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, migrated_file: Path) -> Path:
-    """A folder with an empty database."""
+@pytest.fixture(params=["disk", "bucket"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path) -> Path:
+    """A folder with an empty database, whose cache lies there or in a bucket."""
     shutil.copyfile(migrated_file, tmp_path / "gateway.db")
+    if request.param == "bucket":
+        server: S3 = request.getfixturevalue("s3_server")
+        in_bucket(tmp_path, server.bucket().settings())
     return tmp_path
 
 
-def packs_of(folder: Path) -> list[Path]:
-    """The packs."""
-    return sorted(folder.glob("packs/*/*.pack"))
-
-
 def used_bytes(folder: Path) -> int:
-    """The room that the packs take on the disk."""
-    return sum(path.stat().st_blocks * 512 for path in packs_of(folder))
+    """The room that the packs take."""
+    packs = packs_of(folder)
+    return sum(pack.stat().st_blocks * 512 if isinstance(pack, Path) else len(pack.read_bytes()) for pack in packs)
 
 
 def everything(folder: Path) -> list[Path]:
@@ -182,9 +182,9 @@ async def test_a_damaged_instance_is_quarantined_and_can_be_fetched_again(folder
     async with opened(folder) as rig:
         kept = await put(rig.cache, head(), body(600_000))
         [pack] = packs_of(folder)
-        with pack.open("r+b") as file:
-            file.seek(HEAD_BYTES + 300_000)
-            file.write(b"\0\0\0\0")
+        content = bytearray(pack.read_bytes())
+        content[HEAD_BYTES + 300_000 : HEAD_BYTES + 300_004] = bytes(4)
+        pack.write_bytes(content)
         with pytest.raises(Damaged):
             await read(rig.cache, kept)
         assert await rig.cache.instances("1.2") == ()
@@ -199,14 +199,13 @@ async def test_an_object_put_in_another_s_place_does_not_open(folder: Path) -> N
     async with opened(folder) as rig:
         one = await put(rig.cache, head(sop="1.2.1.1"), body(1_000, 1))
         other = await put(rig.cache, head(sop="1.2.1.2"), body(1_000, 2))
-        [pack] = packs_of(folder)
-        content = bytearray(pack.read_bytes())
-        second = content.rindex(b"\x89SEAL", 0, content.rindex(b"\x89PCK"))
-        content[HEAD_BYTES : HEAD_BYTES + 1_100] = content[second : second + 1_100]
-        pack.write_bytes(content)
-        with pytest.raises(Damaged):
-            await read(rig.cache, one)
-        assert await read(rig.cache, other) == body(1_000, 2)
+        packs = packs_of(folder)
+        first, last = packs[0], packs[-1]
+        source, content = last.read_bytes(), bytearray(first.read_bytes())
+        second = source.rindex(b"\x89SEAL", 0, source.rindex(b"\x89PCK"))
+        content[HEAD_BYTES : HEAD_BYTES + 1_100] = source[second : second + 1_100]
+        first.write_bytes(content)
+        assert sorted([await rig.cache.verify(one), await rig.cache.verify(other)]) == [False, True]
 
 
 async def test_an_index_that_was_lost_is_made_anew_from_the_packs(folder: Path, migrated_file: Path) -> None:
@@ -229,7 +228,7 @@ async def test_packs_that_were_lost_take_their_index_with_them(folder: Path) -> 
             await put(rig.cache, head(sop=f"1.2.1.{number}"), body(60_000, number))
     packs = packs_of(folder)
     packs[0].unlink()
-    packs[1].write_bytes(packs[1].read_bytes()[:70_000])
+    packs[1].write_bytes(packs[1].read_bytes()[:50_000])
     async with opened(folder) as rig:
         found = await rig.cache.instances("1.2")
         assert 2 <= len(found) <= 4

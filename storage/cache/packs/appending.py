@@ -21,11 +21,10 @@ import structlog
 from gateway.model.errors import StoreFull, StoreUnavailable
 from gateway.model.faults import faultpoint
 from storage.cache.packs.frames import Extent
+from storage.cache.packs.port import Buffer
 from storage.keys import sync_folder
 
 log = structlog.get_logger(__name__)
-
-Buffer = bytes | memoryview
 
 _BUFFERS_MAX = 512
 """Buffers in one system call (IOV_MAX is 1024)."""

@@ -18,8 +18,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from gateway.model.errors import ConfigurationError, Damaged, OverCapacity, StoreUnavailable
-from storage.cache.packs.appending import Appender, Buffer, Drop, Job, Outcome, Write
+from storage.cache.packs.appending import Appender, Drop, Job, Outcome, Write
 from storage.cache.packs.frames import HEAD_BYTES, ID_BYTES, Extent, Frame, FrameKind, head, part, read_head
+from storage.cache.packs.port import Buffer, Placed, SealsEntry
 from storage.keys import sync_folder
 
 PACK_BYTES_MAX = 256 * 1024 * 1024
@@ -31,7 +32,10 @@ _LOCK = "lock"
 
 
 class LocalObjects:
-    """The packs of one folder. `async with`; one process at a time adds to them, others may read."""
+    """The packs of one folder; see `storage.cache.packs.port.Objects`. `async with`; one process at a time adds."""
+
+    segments_at_once = 4
+    reads_at_once = 1
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class LocalObjects:
 
     @property
     def syncs(self) -> int:
-        """How often the disk was asked to sync."""
+        """See `Objects`."""
         return self._appender.syncs
 
     async def __aenter__(self) -> LocalObjects:
@@ -77,13 +81,9 @@ class LocalObjects:
         os.close(self._lock)
 
     def append(
-        self, object_id: bytes, before: Sequence[Extent], buffers: list[Buffer]
-    ) -> tuple[tuple[Extent, ...], asyncio.Future[None]]:
-        """Put more bytes of an object, that has `before`, behind all others; where it lies then.
-
-        Raises `OverCapacity`; the future is done when they are written, not durable, or fails with `StoreUnavailable`.
-        Whoever appends calls `release` in the end.
-        """
+        self, object_id: bytes, before: Sequence[Extent], buffers: list[Buffer], *, must_last: bool = False
+    ) -> Placed:
+        """See `Objects`. The future is done when they are written."""
         with self._changed:
             extent, write = self._placed(object_id, before, buffers)
             self._enqueue(write)
@@ -94,12 +94,11 @@ class LocalObjects:
         object_id: bytes,
         before: Sequence[Extent],
         rest: list[Buffer],
-        entry: Callable[[Sequence[Extent]], bytes],
-    ) -> tuple[tuple[Extent, ...], asyncio.Future[None]]:
-        """Put the object's last bytes and its entry, made from where all its bytes lie; where they all lie, entry last.
-
-        The future is done once all of it is durable, or fails with `StoreUnavailable`: then nothing of it is there.
-        """
+        entry: SealsEntry,
+        *,
+        must_last: bool = False,
+    ) -> Placed:
+        """See `Objects`."""
         with self._changed:
             chunk, write = self._placed(object_id, before, rest)
             extents = (*before, chunk)
@@ -113,20 +112,20 @@ class LocalObjects:
         return (*extents, place), write.future
 
     def drop(self, extents: Sequence[Extent] = (), packs: Sequence[bytes] = ()) -> asyncio.Future[None]:
-        """Give the room of these back to the disk, behind everything that waits; nobody may read them any more."""
+        """See `Objects`."""
         with self._changed:
             job = Drop(extents, packs, asyncio.get_running_loop().create_future())
             self._enqueue(job)
         return job.future
 
     def release(self, extents: Sequence[Extent]) -> None:
-        """Nothing more will come of an object with these extents: it is indexed, or given up."""
+        """See `Objects`."""
         with self._changed:
             for pack_id in {extent.pack_id for extent in extents}:
                 self._used[pack_id] -= 1
 
     def settled(self) -> list[bytes]:
-        """The packs that were added to and of which nothing more will come; each is told once."""
+        """See `Objects`."""
         with self._changed:
             found = [pack_id for pack_id, users in self._used.items() if not users and pack_id != self._pack_id]
             for pack_id in found:
@@ -134,14 +133,22 @@ class LocalObjects:
                 self._appender.broken.pop(pack_id, None)
         return found
 
+    def goes_whole(self, pack_id: bytes) -> bool:
+        """See `Objects`. Where the file system punches no holes it is so all the same, and nobody is the wiser."""
+        return False
+
+    def is_at_hand(self, extents: Sequence[Extent]) -> bool:
+        """See `Objects`."""
+        return True
+
     def packs(self) -> dict[bytes, int]:
-        """Every pack of the folder and its length. Blocks."""
+        """See `Objects`."""
         return {
             bytes.fromhex(path.stem): path.stat().st_size for path in self.folder.glob(f"[0-9a-f][0-9a-f]/*{_SUFFIX}")
         }
 
     def frames(self, pack_id: bytes) -> Iterator[Frame]:
-        """The frames of a pack in their order, up to where none was ever written. Blocks; raises `OSError`."""
+        """See `Objects`. Raises `OSError`."""
         with closing(_Pack(self._path(pack_id))) as pack:
             at = 0
             while frame := read_head(pack_id, at, pack.read(at, HEAD_BYTES)):
@@ -151,7 +158,7 @@ class LocalObjects:
                 at = frame.payload.at + frame.payload.length
 
     def read(self, extents: Sequence[Extent], at: int, length: int) -> bytes:
-        """Bytes of an object that lies in these extents. Blocks; raises `Damaged` for what is not there."""
+        """See `Objects`."""
         found = []
         try:
             for extent in part(extents, at, length):
