@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench import fanout, find, idle, memory, profile, qido, store
 from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
+from bench.images import beside, cold, growing, ingest, jobs, warm, web
 from bench.parts import audit, cache, decisions, locations, merge
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
 from gateway import logs
@@ -35,6 +36,13 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "fanout": fanout.measure,
     "merge": merge.measure,
     "cache": cache.measure,
+    "ingest": ingest.measure,
+    "warm": warm.measure,
+    "web": web.measure,
+    "cold": cold.measure,
+    "beside": beside.measure,
+    "growing": growing.measure,
+    "jobs": jobs.measure,
 }
 _EFFORTS = {"whole": WHOLE, "quick": QUICK, "tiny": TINY}
 

@@ -101,6 +101,13 @@ def spread(values: Sequence[float]) -> dict[str, JsonValue]:
     return {"rounds": len(values), "low": _rounded(min(values)), "high": _rounded(max(values))}
 
 
+def beside(words: str, ours: Sequence[float], theirs: Sequence[float] = ()) -> dict[str, JsonValue]:
+    """What a figure says about itself: the peer in words, if there is one, and how far the rounds lay apart."""
+    about: dict[str, JsonValue] = {"peer": words} if words else {}
+    about["ours"] = spread(ours)
+    return about | {"theirs": spread(theirs)} if theirs else about
+
+
 def middle(values: Sequence[float]) -> float:
     """The median of the rounds."""
     return median(values)

@@ -40,6 +40,13 @@ class Effort:
     merged_rows: int
     cached_objects: int
     """In the study cache when it opens."""
+    queued_jobs: int
+    claimed_jobs: int
+    """In one turn, by all processes together."""
+    passing_instances: int
+    """Of 8 MB, in the large study that passes; and frames, in the large instance."""
+    growing: tuple[int, ...]
+    """Instances of studies whose cost is compared."""
 
 
 WHOLE = Effort(
@@ -57,6 +64,10 @@ WHOLE = Effort(
     opening_s=60.0,
     merged_rows=10_000,
     cached_objects=100_000,
+    queued_jobs=100_000,
+    claimed_jobs=400,
+    passing_instances=240,
+    growing=(10, 100, 1_000, 10_000),
 )
 QUICK = Effort(
     rounds=5,
@@ -73,6 +84,10 @@ QUICK = Effort(
     opening_s=20.0,
     merged_rows=10_000,
     cached_objects=20_000,
+    queued_jobs=100_000,
+    claimed_jobs=200,
+    passing_instances=60,
+    growing=(10, 100, 1_000, 10_000),
 )
 TINY = Effort(
     rounds=1,
@@ -89,6 +104,10 @@ TINY = Effort(
     opening_s=0.0,
     merged_rows=1_000,
     cached_objects=200,
+    queued_jobs=2_000,
+    claimed_jobs=8,
+    passing_instances=2,
+    growing=(2, 4, 8, 16),
 )
 """Only to show that a benchmark runs; its figures mean nothing."""
 

@@ -47,6 +47,7 @@ class Load:
     questions: int = 0
     body_bytes_min: int = 2
     """A shorter answer is an error: it cannot hold the rows."""
+    accept: str = wire.DICOM_JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,21 @@ def generator() -> Iterator[Generator]:
         stop(process)
 
 
+def context_of(door: Door) -> ssl.SSLContext | None:
+    """The client's side of TLS, or None for plain TCP."""
+    if not door.ca:
+        return None
+    context = ssl.create_default_context(cafile=door.ca)
+    context.load_cert_chain(door.certificate, door.private_key)
+    return context
+
+
 class _Run:
     """One load under way."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
-        self.questions = [wire.question(path, load.door.port) for path in load.paths]
+        self.questions = [wire.question(path, load.door.port, load.accept) for path in load.paths]
         self.numbers = count()
         self.left = load.questions or sys.maxsize
         self.deadline = time.perf_counter() + load.duration_s if load.duration_s else float("inf")
@@ -169,7 +179,7 @@ class _Caller(asyncio.Protocol):
 async def _perform(load: Load) -> Outcome:
     run = _Run(load)
     loop = asyncio.get_running_loop()
-    context = _context(load.door)
+    context = context_of(load.door)
     callers = []
     server_name = "localhost" if context is not None else None
     for _ in range(load.callers):
@@ -195,14 +205,6 @@ async def _perform(load: Load) -> Outcome:
         errors=len(run.errors),
         first_error=run.errors[0] if run.errors else "",
     )
-
-
-def _context(door: Door) -> ssl.SSLContext | None:
-    if not door.ca:
-        return None
-    context = ssl.create_default_context(cafile=door.ca)
-    context.load_cert_chain(door.certificate, door.private_key)
-    return context
 
 
 def main() -> None:

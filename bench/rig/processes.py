@@ -43,6 +43,18 @@ class Child:
         raise RuntimeError("the kernel does not tell the resident memory")
 
     @property
+    def peak_rss_bytes(self) -> int:
+        """The most memory that was resident since `forget_peak`."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("the kernel does not tell the peak of resident memory")
+
+    def forget_peak(self) -> None:
+        """Have the kernel take what is resident now for the peak (proc(5), clear_refs)."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
+
+    @property
     def processor_s(self) -> float:
         """Processor time used so far, all threads."""
         # The kernel's clock of another process (clock_getcpuclockid): /proc/<pid>/stat counts in ticks of 10 ms.

@@ -8,6 +8,7 @@ are on: nothing is relaxed for the measurement.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,14 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Destination:
+    """An application entity on loopback that Northmoor has images sent to by C-MOVE."""
+
+    ae_title: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A folder with certificates, and what is started on them."""
 
@@ -128,6 +137,11 @@ class Region:
         settings = _PEER_BY_QIDO.format(folder=self.folder, ca=self.ca, port=port, root=root)
         return Peer(trust, name or f"NHS Trust {trust.code}", settings)
 
+    def peer_by_plain_http(self, trust: TrustId, port: int) -> Peer:
+        """A trust that is asked by QIDO without TLS."""
+        settings = f'url = "http://127.0.0.1:{port}/dicom-web"\nplain_http_on_loopback = true\n'
+        return Peer(trust, f"NHS Trust {trust.code}", settings)
+
     def peer_by_c_find(self, trust: TrustId, port: int, ae_title: str) -> Peer:
         """A trust that is asked by C-FIND."""
         return Peer(trust, f"NHS Trust {trust.code}", _PEER_BY_C_FIND.format(port=port, ae_title=ae_title))
@@ -170,26 +184,30 @@ class Region:
         modalities: Sequence[frozenset[str]] = EACH_MODALITY,
         profile: Path | None = None,
         files: Sequence[int] = (),
+        destinations: Sequence[Destination] = (),
+        is_plain_http: bool = False,
     ) -> Iterator[Gateway]:
         """`gateway serve` before these trusts; every patient in `known` has a care relationship with Northmoor.
 
         Where there are several gateways, each has a `place` of its own for what it keeps. With `associations` there is
         a DIMSE door as well. Each trust shares the `modalities`, a clause each. With `profile` it runs under cProfile,
-        which leaves its figures of the event loop's thread there.
+        which leaves its figures of the event loop's thread there. `is_plain_http` goes with plain associations.
         """
         home = self.folder / place
         home.mkdir(exist_ok=True)
         trusts = [peer.trust for peer in peers]
         asyncio.run(_fill(DatabaseSettings(f"sqlite:///{home / 'data' / 'gateway.db'}"), known, trusts, modalities))
         configuration = home / "gateway.toml"
-        configuration.write_text(self._configuration(home, peers, associations), encoding="utf-8")
+        configuration.write_text(self._configuration(home, peers, associations, destinations), encoding="utf-8")
+        environment = {"GATEWAY__LISTEN__MACHINES__PLAIN_HTTP_ON_LOOPBACK": "true"} if is_plain_http else {}
         under = ("-m", "cProfile", "-o", profile) if profile is not None else ()
         command = processes.python(*under, "-m", "gateway.cli", "serve", "--config", configuration)
-        with processes.running(command, home / "gateway.log", "ready machines=", files=files) as child:
+        with processes.running(command, home / "gateway.log", "ready machines=", environment, files=files) as child:
             dimse = None
             if associations is not None:
                 dimse = self.dimse_door(child.told(r"dimse=[^ ]*:(\d+)"), associations)
-            yield Gateway(child, self.door(child.told(r"ready machines=https://[^/ ]*:(\d+)")), dimse)
+            port = child.told(r"ready machines=https?://[^/ ]*:(\d+)")
+            yield Gateway(child, Door(port) if is_plain_http else self.door(port), dimse)
 
     def dimse_door(self, port: int, associations: Associations) -> wire.Door:
         """A DIMSE port as Northmoor's PACS associates with it."""
@@ -197,7 +215,13 @@ class Region:
             return wire.Door(port, AE_TITLE)
         return wire.Door(port, AE_TITLE, str(self.ca), *self.files("pacs"))
 
-    def _configuration(self, home: Path, peers: Sequence[Peer], associations: Associations | None) -> str:
+    def _configuration(
+        self,
+        home: Path,
+        peers: Sequence[Peer],
+        associations: Associations | None,
+        destinations: Sequence[Destination],
+    ) -> str:
         match associations:
             case None:
                 caller, door = _CERTIFIED, ""
@@ -211,7 +235,10 @@ class Region:
         trusts = [_TRUST.format(ods=peer.trust.code, name=peer.name) for peer in peers]
         archives = [f'\n[[peer]]\ntrust = "{peer.trust.code}"\n{peer.settings}' for peer in peers]
         head = _CONFIGURATION.format(folder=self.folder, home=home, ca=self.ca)
-        return "".join((head, *trusts, _CALLER, caller, door, *archives))
+        titles = json.dumps([destination.ae_title for destination in destinations])
+        named = f"destinations = {titles}\n" if destinations else ""
+        sent_to = [_DESTINATION.format(title=each.ae_title, port=each.port) for each in destinations]
+        return "".join((head, *trusts, _CALLER, caller, named, door, *archives, *sent_to))
 
 
 def new_region(folder: Path) -> Region:
@@ -326,6 +353,14 @@ address = "127.0.0.1:{port}"
 ae_title = "{ae_title}"
 calling_ae_title = "SHARING"
 patient_id_issuer = "NHS"
+plain_on_loopback = true
+"""
+_DESTINATION = """
+[[destination]]
+name = "{title}"
+trust = "RZ1"
+ae_title = "{title}"
+address = "127.0.0.1:{port}"
 plain_on_loopback = true
 """
 _MODALITIES_UNKNOWN = 'quirks = ["modalities-unknown"]\n'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DICOM_JSON = "application/dicom+json"
 _LENGTH = b"content-length:"
 _CHUNKED = b"transfer-encoding: chunked"
 
@@ -71,12 +72,12 @@ class Inbound:
                 return
 
 
-def question(path: str, port: int) -> bytes:
+def question(path: str, port: int, accept: str = DICOM_JSON) -> bytes:
     """A GET as a DICOMweb client sends it, on a connection that stays open."""
     lines = (
         f"GET {path} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
-        "Accept: application/dicom+json",
+        f"Accept: {accept}",
         "User-Agent: bench",
     )
     return ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -7,17 +7,19 @@ puts scripts of the same names into a virtual environment.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.rig import processes, studies
 from bench.rig.dimse.objects import Objects
 from bench.rig.dimse.sending import Sent
-from bench.rig.dimse.wire import CALLED, CALLING, Door
+from bench.rig.dimse.wire import CALLING, Door
 
 PROGRAMS = Path("/usr/bin")
 AT_ITS_BEST: Mapping[str, str] = {"TCP_NODELAY": "1"}
@@ -28,8 +30,7 @@ AS_INSTALLED_PDU = 16_384
 """What the programs take unless told otherwise."""
 SEND_TIMEOUT_S = 300.0
 ARCHIVE = "EASTARCHIVE"
-_NOBODY = 1
-"""A port where nobody listens."""
+_POLL_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,21 @@ def is_installed() -> bool:
 
 @contextmanager
 def storescp(
-    folder: Path, pdu_bytes_max: int, environment: Mapping[str, str] = AT_ITS_BEST, tls: Tls | None = None
+    folder: Path,
+    pdu_bytes_max: int,
+    environment: Mapping[str, str] = AT_ITS_BEST,
+    tls: Tls | None = None,
+    keeping: Sequence[str | Path] = ("--ignore",),
 ) -> Iterator[int]:
-    """A storescp that drops what it receives, one process an association; its port."""
+    """A storescp that drops what it receives unless `keeping` says other, one process an association; its port."""
     port = processes.free_port()
-    options = ("--fork", "--ignore", "-pdu", str(pdu_bytes_max or PDU_BYTES_MAX), *(tls.arguments if tls else ()))
+    options = (
+        "--fork",
+        *map(str, keeping),
+        "-pdu",
+        str(pdu_bytes_max or PDU_BYTES_MAX),
+        *(tls.arguments if tls else ()),
+    )
     log = folder / f"storescp-{port}.log"
     with processes.listening([PROGRAMS / "storescp", *options, str(port)], log, port, environment):
         yield port
@@ -70,41 +81,72 @@ def storescu(
     environment: Mapping[str, str] = AT_ITS_BEST,
     tls: Tls | None = None,
 ) -> Sent:
-    """Send a set by so many storescu at once.
+    """Send a set by so many storescu at once."""
+    return send_folders(door, [(folder,) for folder in objects.parts(associations)], objects.count, environment, tls)
 
-    The programs' own start (dictionary, list of files) is measured by sending to a port that refuses, and taken off.
+
+def send_folders(
+    door: Door,
+    folders: Sequence[Sequence[Path]],
+    count: int,
+    environment: Mapping[str, str] = AT_ITS_BEST,
+    tls: Tls | None = None,
+) -> Sent:
+    """Send the files in these folders, `count` in all, by a storescu for each of the outer sequence."""
+    options = ("-aet", CALLING, "-aec", door.ae_title, "+sd", "+r", *(tls.arguments if tls else ()))
+    address = ("127.0.0.1", str(door.port))
+    return Sent(count, _timed([("storescu", *options, *address, *map(str, each)) for each in folders], environment))
+
+
+def getscu(door: Door, study_uid: str, environment: Mapping[str, str] = AT_ITS_BEST) -> float:
+    """Have a getscu fetch a study and drop it; the seconds that took."""
+    options = ("--ignore", "-pdu", str(PDU_BYTES_MAX), "-aet", CALLING, "-aec", door.ae_title)
+    named = ("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study_uid}")
+    return _timed([("getscu", *options, *named, "127.0.0.1", str(door.port))], environment)
+
+
+def _timed(commands: Sequence[tuple[str, ...]], environment: Mapping[str, str]) -> float:
+    """Run programs from the moment at which they connect: their own start (dictionary, list of files) is not counted.
+
+    Each is held back as soon as it has opened its socket, until all have, so that all begin together. Raises
+    `RuntimeError` with the words of one that failed.
     """
-    whole_s = _storescu(door.port, objects, associations, environment, tls, is_refused=False)
-    start_s = _storescu(_NOBODY, objects, associations, environment, tls, is_refused=True)
-    return Sent(objects.count, max(whole_s - start_s, 1e-3))
-
-
-def _storescu(
-    port: int,
-    objects: Objects,
-    associations: int,
-    environment: Mapping[str, str],
-    tls: Tls | None,
-    *,
-    is_refused: bool,
-) -> float:
-    options = ("-aet", CALLING, "-aec", CALLED, "+sd", "+r", *(tls.arguments if tls else ()))
-    began = time.perf_counter()
-    senders = [
+    programs = [
         subprocess.Popen(
-            [PROGRAMS / "storescu", *options, "127.0.0.1", str(port), folder],
+            [PROGRAMS / name, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=dict(environment),
         )
-        for folder in objects.parts(associations)
+        for name, *options in commands
     ]
-    words = [sender.communicate(timeout=SEND_TIMEOUT_S)[0] for sender in senders]
-    elapsed_s = time.perf_counter() - began
-    if not is_refused and any(sender.returncode for sender in senders):
-        raise RuntimeError(f"storescu failed: {b''.join(words)[-1000:].decode(errors='replace')}")
+    try:
+        starting = list(programs)
+        while starting:
+            for program in [each for each in starting if each.poll() is not None or _has_socket(each.pid)]:
+                program.send_signal(signal.SIGSTOP)
+                starting.remove(program)
+            time.sleep(_POLL_S)
+        began = time.perf_counter()
+        for program in programs:
+            program.send_signal(signal.SIGCONT)
+        words = [program.communicate(timeout=SEND_TIMEOUT_S)[0] for program in programs]
+        elapsed_s = time.perf_counter() - began
+    finally:
+        for program in programs:
+            if program.poll() is None:
+                program.kill()
+    if any(program.returncode for program in programs):
+        raise RuntimeError(f"{commands[0][0]} failed: {b''.join(words)[-1000:].decode(errors='replace')}")
     return elapsed_s
+
+
+def _has_socket(pid: int) -> bool:
+    links = f"/proc/{pid}/fd"
+    with suppress(OSError):
+        return any(os.readlink(f"{links}/{number}").startswith("socket:") for number in os.listdir(links))
+    return False
 
 
 @contextmanager

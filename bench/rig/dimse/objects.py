@@ -52,7 +52,7 @@ class Instance:
 def write(folder: Path, name: str, count: int, size: tuple[int, int]) -> Objects:
     """Write `count` instances of so many rows and columns of 16 bit; equal arguments give equal bytes."""
     rows, columns = size
-    dataset = _header(rows, columns)
+    dataset = header(rows, columns)
     noise = random.Random(rows)
     for part in range(PARTS):
         (folder / name / f"part-{part}").mkdir(parents=True)
@@ -73,19 +73,8 @@ def load(folder: Path) -> tuple[Instance, ...]:
     return tuple(_map(path) for path in sorted(folder.rglob("*.dcm")))
 
 
-def _map(path: Path) -> Instance:
-    with path.open("rb") as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | mmap.MAP_POPULATE, mmap.PROT_READ))
-    # PS3.10 7.1: 128 bytes, "DICM", the meta group's length, and in that group the UID of the instance.
-    (meta_bytes,) = struct.unpack_from("<I", mapped, 140)
-    meta = bytes(mapped[144 : 144 + meta_bytes])
-    place = meta.index(b"\x02\x00\x03\x00UI") + 6
-    (uid_bytes,) = struct.unpack_from("<H", meta, place)
-    uid = meta[place + 2 : place + 2 + uid_bytes].rstrip(b"\0").decode()
-    return Instance(uid, mapped[144 + meta_bytes :])
-
-
-def _header(rows: int, columns: int) -> FileDataset:
+def header(rows: int, columns: int) -> FileDataset:
+    """A CT instance of so many rows and columns without its pixels."""
     bundled = get_testdata_file("CT_small.dcm")
     assert isinstance(bundled, str)
     dataset = dcmread(bundled)
@@ -97,3 +86,15 @@ def _header(rows: int, columns: int) -> FileDataset:
     dataset.PatientID, dataset.PatientName = "9990000018", "BENCHMARK^P"
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{_ROOT_UID}.{rows}", f"{_ROOT_UID}.{rows}.1"
     return dataset
+
+
+def _map(path: Path) -> Instance:
+    with path.open("rb") as file:
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | mmap.MAP_POPULATE, mmap.PROT_READ))
+    # PS3.10 7.1: 128 bytes, "DICM", the meta group's length, and in that group the UID of the instance.
+    (meta_bytes,) = struct.unpack_from("<I", mapped, 140)
+    meta = bytes(mapped[144 : 144 + meta_bytes])
+    place = meta.index(b"\x02\x00\x03\x00UI") + 6
+    (uid_bytes,) = struct.unpack_from("<H", meta, place)
+    uid = meta[place + 2 : place + 2 + uid_bytes].rstrip(b"\0").decode()
+    return Instance(uid, mapped[144 + meta_bytes :])

@@ -16,6 +16,7 @@ CALLING, CALLED = "BENCH", "ANY-SCP"
 VERIFICATION = "1.2.840.10008.1.1"
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 IMPLICIT_LE, EXPLICIT_LE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 ACCEPTED, P_DATA, RELEASE_REPLY = 2, 4, 6
 RELEASE_REQUEST = struct.pack(">BxII", 5, 4, 0)
@@ -26,6 +27,7 @@ TIMEOUT_S = 60.0
 RESPONDED_TO = struct.pack("<HHI", 0, 0x0120, 2)
 """The head of Message ID Being Responded To."""
 _STATUS = struct.pack("<HHI", 0, 0x0900, 2)
+_COMPLETED = struct.pack("<HHI", 0, 0x1021, 2)
 _COMMAND, _LAST = 1, 2
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _IMPLEMENTATION = "2.25.31415926535897932384626434"
@@ -102,6 +104,21 @@ def find_request(message_id: int, identifier: bytes) -> bytes:
             (0x0100, _us(0x0020)),
             (0x0110, _us(message_id)),
             (0x0700, _us(0)),
+            (0x0800, _us(_WITH_DATA)),
+        ),
+        identifier,
+    )
+
+
+def move_request(message_id: int, destination: str, identifier: bytes, *, priority: int = 0) -> bytes:
+    """A whole C-MOVE request, command and identifier, as one PDU."""
+    return _message(
+        _command(
+            (0x0002, _uid(STUDY_ROOT_MOVE)),
+            (0x0100, _us(0x0021)),
+            (0x0110, _us(message_id)),
+            (0x0600, _padded(destination.encode(), b" ")),
+            (0x0700, _us(priority)),
             (0x0800, _us(_WITH_DATA)),
         ),
         identifier,
@@ -219,6 +236,18 @@ class Line:
             raise RuntimeError(f"a PDU of type {kind} came instead of a response")
         (status,) = struct.unpack_from("<H", body, body.rindex(_STATUS) + len(_STATUS))
         return int(status)
+
+    def read_move(self) -> tuple[int, int]:
+        """Pass over pending C-MOVE responses; status of the last one, and how many sub-operations it says went well."""
+        while True:
+            kind, body = self.read()
+            if kind != P_DATA:
+                raise RuntimeError(f"a PDU of type {kind} came instead of a response")
+            (status,) = struct.unpack_from("<H", body, body.rindex(_STATUS) + len(_STATUS))
+            if status not in PENDING:
+                place = body.rfind(_COMPLETED)
+                completed = struct.unpack_from("<H", body, place + len(_COMPLETED))[0] if place >= 0 else 0
+                return int(status), int(completed)
 
     def release(self) -> None:
         """End the association in order."""
