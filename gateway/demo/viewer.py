@@ -157,6 +157,17 @@ class Viewer:
                 is_whole = False
             return WebImages(answer.status, dict(answer.headers), notices, images, is_whole, {})
 
+    async def store(self, *files: bytes) -> tuple[int, Mapping[str, Any]]:
+        """Push images, each a DICOM file, by STOW-RS; the status and the answer's body (PS3.18 10.5)."""
+        assert self._session is not None, "use `async with`"
+        with aiohttp.MultipartWriter("related") as body:
+            for file in files:
+                body.append(file, {"Content-Type": "application/dicom"})
+        kind = f'multipart/related; type="application/dicom"; boundary="{body.boundary}"'
+        headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
+        async with self._session.post(f"{self._root('')}/studies", data=body, headers=headers) as answer:
+            return answer.status, await answer.json(content_type=None) if await answer.read() else {}
+
     async def search(self, resource: str, *, purpose: str = "", trust: str = "", **keys: str) -> WebAnswer:
         """Search a QIDO-RS resource such as `studies/1.2.3/series`."""
         assert self._session is not None, "use `async with`"

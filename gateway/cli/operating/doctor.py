@@ -48,7 +48,7 @@ def doctor(
     for peer in peers:
         try:
             report = asyncio.run(_examined(configuration, peer, patient))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             console.complain(f"stopped: {peer.trust} and those after it were not examined to the end")
             raise typer.Exit(INTERRUPTED) from None
         reports.append(report)
