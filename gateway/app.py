@@ -113,6 +113,7 @@ class Gateway:
             notices = self._notices(notebook, freshness)
             behind = Behind(self._door, self._health, self._figures, self._clock, notices, self._means.awaiting)
             self._doors = Doors(self._configuration, behind)
+            duties.of_resuming(keeping, store, self._door, self._doors.onward, self._clock)
             core = build_core(self._configuration, self._means)
             core.peers.restore(await notebook.standings())
             self._show_certificates()

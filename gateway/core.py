@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -28,7 +28,7 @@ from gateway.lookups.pds import PdsLookup
 from gateway.lookups.pixm import PixmLookup
 from gateway.metrics import Figures
 from gateway.model.errors import ServiceFault
-from gateway.model.imaging import Matches, Query
+from gateway.model.imaging import Matches, Query, Source
 from gateway.model.seams import Clock, PatientLookup, PeerConnector, Store, SupersessionBook
 from gateway.model.work.retrievals import Delivery, RetrieveWish
 from gateway.model.work.transfers import Intake
@@ -192,6 +192,14 @@ class Door:
         """See `Retrievals`."""
         async with self._open().road.retrieve(caller, wish) as delivery:
             yield delivery
+
+    async def bring(self, caller: Caller, wish: RetrieveWish) -> tuple[int, Sequence[Source]]:
+        """See `Road.bring`."""
+        return await self._open().road.bring(caller, wish)
+
+    def acting_for(self, subject: str, purpose: str, request_id: str) -> Caller:
+        """See `Directory.acting_for`."""
+        return self._open().directory.acting_for(subject, purpose, request_id)
 
     def reception(self, caller: Caller) -> Intake:
         """Where this caller's own instances go; raises a `ServiceFault`."""

@@ -26,6 +26,7 @@ from dicomweb.stow import service as stow
 from dicomweb.wado import service as wado
 from dicomweb.wado.images import Archive
 from dimse.awaited import Awaiting
+from dimse.scp.move_scp import Moving
 from dimse.upper_layer.association import accepting
 from gateway import tls
 from gateway.config.configuration import Configuration
@@ -43,6 +44,7 @@ from gateway.node import new_id, release
 from gateway.pixels.pool import PixelLimits, Pool
 from gateway.sharing.locations.notices import Notices
 from gateway.web import pages
+from policy.parties import Caller
 
 CUT_OFF_S = 2.0
 """The end of the drain time, in which what still runs is cancelled and records its outcome."""
@@ -128,6 +130,10 @@ class Doors:
         if self._associations is not None:
             self._associations.follow(configuration)
             await self._associations.door.rejudge()
+
+    def onward(self, caller: Caller, ae_title: str) -> Moving | None:
+        """See `Associations.onward`; None too where this gateway takes part in no association."""
+        return self._associations.onward(caller, ae_title) if self._associations is not None else None
 
     def renew_certificates(self) -> None:
         """Show the certificates as the files have them now, for new connections; cut off whoever is revoked."""

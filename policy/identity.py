@@ -139,6 +139,19 @@ def purpose_of(binding: CallerBinding, stated: str) -> PurposeOfUse | NotProven:
     return purpose
 
 
+def standing_for(binding: CallerBinding) -> Principal:
+    """Whom a caller stands for where durable work goes on in its name: proved by what it has to show whenever it asks.
+
+    Nobody is connected then. Its first request was proved by evidence, and whatever evidence its entry demands now it
+    would have to show again.
+    """
+    proofs = {Channel.DIMSE.value, Proof.AE_TITLE.value} if binding.ae_titles else {Channel.HTTPS.value}
+    proofs.add(Proof.CERTIFICATE.value if _demands_certificate(binding) else Proof.LOOPBACK.value)
+    if binding.addresses:
+        proofs.add(Proof.ADDRESS.value)
+    return Principal(binding.name, binding.kind, binding.trust, binding.teams, frozenset(proofs))
+
+
 def trust_of(binding: CallerBinding, stated: str) -> TrustId | NotProven:
     """Which trust asks: the caller's own, or the one of its trusts for which another gateway says that it asks.
 

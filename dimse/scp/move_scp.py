@@ -30,31 +30,38 @@ def moving(
 ) -> CarrierFor:
     """What carries out C-MOVE; `known_titles` are the AE titles of all destinations, whoever may name them."""
 
-    def carrier_for(request: Request) -> _Moving:
+    def carrier_for(request: Request) -> Moving:
         to, terms = _allowed(request, known_titles()), request.association.terms
-        organisation = request.caller.principal.trust
-        is_caller = to.receiver.ae_title == terms.calling_ae_title and to.destination.organisation == organisation
-        return _Moving(
-            to,
-            replace(limits, store_associations_max=to.associations_max),
-            Originator(terms.calling_ae_title, request.message.command.message_id),
-            transcoder,
-            None if is_caller else to.destination,
-            request.profile.on_disconnect is OnDisconnect.FINISH,
-        )
+        originator = Originator(terms.calling_ae_title, request.message.command.message_id)
+        may_outlive_caller = request.profile.on_disconnect is OnDisconnect.FINISH
+        return onward(to, limits, transcoder, originator, may_outlive_caller=may_outlive_caller)
 
     return carrier_for
 
 
+def onward(
+    to: MoveDestination,
+    limits: Limits,
+    transcoder: Transcoder | None,
+    originator: Originator | None = None,
+    *,
+    may_outlive_caller: bool = True,
+) -> Moving:
+    """The way to a destination; without an `originator` nobody's C-MOVE asks for it any more."""
+    limits = replace(limits, store_associations_max=to.associations_max)
+    return Moving(to, limits, originator, transcoder, to.destination, may_outlive_caller)
+
+
 @dataclass(frozen=True, slots=True)
-class _Moving:
+class Moving:
     """A `Carrier` to another application entity."""
 
     to: MoveDestination
     limits: Limits
-    originator: Originator
+    originator: Originator | None
     transcoder: Transcoder | None
     destination: Destination | None
+    """Named also where it is the caller's own title, so that the ledger says where its images went."""
     may_outlive_caller: bool
     may_be_cut: bool = True
     """Only its own associations are."""

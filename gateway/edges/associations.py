@@ -18,7 +18,7 @@ from dimse.identifier import EXTENDED as FIND_EXTENDED
 from dimse.scp.availability_scp import availability_services, buffers
 from dimse.scp.find_scp import FIND_CLASSES, FindService
 from dimse.scp.get_scp import getting
-from dimse.scp.move_scp import moving
+from dimse.scp.move_scp import Moving, moving, onward
 from dimse.scp.profiles import CallerProfile, MoveDestination
 from dimse.scp.retrieve_scp import CarrierFor, RetrieveService
 from dimse.scp.store_scp import StoreService
@@ -70,6 +70,7 @@ class Associations:
         assert listen is not None
         self._configuration = configuration
         self._own_title = listen.ae_title
+        self._transcoder = behind.transcoder
         self._read(configuration)
         counted = _Counted(behind.door, counts_one)
         limits, taken = configuration.limits, STORAGE | set(configuration.dimse.private_sop_classes)
@@ -107,6 +108,11 @@ class Associations:
     def follow(self, configuration: Configuration) -> None:
         """Answer callers as a new configuration says; raises `ConfigurationError` for certificates that do not load."""
         self._read(configuration)
+
+    def onward(self, caller: Caller, ae_title: str) -> Moving | None:
+        """The way to where this caller may have images sent, without its asking at this moment; None: it may not."""
+        to = self._profile_of(caller).destinations.get(ae_title)
+        return onward(to, self._configuration.limits, self._transcoder) if to is not None else None
 
     def close(self) -> None:
         """Stop what still goes on for callers who are gone."""

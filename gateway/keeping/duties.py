@@ -11,9 +11,12 @@ from collections.abc import Callable
 from gateway.config.configuration import Configuration
 from gateway.keeping.freshness import Freshness
 from gateway.keeping.keeping import Keeping
+from gateway.keeping.resuming import Asks, Onward, Resuming
 from gateway.model.seams import Clock
 from gateway.sharing.locations.sampling import Sampling
+from policy.parties import Caller
 from storage.store import SqlStore
+from storage.work.resumption import RESUME
 
 
 def of_freshness(
@@ -29,3 +32,10 @@ def of_freshness(
         recurs = kind == freshness.kind and studies_max > 0
         keeping.handle(kind, handler, every_s=every_s if recurs else None)
     return freshness
+
+
+def of_resuming(
+    keeping: Keeping, store: SqlStore, door: Asks, onward: Callable[[Caller, str], Onward | None], clock: Clock
+) -> None:
+    """Go on with retrievals that ended with something missing."""
+    keeping.handle(RESUME, Resuming(store, keeping.ledger, door, onward, clock))

@@ -14,7 +14,16 @@ from zoneinfo import ZoneInfo
 
 from gateway.model.errors import InvalidRequest, NotFound, NotIdentified
 from policy.facts import Organisation, OrganisationKind
-from policy.identity import CallerBinding, Evidence, NotProven, Unproven, identify, purpose_of, trust_of
+from policy.identity import (
+    CallerBinding,
+    Evidence,
+    NotProven,
+    Unproven,
+    identify,
+    purpose_of,
+    standing_for,
+    trust_of,
+)
 from policy.parties import Caller, InvalidIdentifier, NhsNumber, PrincipalKind, TrustId, is_nhs_issuer
 from policy.trusts import Downtime, Roll, Standing
 
@@ -198,6 +207,19 @@ class Directory:
         present = replace(principal, trust=self._roll().present(trust))
         passed = max(hops, 1) if principal.kind is PrincipalKind.GATEWAY else hops
         return Caller(present, stated, request_id, passed, evidence.stated_identity)
+
+    def acting_for(self, subject: str, purpose: str, request_id: str) -> Caller:
+        """The caller of this name, for work that goes on without it. Raises `InvalidRequest` for one that is there no
+        more, may not ask for that purpose, or is another gateway: that one asks again by itself.
+        """
+        binding = next((binding for binding in self._callers if binding.name == subject), None)
+        if binding is None or binding.kind is PrincipalKind.GATEWAY:
+            raise InvalidRequest("nobody can act for this caller")
+        stated = purpose_of(binding, purpose)
+        if isinstance(stated, NotProven):
+            raise InvalidRequest("the caller may not ask for this purpose any more")
+        principal = standing_for(binding)
+        return Caller(replace(principal, trust=self._roll().present(principal.trust)), stated, request_id)
 
     def _may_hold(self, entry: TrustEntry) -> bool:
         standing = self._roll().standings.get(entry.trust)

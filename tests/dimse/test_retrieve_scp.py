@@ -120,9 +120,12 @@ async def test_the_wish_reaches_the_core_as_the_caller_put_it() -> None:
     await moved(library, images_of)
     await moved(library, identifier("PATIENT", PatientID=ANNE.digits), model=PATIENT_ROOT_MOVE)
     await moved(library, to=THIRD)
+    own = Destination(THEIRS, TrustId("RZ1"))
     assert [wish for _, wish in library.asked] == [
-        RetrieveWish(Level.IMAGE, study_uids=("1.2",), series_uids=("1.2.3",), sop_uids=("1.4", "1.5")),
-        RetrieveWish(Level.PATIENT, patient=ANNE),
+        RetrieveWish(
+            Level.IMAGE, study_uids=("1.2",), series_uids=("1.2.3",), sop_uids=("1.4", "1.5"), destination=own
+        ),
+        RetrieveWish(Level.PATIENT, patient=ANNE, destination=own),
         RetrieveWish(Level.STUDY, study_uids=("1.2.3",), destination=Destination(THIRD, ELSEWHERE)),
     ]
     assert {caller.principal.subject for caller, _ in library.asked} == {"rz1-pacs"}

@@ -46,6 +46,17 @@ def test_a_retrieval_is_shown_with_every_failure(gateway: Commands) -> None:
     assert "the archive did not send it" in gateway.do("retrieve", "show", "r1")
 
 
+def test_what_failed_is_resumed_once_and_its_job_stands_beside_it(gateway: Commands) -> None:
+    served(gateway, one_sent_one_failed)
+    [first] = json.loads(gateway.do("retrieve", "resume", "r1", "--by", "coordinator", "--json"))
+    [again] = json.loads(gateway.do("retrieve", "resume", "r1", "--by", "coordinator", "--json"))
+    assert (first["is"], again["is"]) == ("queued", "queued before") and first["job"] == again["job"]
+    shown = json.loads(gateway.do("retrieve", "show", "r1", "--json"))
+    assert [(each["resumed_by"], each["state"]) for each in shown["resumed"]] == [(first["job"], "ready")]
+    assert json.loads(gateway.do("jobs", "show", first["job"], "--json"))["of_retrieval"] == "r1"
+    assert "still under way" in gateway.refused("retrieve", "resume", "r2", "--by", "coordinator")
+
+
 async def withdrawn_from_north(keeping: Keeping, store: SqlStore) -> None:
     """RJ1 received what its source withdrew."""
     detail: dict[str, JsonValue] = {"source": "RYJ", "instances": 2, "retrievals": ["r1"]}

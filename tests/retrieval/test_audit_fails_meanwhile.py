@@ -1,4 +1,4 @@
-"""The audit fails while images are on their way: what moved is recorded all the same, and nothing new begins (SAF-30)."""
+"""The audit fails while images move: what moved is recorded all the same, and nothing new begins (SAF-30)."""
 
 from __future__ import annotations
 

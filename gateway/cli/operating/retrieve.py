@@ -7,18 +7,20 @@ name or number is shown.
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from gateway.cli import console, session
-from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config
-from gateway.cli.session import Session, trust_of
+from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, Why
+from gateway.cli.session import Session, author, trust_of
 from gateway.model.seams import RECEIVED_AND_WITHDRAWN
+from gateway.model.work.jobs import Job, Progress
 from gateway.model.work.retrievals import InstanceState
 from storage.registers import quality
-from storage.work import overview
+from storage.work import overview, resumption
 from storage.work.ledger import LedgerRetrieval, SqlLedger
 
 app = typer.Typer(no_args_is_help=True, help="Retrievals: how far they are, what failed.")
@@ -53,15 +55,43 @@ def show(retrieval: RetrievalId, config: Config = DEFAULT_CONFIG, as_json: AsJso
 
     async def work(opened: Session) -> None:
         found = await SqlLedger(opened.store, opened.store.node).show(retrieval)
+        read = partial(resumption.jobs_of, retrieval_id=found.retrieval_id)
+        resumed = [_resumed(each) for each in await opened.store.read(read)]
+        head = {**_head(found), **_progress(found, opened.now)}
         if as_json:
-            console.show_json({**_head(found), "studies": _studies(found), "failures": _failures(found)})
+            parts = {"studies": _studies(found), "failures": _failures(found), "resumed": resumed}
+            console.show_json({**head, **parts})
             return
-        console.show_one(_head(found), as_json=False)
+        console.show_one(head, as_json=False)
         console.say("")
         console.show(_studies(found), as_json=False, empty="no instances")
         if _failures(found):
             console.say("")
             console.show(_failures(found), as_json=False, empty="")
+        if resumed:
+            console.say("")
+            console.show(resumed, as_json=False, empty="")
+
+    session.run(config, work)
+
+
+@app.command()
+def resume(
+    retrieval: RetrievalId, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG, as_json: AsJson = False
+) -> None:
+    """Have what is missing of a retrieval sent to where it was going, or, where its caller fetched it, kept at hand.
+
+    In the caller's name and by what may be had now. A gateway that serves does it; `retrieve show` says how far it is.
+    """
+
+    async def work(opened: Session) -> None:
+        who = author(by, reason)
+        found = await SqlLedger(opened.store, opened.store.node).show(retrieval)
+        tickets = await opened.store.write(lambda tx: resumption.begin(tx, found, who))
+        rows: list[console.Row] = [
+            {"job": ticket.job_id, "is": "queued" if ticket.is_new else "queued before"} for ticket in tickets
+        ]
+        console.show(rows, as_json=as_json, empty="")
 
     session.run(config, work)
 
@@ -128,6 +158,27 @@ def _head(found: LedgerRetrieval) -> dict[str, object]:
         "with_warning": counts.warning,
         "failed": counts.failed,
         "remaining": counts.remaining,
+    }
+
+
+def _progress(found: LedgerRetrieval, now: datetime) -> dict[str, object]:
+    """How far it is, and how long it takes still at the pace so far."""
+    counts = found.counts
+    sent_bytes = sum(each.data_bytes for each in found.instances if each.state.is_ended)
+    progress = Progress(counts.total - counts.remaining, counts.total, sent_bytes)
+    remaining_s = progress.remaining_s((now - found.frozen_at).total_seconds()) if found.ended_at is None else None
+    return {"bytes": sent_bytes, "seconds_left": None if remaining_s is None else round(remaining_s)}
+
+
+def _resumed(job: Job) -> dict[str, console.Cell]:
+    progress = job.progress
+    total = "" if progress.instances_total is None else f" of {progress.instances_total:,}"
+    return {
+        "resumed_by": job.job_id,
+        "state": job.state,
+        "instances": f"{progress.instances_done:,}{total}",
+        "attempts": job.attempts,
+        "words": job.words,
     }
 
 

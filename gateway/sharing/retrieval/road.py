@@ -23,6 +23,7 @@ from gateway.model.imaging import (
     Level,
     Match,
     Query,
+    Source,
 )
 from gateway.model.seams import Store
 from gateway.model.work.retrievals import FrozenInstance, NewRetrieval, RetrieveWish
@@ -87,6 +88,31 @@ class Road:
         finally:
             self._under_way -= 1
 
+    async def bring(self, caller: Caller, wish: RetrieveWish) -> tuple[int, Sequence[Source]]:
+        """Have in the cache what the caller may have of a wish: how many of it are there now, and every trust's part.
+
+        Nothing is handed out, so the ledger hears nothing of it; whoever wants them passes a guard of its own. Raises
+        as `retrieve` does.
+        """
+        trust = caller.principal.trust
+        async with self._door.survey(
+            caller, _query(wish), recipient=trust, names=lambda row: _names(wish, row)
+        ) as survey:
+            if not survey.matches:
+                return 0, survey.sources
+            async with contextlib.AsyncExitStack() as held:
+                for study_uid in {match.study_uid for match in survey.matches}:
+                    await held.enter_async_context(self._means.cache.using(study_uid))
+                entries = await self._entries(survey)
+                missing = [entry.wanted for entry in entries if entry.cached is None]
+                here, asking = len(entries) - len(missing), _asking(caller, trust)
+                riding = self._acquiring.riding(missing, listed=_listed(survey), asking=asking)
+                rider = await held.enter_async_context(riding)
+                while (got := await rider.next()) is not None:
+                    here += got.cached is not None
+            survey.passage.tally.transfers = {"job": wish.job_id, "wanted": len(entries), "kept": here}
+            return here, survey.sources
+
     @contextlib.asynccontextmanager
     async def _delivering(
         self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey
@@ -96,15 +122,7 @@ class Road:
                 await held.enter_async_context(self._means.cache.using(study_uid))
             entries = await self._entries(survey)
             retrieval_id = await self._frozen(caller, wish, recipient, survey, entries)
-            asking = FetchRequest(
-                recipient,
-                Target(Level.STUDY, ""),
-                caller.request_id,
-                caller.hops + 1,
-                asking_trust=caller.principal.trust,
-                purpose=caller.purpose,
-            )
-            bring = partial(self._acquiring.riding, listed=_listed(survey), asking=asking)
+            bring = partial(self._acquiring.riding, listed=_listed(survey), asking=_asking(caller, recipient))
             missing = [entry.wanted for entry in entries if entry.cached is None]
             rider = await held.enter_async_context(bring(missing))
             delivery = Delivery(retrieval_id, survey, survey.sources, entries, rider, self._means, bring)
@@ -198,6 +216,18 @@ class Road:
         if patient is None:
             raise InvalidRequest("images across trusts are of patients with an NHS number")
         return await self._store.patient_row(PatientId(NHS_NUMBER_ISSUER, patient.digits))
+
+
+def _asking(caller: Caller, recipient: TrustId) -> FetchRequest:
+    """For whom it is fetched; trust and target are filled in holder by holder."""
+    return FetchRequest(
+        recipient,
+        Target(Level.STUDY, ""),
+        caller.request_id,
+        caller.hops + 1,
+        asking_trust=caller.principal.trust,
+        purpose=caller.purpose,
+    )
 
 
 def _query(wish: RetrieveWish) -> Query:
