@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from gateway.config import destinations, gateways, transport
 from gateway.config.configuration import Configuration
 from gateway.config.entries import CallerEntry
-from gateway.config.keeping import KeysSection, WrapperKind
+from gateway.config.keeping import KeysSection, ObjectStore, WrapperKind
 from gateway.config.reading import read
 from gateway.config.sections import StorageSection
 from gateway.config.transport import is_loopback, peers
@@ -194,6 +194,21 @@ def _keys(configuration: Configuration) -> Iterator[str]:
         yield "keys.file: lies in gateway.data_folder; a key lies apart from what it opens"
 
 
+def _cache(configuration: Configuration) -> Iterator[str]:
+    section = configuration.cache
+    if section.store is ObjectStore.S3 and section.s3 is None:
+        yield 'cache.s3: must be set where store = "s3"'
+    if section.s3 is None:
+        return
+    endpoint = urlsplit(section.s3.endpoint)
+    if endpoint.scheme == "http" and endpoint.hostname not in ("127.0.0.1", "::1"):
+        yield "cache.s3.endpoint: must be https, save on a loopback address"
+    if (section.s3.access_key_file is None) != (section.s3.secret_key_file is None):
+        yield "cache.s3: access_key_file and secret_key_file are set together or not at all"
+    if section.s3.session_token_file is not None and section.s3.access_key_file is None:
+        yield "cache.s3.session_token_file: needs access_key_file and secret_key_file"
+
+
 def _jobs(configuration: Configuration) -> Iterator[str]:
     section = configuration.jobs
     if sum(section.reserved.values()) >= section.at_once_max:
@@ -287,6 +302,7 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"listen"}), transport.listeners),
     (frozenset({"storage"}), _store),
     (frozenset({"keys", "storage", "gateway"}), _keys),
+    (frozenset({"cache"}), _cache),
     (frozenset({"jobs"}), _jobs),
     (frozenset({"audit", "gateway"}), _second_place),
     (frozenset({"sharing", "peer"}), _locations),

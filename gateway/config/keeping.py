@@ -16,6 +16,7 @@ from gateway.config.values import AnyPath, ReadableFile, SecretFile, Section, Te
 from gateway.model.work.jobs import Capacity, Lane, RetryTerms
 from gateway.model.work.transfers import CacheClass
 
+MIB = 1024**2
 GIB = 1024**3
 Room = Annotated[int, Field(ge=0, le=2**50)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -65,10 +66,41 @@ class KeysSection(Section):
     lock_wait_s: Annotated[float, Field(ge=0, le=60)] = 10.0
 
 
+class ObjectStore(StrEnum):
+    """Where sealed studies lie."""
+
+    DISK = "disk"
+    S3 = "s3"
+
+
+class S3Section(Section):
+    """`[cache.s3]`: a bucket, and what a request of it may cost."""
+
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    prefix: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._/-]*$")] = ""
+    region: Text = "eu-west-2"
+    endpoint: Annotated[str, Field(pattern=r"^$|^https?://[^\s/?#]+$")] = ""
+    virtual_hosted_style: bool = False
+    ca: ReadableFile | None = None
+    access_key_file: SecretFile | None = None
+    secret_key_file: SecretFile | None = None
+    session_token_file: SecretFile | None = None
+    connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    request_timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    retries_max: Annotated[int, Field(ge=0, le=10)] = 3
+    retry_timeout_s: Annotated[float, Field(gt=0, le=240)] = 20.0
+    part_bytes: Annotated[int, Field(ge=5 * MIB, le=64 * MIB)] = 8 * MIB
+    parts_in_flight_max: Annotated[int, Field(ge=1, le=16)] = 2
+    puts_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 8
+    reads_in_flight_max: Annotated[int, Field(ge=1, le=64)] = 16
+
+
 class CacheSection(Section):
     """`[cache]`: where sealed studies lie, and how much room they may take."""
 
+    store: ObjectStore = ObjectStore.DISK
     folder: AnyPath | None = None
+    s3: S3Section | None = None
     interactive_bytes_max: Room = 100 * GIB
     meeting_bytes_max: Room = 50 * GIB
     appointment_bytes_max: Room = 50 * GIB

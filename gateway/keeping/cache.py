@@ -51,16 +51,21 @@ class Room:
 class KeptCache:
     """See `StudyCache`."""
 
-    def __init__(self, opened: Callable[[], SealedCache], room: Room, opted_out: Callable[[], Collection[str]]) -> None:
-        """`opened` gives the cache, or raises the fault that keeps it closed."""
+    def __init__(
+        self,
+        opened: Callable[[], SealedCache],
+        check_room: Callable[[], None],
+        opted_out: Callable[[], Collection[str]],
+    ) -> None:
+        """`opened` gives the cache, or raises the fault that keeps it closed; `check_room` raises `StoreFull`."""
         self._opened = opened
-        self._room = room
+        self._check_room = check_room
         self._opted_out = opted_out
 
     def put(self, head: ReceivedHead) -> AbstractAsyncContextManager[Writing]:
         """See `StudyCache`. Raises `StoreFull` before anything is written, `KeyClosed` for who is opted out."""
         cache = self._opened()
-        self._room.check()
+        self._check_room()
         if head.domain is KeyDomain.CACHE and head.patient_row in self._opted_out():
             raise KeyClosed("the patient's keys are to be closed")
         return cache.put(head)

@@ -22,12 +22,11 @@ from gateway.keeping.cache import KeptCache, Room
 from gateway.keeping.closings import Closings
 from gateway.keeping.freshness import Withdrawals
 from gateway.keeping.keys import open_keyring
+from gateway.keeping.objects import cache_settings, checked_room, open_objects
 from gateway.keeping.work import Upkeep, WorkSettings, recurring_job
 from gateway.model.errors import GatewayError, OverCapacity, RegisterUnavailable, ServiceFault, StoreUnavailable
 from gateway.model.seams import Clock
 from storage.cache.cache import SealedCache
-from storage.cache.packs.objects import LocalObjects
-from storage.cache.upkeep import CacheSettings
 from storage.keyring.keyring import Keyring
 from storage.observations.pseudonyms import Pseudonyms
 from storage.store import SqlStore
@@ -71,7 +70,8 @@ class Keeping:
         self._following = asyncio.Lock()
         self._closings = Closings(store, clock)
         room = Room(configuration.cache_folder, configuration.cache.disk_reserve_bytes, clock)
-        self.cache = KeptCache(self._opened_cache, room, lambda: self._closings.opted_out)
+        self._check_room = room.check
+        self.cache = KeptCache(self._opened_cache, checked_room(configuration, room), lambda: self._closings.opted_out)
         """The study cache; every call raises the fault that keeps it closed."""
         self.withdrawals = Withdrawals(store, self.cache, clock)
         """Gives up what archives withdrew."""
@@ -166,11 +166,10 @@ class Keeping:
             return
         with suppress(OverCapacity):  # another process walks: it ends what is unfinished
             await self.keyring.resume()
-        section = self._configuration.cache
-        settings = CacheSettings(self._configuration.gateway.node, section.quota_bytes, section.readers)
+        settings = cache_settings(self._configuration)
         async with AsyncExitStack() as opening:
-            objects = LocalObjects(self._configuration.cache_folder, secrets.token_bytes)
-            await opening.enter_async_context(objects)
+            placed = open_objects(self._configuration, self._stand_ins, self._clock, self._check_room)
+            objects = await opening.enter_async_context(placed)
             cache = SealedCache(
                 self._store, objects, self.keyring, self._stand_ins, self._clock, settings, secrets.token_bytes
             )

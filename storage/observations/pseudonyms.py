@@ -36,6 +36,10 @@ class Pseudonyms:
         """What stands for a patient of this internal row: the same whatever numbers lead to it."""
         return hmac.digest(self.key, b"row " + patient_row.encode(), hashlib.sha256)[:HASH_BYTES]
 
+    def of_place(self, node: str) -> bytes:
+        """What stands for this database's node of this name, and for no other gateway's: a mark where they share room."""
+        return hmac.digest(self.key, b"place " + node.encode(), hashlib.sha256)[:HASH_BYTES]
+
 
 def pseudonyms(path: Path) -> Pseudonyms:
     """The pseudonyms of the key in this file, which is made if there is none. Raises `ConfigurationError`.

@@ -14,6 +14,7 @@ from gateway.model.work.transfers import CacheClass
 from storage.keyring.keyring import KeyringSettings
 from tests.gateway.test_config import PLAIN
 
+BUCKET = '[cache]\nstore = "s3"\n[cache.s3]\nbucket = "studies"\n{}\n'
 VAULT = '[keys]\nwrapper = "vault"\n[keys.vault]\nurl = "{url}"\ntoken_file = "token"\nkey = "k"\n'
 
 
@@ -57,6 +58,11 @@ def test_the_start_values_are_those_of_what_is_started(folder: Path) -> None:
         ('[keys]\npassword_file = "token"', "keys.password_file: SQLite has no password"),
         ('[keys]\nwrapper = "vault"', "keys.vault: must be set"),
         ('[keys]\nwrapper = "kms"', "keys.kms: must be set"),
+        ('[cache]\nstore = "s3"', "cache.s3: must be set"),
+        (BUCKET.format('endpoint = "http://store.example:9000"'), "cache.s3.endpoint: must be https"),
+        (BUCKET.format('access_key_file = "token"'), "cache.s3: access_key_file and secret_key_file"),
+        (BUCKET.format('session_token_file = "token"'), "cache.s3.session_token_file: needs"),
+        (BUCKET.format("part_bytes = 5242879"), "cache.s3.part_bytes"),
         ('[keys]\nwrapper = "paper"', "keys.wrapper: "),
         (VAULT.format(url="http://vault.example:8200"), "keys.vault.url: must be https"),
         (VAULT.format(url="https://vault.example:8200"), "keys.vault.ca: must be set"),

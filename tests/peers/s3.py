@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from storage.cache.remote.bucket import BucketSettings
+from storage.cache.remote.settings import BucketSettings
 from tests.peers.processes import free_port, running, takes_connections
 
 REGION = "eu-west-2"
@@ -133,7 +133,8 @@ def seen(settings: BucketSettings) -> TestBucket:
 def s3(log: Path) -> Iterator[S3]:
     """The server for as long as the block lasts."""
     port, word = free_port(), log.with_suffix(".word")
-    word.write_text("a word that moto does not check\n")
+    word.write_text("a-word-that-moto-does-not-check\n")
+    word.chmod(0o600)
     # Parts may be as small as a scenario likes: what S3 takes is held by the configuration.
     command = ["env", "S3_UPLOAD_PART_MIN_SIZE=1", sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p"]
     with running([*command, str(port)], log, lambda: takes_connections(port)):

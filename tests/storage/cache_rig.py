@@ -27,7 +27,7 @@ from policy.parties import TrustId
 from storage.cache.cache import SealedCache
 from storage.cache.packs.objects import PACK_BYTES_MAX, LocalObjects
 from storage.cache.packs.port import Objects
-from storage.cache.remote.bucket import BucketSettings
+from storage.cache.remote.settings import BucketSettings
 from storage.cache.remote.tiers import tiered
 from storage.cache.upkeep import CacheSettings
 from storage.engines import DatabaseSettings

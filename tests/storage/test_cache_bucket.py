@@ -14,9 +14,10 @@ import pytest
 from gateway.model.errors import ConfigurationError, Damaged, OutOfReach
 from gateway.model.work.transfers import KeyDomain
 from storage.cache.packs.frames import ID_BYTES, Extent
-from storage.cache.remote.bucket import Bucket, BucketSettings
+from storage.cache.remote.bucket import Bucket
 from storage.cache.remote.packs import BucketPacks
 from storage.cache.remote.reach import PROBE_MAX_S, Reach
+from storage.cache.remote.settings import BucketSettings
 from tests.clock import FakeClock
 from tests.peers.fault_proxy import FaultProxy
 from tests.peers.faults import Fault, Plan, always

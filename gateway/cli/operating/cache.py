@@ -16,13 +16,16 @@ from gateway.cli import console, session
 from gateway.cli.operating import jobs as job_commands
 from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, Why
 from gateway.cli.session import Session, author
+from gateway.config.keeping import ObjectStore
 from gateway.keeping.cache import Room
+from gateway.keeping.objects import bucket_fault
 from gateway.keeping.work import EVICT, VERIFY, kind_of
 from gateway.model.errors import InvalidRequest, StoreUnavailable
 from gateway.model.imaging import JsonValue
 from gateway.model.work.jobs import Job, JobState, Lane, NewJob
 from storage.cache import census
 from storage.database import Tx
+from storage.observations.pseudonyms import pseudonyms
 from storage.registers.state import record_change
 from storage.work import jobs
 
@@ -60,11 +63,16 @@ def status(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
         ]
         folder, reserve_bytes = configuration.cache_folder, configuration.cache.disk_reserve_bytes
         free_bytes = _free_bytes(Room(folder, reserve_bytes, opened.clock))
+        bucket = configuration.cache.s3 if configuration.cache.store is ObjectStore.S3 else None
+        fault = await _bucket_fault(opened) if bucket is not None else ""
         if as_json:
             disk = {"folder": str(folder), "free_bytes": free_bytes, "reserve_bytes": reserve_bytes}
-            console.show_json({"node": configuration.gateway.node, "classes": rows, "disk": disk})
+            store = None if bucket is None else {"name": bucket.bucket, "fault": fault}
+            console.show_json({"node": configuration.gateway.node, "classes": rows, "disk": disk, "bucket": store})
             return
         console.show(rows, as_json=False, empty="")
+        if bucket is not None:
+            console.say(f"bucket {bucket.bucket}: {fault or 'in reach'}")
         if free_bytes is None:
             console.say(f"{folder}: nothing is there: the gateway makes it at its first start")
         else:
@@ -141,6 +149,11 @@ async def _awaited(opened: Session, job_id: str) -> Job:
     if job.progress.instances_done:
         progress.end(job.progress.instances_done)
     return job
+
+
+async def _bucket_fault(opened: Session) -> str:
+    stand_ins = pseudonyms(opened.configuration.storage.location_key)
+    return await bucket_fault(opened.configuration, stand_ins, opened.clock)
 
 
 def _free_bytes(room: Room) -> int | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +21,7 @@ from gateway.model.errors import ConfigurationError, Damaged, OutOfReach
 from gateway.model.faults import faultpoint
 from storage.cache.packs.port import Buffer
 from storage.cache.remote.reach import Reach
+from storage.cache.remote.settings import BucketSettings
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Credential
@@ -38,33 +38,6 @@ _FAILURES = (BaseError, OSError)
 _PACK_ID_BYTES = 16
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class BucketSettings:
-    """Where the bucket is, and what a request of it may cost."""
-
-    bucket: str
-    node: str
-    prefix: str = ""
-    region: str = "eu-west-2"
-    endpoint: str = ""
-    """Of a store that is not AWS's; empty: that of the region."""
-    is_virtual_hosted: bool = False
-    ca: Path | None = None
-    access_key_file: Path | None = None
-    secret_key_file: Path | None = None
-    """Both or none: then obstore looks in the environment, and asks the machine's role."""
-    session_token_file: Path | None = None
-    connect_timeout_s: float = 5.0
-    request_timeout_s: float = 30.0
-    retries_max: int = 3
-    retry_timeout_s: float = 20.0
-    part_bytes: int = 8 * 1024 * 1024
-    """What one request puts of a large object, and how much of small ones shares a pack."""
-    parts_in_flight_max: int = 2
-    puts_in_flight_max: int = 8
-    reads_in_flight_max: int = 16
 
 
 class Bucket:

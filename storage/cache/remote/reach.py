@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 PROBE_FIRST_S = 1.0
 PROBE_MAX_S = 30.0
 """The pauses between probes, doubled from the first to the longest."""
+ALARM_INTERVAL_S = 60.0
+"""An alarm that lasts is repeated so often."""
 
 
 class Reach:
@@ -27,6 +29,7 @@ class Reach:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._words = ""
+        self._alarmed_s = 0.0
         self._lost = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -42,8 +45,10 @@ class Reach:
 
     def lose(self, words: str) -> OutOfReach:
         """It cannot be had, for this reason; the error to raise."""
-        if not self._words:
+        now_s = self._clock.monotonic()
+        if not self._words or now_s - self._alarmed_s >= ALARM_INTERVAL_S:
             log.error("study bucket out of reach", alarm=True, reason=words)
+            self._alarmed_s = now_s
         self._words = words
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._lost.set)

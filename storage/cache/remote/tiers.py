@@ -16,9 +16,10 @@ from gateway.model.seams import Clock
 from storage.cache.packs.frames import Extent, Frame
 from storage.cache.packs.objects import LocalObjects
 from storage.cache.packs.port import Buffer, Objects, Placed, SealsEntry
-from storage.cache.remote.bucket import Bucket, BucketSettings
+from storage.cache.remote.bucket import Bucket
 from storage.cache.remote.packs import BucketPacks
 from storage.cache.remote.reach import Reach
+from storage.cache.remote.settings import BucketSettings
 
 
 class TieredObjects:
