@@ -201,6 +201,10 @@ class Door:
         """See `Directory.acting_for`."""
         return self._open().directory.acting_for(subject, purpose, request_id)
 
+    async def destination_refused(self, caller: Caller, ae_title: str, is_known: bool) -> None:
+        """See `Gate.destination_refused`."""
+        await self._open().gate.destination_refused(caller, ae_title, is_known=is_known)
+
     def reception(self, caller: Caller) -> Intake:
         """Where this caller's own instances go; raises a `ServiceFault`."""
         return self._open().reception.of(caller)

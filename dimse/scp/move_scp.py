@@ -16,7 +16,7 @@ import structlog
 from dimse.awaited import Originator
 from dimse.scp.endings import DESTINATION_NOT_ALLOWED, DESTINATION_UNKNOWN, RetrieveStatus
 from dimse.scp.profiles import MoveDestination, OnDisconnect
-from dimse.scp.retrieve_scp import CarrierFor, NotBegun, Request, told
+from dimse.scp.retrieve_scp import CarrierFor, DestinationRefused, Request, told
 from dimse.scu.send import NotSent, Sender, Transcoder
 from dimse.status import Ending
 from gateway.model.settings import Limits
@@ -101,6 +101,7 @@ def _allowed(request: Request, known_titles: Collection[str]) -> MoveDestination
     is_known = title in known_titles
     caller = request.caller.principal.subject
     log.warning("move destination refused", caller=caller, asked=title, is_known=is_known)
+    ending = Ending(RetrieveStatus.DESTINATION_UNKNOWN, DESTINATION_UNKNOWN)
     if is_known:
-        raise NotBegun(Ending(RetrieveStatus.NOT_AUTHORISED, DESTINATION_NOT_ALLOWED))
-    raise NotBegun(Ending(RetrieveStatus.DESTINATION_UNKNOWN, DESTINATION_UNKNOWN))
+        ending = Ending(RetrieveStatus.NOT_AUTHORISED, DESTINATION_NOT_ALLOWED)
+    raise DestinationRefused(ending, title, is_known=is_known)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
@@ -58,6 +58,19 @@ class NotBegun(Exception):
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.comment)
         self.ending = ending
+
+
+class DestinationRefused(NotBegun):
+    """Images were to be sent where this caller may not send any; which is put on record."""
+
+    def __init__(self, ending: Ending, ae_title: str, *, is_known: bool) -> None:
+        super().__init__(ending)
+        self.ae_title = ae_title
+        self.is_known = is_known
+
+
+RecordsRefusal = Callable[[Caller, str, bool], Awaitable[None]]
+"""Records to which AE title a caller may not send, and whether that is known here; raises `AuditUnavailable`."""
 
 
 class Carrier(Protocol):
@@ -133,6 +146,7 @@ class RetrieveService:
         limits: Limits,
         *,
         addressed: Callable[[str], TrustId | None] = lambda _: None,
+        record_refusal: RecordsRefusal | None = None,
     ) -> None:
         """`addressed` says which trust alone is asked under a called AE title; None: all of them (C8)."""
         self._command = command
@@ -141,6 +155,7 @@ class RetrieveService:
         self._profile_of = profile_of
         self._limits = limits
         self._addressed = addressed
+        self._record_refusal = record_refusal
         self._finishing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -182,7 +197,12 @@ class RetrieveService:
 
     async def _carried(self, request: Request, run: _Run) -> None:
         """Have it carried out while the caller hears of it; raises what kept it from being begun."""
-        carrier = self._carrier_for(request)
+        try:
+            carrier = self._carrier_for(request)
+        except DestinationRefused as refused:
+            if self._record_refusal is not None:
+                await self._record_refusal(request.caller, refused.ae_title, refused.is_known)
+            raise
         wish = self._wish(request, carrier)
         work = asyncio.get_running_loop().create_task(self._work(request, run, carrier, wish))
         # Where the caller is gone nobody asks for its outcome any more.

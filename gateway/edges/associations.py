@@ -131,7 +131,15 @@ class Associations:
 
     def _retrieving(self, command: CommandField, counted: _Counted, carrier_for: CarrierFor) -> RetrieveService:
         limits = self._configuration.limits
-        return RetrieveService(command, counted, carrier_for, self._profile_of, limits, addressed=self._addressed)
+        return RetrieveService(
+            command,
+            counted,
+            carrier_for,
+            self._profile_of,
+            limits,
+            addressed=self._addressed,
+            record_refusal=counted.destination_refused,
+        )
 
     def _profile_of(self, caller: Caller) -> CallerProfile:
         # A reload may have removed the caller since it was identified: then it is told of what is missing the loud way.
@@ -152,6 +160,10 @@ class _Counted:
         """See `Broker.find`."""
         with self._counts_one():
             return await self._door.find(caller, query, snapshot)
+
+    async def destination_refused(self, caller: Caller, ae_title: str, is_known: bool) -> None:
+        """See `Gate.destination_refused`."""
+        await self._door.destination_refused(caller, ae_title, is_known)
 
     @contextlib.asynccontextmanager
     async def retrieve(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Delivery]:

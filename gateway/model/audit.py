@@ -29,6 +29,8 @@ class AuditEvent(StrEnum):
     QUERY_REFUSED = "query-refused"
     RETRIEVE_ATTEMPT = "retrieve-attempt"
     RETRIEVE_OUTCOME = "retrieve-outcome"
+    RETRIEVE_REFUSED = "retrieve-refused"
+    """To a destination that is unknown, or not this caller's (SAF-13)."""
     STORE_ATTEMPT = "store-attempt"
     STORE_OUTCOME = "store-outcome"
     LOCATION_SAMPLE = "location-sample"
@@ -52,7 +54,7 @@ class AuditEvent(StrEnum):
                 | AuditEvent.LOCATION_SAMPLE
             ):
                 return "110112"
-            case AuditEvent.RETRIEVE_ATTEMPT | AuditEvent.STORE_ATTEMPT:
+            case AuditEvent.RETRIEVE_ATTEMPT | AuditEvent.RETRIEVE_REFUSED | AuditEvent.STORE_ATTEMPT:
                 return "110102"
             case AuditEvent.RETRIEVE_OUTCOME | AuditEvent.STORE_OUTCOME:
                 return "110104"

@@ -687,3 +687,18 @@ async def test_a_row_without_a_number_is_told_at_its_trust(region: Region, level
     found = await region.find(asking_for(ANNE, level=level))
     assert told_at(found) == ["RZ2"]
     assert all(match.patient == ANNE for match in found.rows)
+
+
+async def test_a_destination_that_is_refused_is_on_record_and_at_most_so_often(region: Region) -> None:
+    caller = region.caller("RZ1")
+    for number in range(62):
+        await region.gate.destination_refused(caller, f"NOBODY_{number}", is_known=False)
+    refused = await region.records("retrieve-refused")
+    assert len(refused) == 60
+    assert refused[0]["body"] == {
+        "caller": "rz1-pacs",
+        "trust": "RZ1",
+        "destination": "NOBODY_0",
+        "is_known": False,
+        "unrecorded_before": 0,
+    }

@@ -5,6 +5,7 @@ Told over C-MOVE, C-GET and WADO-RS; of the archives, one is asked over DIMSE an
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 
@@ -218,3 +219,9 @@ async def test_a_destination_of_others_is_refused_and_an_unknown_one_is_said_to_
             unknown = await workstation.move("STRANGER", shelf, **keys)
     assert (others.status, others.outcome, others.images) == (0x0124, Outcome.DENIED, {})
     assert (unknown.status, unknown.images) == (0xA801, {})
+    refused = json.loads(await region.must("audit", "show", "--event", "retrieve-refused", "--json"))
+    said = [record["said"]["body"] for record in refused]
+    assert {(each["destination"], each["is_known"]) for each in said} == {
+        (AE_TITLES[PACS_CALLER], True),
+        ("STRANGER", False),
+    }

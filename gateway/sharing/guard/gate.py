@@ -143,6 +143,17 @@ class Gate:
         body: dict[str, JsonValue] = {"caller": who.subject, "trust": who.trust.code, "question": dict(question)}
         await self._refusals.note(AuditEvent.QUERY_REFUSED, caller.request_id, body)
 
+    async def destination_refused(self, caller: Caller, ae_title: str, *, is_known: bool) -> None:
+        """Record that a proven caller would have images sent where it may not (at most so often a minute; SAF-13)."""
+        who = caller.principal
+        body: dict[str, JsonValue] = {
+            "caller": who.subject,
+            "trust": who.trust.code,
+            "destination": ae_title,
+            "is_known": is_known,
+        }
+        await self._refusals.note(AuditEvent.RETRIEVE_REFUSED, caller.request_id, body)
+
     def decide(self, access: Access, facts: Facts, decision_id: str) -> Decision:
         """Decide and count."""
         return self.decide_for_studies(access, facts, decision_id)[0]
