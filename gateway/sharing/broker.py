@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -51,6 +51,10 @@ QUALITY_ITEMS_MAX = 50
 """Data-quality items recorded for one question; an archive that sends more has shown enough."""
 
 
+StillTheirs = Callable[[Sequence[Candidate]], Awaitable[bool]]
+"""Whether rows are still the patients' whose they were, by the registers as they stand now; raises a `ServiceFault`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What of a wish may be had, as it is known at this moment."""
@@ -66,6 +70,8 @@ class Survey:
     """When the trusts were asked, which may be a while ago."""
     whole: frozenset[TrustId] = frozenset()
     """The trusts whose lists are whole, whatever of them may be shown."""
+    still_theirs: StillTheirs | None = None
+    """Reads again whose rows these are."""
 
 
 class Broker:
@@ -212,7 +218,11 @@ class Broker:
         # Where a register withholds nobody was asked, and the parts are feigned.
         answered = () if passage.is_hidden else heard.parts
         whole = frozenset(part.trust for part in answered if part.state is SourceState.ANSWERED)
-        return Survey(passage, tuple(matches), copies, heard.judgement, sources, heard.at, whole)
+
+        async def still_theirs(rows: Sequence[Candidate]) -> bool:
+            return len((await self._people.as_now(caller, named, rows))[0]) == len(rows)
+
+        return Survey(passage, tuple(matches), copies, heard.judgement, sources, heard.at, whole, still_theirs)
 
     async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: Absence) -> Matches:
         self._people.check(caller, named)

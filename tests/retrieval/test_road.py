@@ -169,6 +169,23 @@ async def test_an_opt_out_between_two_instances_stops_the_rest_and_says_what_wen
     assert transfers["studies"] == [{"study": STUDY, "source": "RZ2", "failed": 2, "sent": 1}]
 
 
+async def test_a_number_that_leads_to_somebody_else_between_two_instances_stops_the_rest(travels: Travels) -> None:
+    travels.hold("RZ2", "1.2.3.1", "1.2.3.2", patient="R2-77")
+    travels.region.trust("RZ2").filing_under("RZ2-PAS")
+    await travels.region.refer(ANNE, to="RZ1")
+    local = await travels.region.link(ANNE, "RZ2-PAS", "R2-77", source="RZ2")
+    got = []
+    async with travels.retrieval() as delivery:
+        async for item in delivery:
+            got.append(item.ref.sop_uid)
+            delivery.sent(item)
+            await travels.region.unlink(local)
+            travels.version += 1
+    assert len(got) == 1 and delivery.halted is Halt.POLICY and delivery.counts.failed == 1
+    [outcome] = await travels.region.records("retrieve-outcome")
+    assert "no longer taken for this patient" in str(outcome)
+
+
 async def test_care_that_ends_does_not_stop_what_began_in_it(travels: Travels) -> None:
     held = travels.hold("RZ2", "1.2.3.1", "1.2.3.2")
     relationship = await travels.region.refer(ANNE, to="RZ1")

@@ -42,6 +42,7 @@ STOPPED: Mapping[Halt, str] = {
     Halt.SERVICE: "the transfer was stopped",
 }
 """The same for every reason: which of them it was is nobody's business but the record's (SAF-02)."""
+IDENTITY_CHANGED = "an image is no longer taken for this patient's"
 NOT_ENDED = "it was not handed out"
 UNREADABLE = "what was kept of it cannot be read"
 Bring = Callable[[Sequence[Wanted]], AbstractAsyncContextManager[Rider]]
@@ -277,7 +278,8 @@ class Delivery:
     async def _look_again(self, entry: Entry) -> None:
         means, now, version = self._means, self._means.clock.monotonic(), self._means.register_version()
         series, self._series = self._series, entry.wanted.ref.series_uid
-        is_due = version != self._version or now - self._checked >= means.limits.retrieve_recheck_s
+        has_moved = version != self._version
+        is_due = has_moved or now - self._checked >= means.limits.retrieve_recheck_s
         if self._survey is None or not (is_due or self._series != series):
             return
         self._version, self._checked = version, now
@@ -285,13 +287,15 @@ class Delivery:
         grace = timedelta(minutes=means.limits.end_grace_minutes)
         try:
             withdrawn = await self._survey.passage.withdrawn(rows, self._began_at, grace)
+            ask = self._survey.still_theirs if has_moved else None
+            is_theirs = ask is None or await ask(rows)
         except ServiceFault:
             self._halted = self._halted or Halt.SERVICE
             return
-        if withdrawn is not None:
+        if withdrawn is not None or not is_theirs:
             log.info("retrieval stopped", retrieval=self._id)
             self._halted = self._halted or Halt.POLICY
-            self._stopped_by = withdrawn.to_json()
+            self._stopped_by = withdrawn.to_json() if withdrawn is not None else IDENTITY_CHANGED
 
     def _end(self, sop_uid: str, state: InstanceState, words: str) -> None:
         entry = self._entries[sop_uid]
