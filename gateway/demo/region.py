@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, Protocol
 
 import aiohttp
 
@@ -55,12 +55,55 @@ class RegionError(RuntimeError):
     """Something of the region did not start; the message says what, and where its log lies."""
 
 
+class Process(Protocol):
+    """What a region needs of a process that it started."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None: it runs."""
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        """What it prints, where that is read."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    async def wait(self) -> int:
+        """Its status at its end."""
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """What it printed until its end."""
+
+
+class Start(Protocol):
+    """How a process is started: `asyncio.create_subprocess_exec`, or what does the same in less time."""
+
+    async def __call__(
+        self,
+        program: str,
+        *arguments: str,
+        stdin: int | None = None,
+        stdout: int | IO[bytes] | None = None,
+        stderr: int | IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a program."""
+
+
 @dataclass(slots=True)
 class Archive:
     """One trust's simulated PACS as a process."""
 
     trust: Trust
-    process: asyncio.subprocess.Process
+    process: Process
     ready: Mapping[str, object]
     """What it said once it listened (docs/simulator.md)."""
 
@@ -101,7 +144,14 @@ class Region:
     """The running region. Use `async with Region(...)`."""
 
     def __init__(
-        self, folder: Path, *, machines_port: int = 0, people_port: int = 0, dimse_port: int = 0, storage_url: str = ""
+        self,
+        folder: Path,
+        *,
+        machines_port: int = 0,
+        people_port: int = 0,
+        dimse_port: int = 0,
+        storage_url: str = "",
+        start: Start = asyncio.create_subprocess_exec,
     ) -> None:
         self.folder = folder
         self.configuration = folder / "gateway.toml"
@@ -110,8 +160,9 @@ class Region:
         self.dimse_port = dimse_port or free_port()
         self.receiving_port = free_port()
         self.archives: dict[str, Archive] = {}
-        self.gateway: asyncio.subprocess.Process | None = None
+        self.gateway: Process | None = None
         self._storage_url = storage_url
+        self._start = start
         self._pairs: dict[str, KeyPair] = {}
         self.authority: Path = folder / "certificates" / "authority.pem"
 
@@ -155,7 +206,7 @@ class Region:
 
     async def command(self, *arguments: str) -> CommandResult:
         """Run `gateway <arguments>` on this region's configuration, whatever comes of it."""
-        process = await asyncio.create_subprocess_exec(
+        process = await self._start(
             *(sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self.configuration)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -175,7 +226,7 @@ class Region:
         """Start `gateway serve` and wait until it is ready."""
         log_path = self.folder / "gateway.log"
         with log_path.open("ab") as log:
-            self.gateway = await asyncio.create_subprocess_exec(
+            self.gateway = await self._start(
                 *(sys.executable, "-m", "gateway.cli", "serve", "--config", str(self.configuration)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -200,7 +251,7 @@ class Region:
         await asyncio.gather(*(_stop(archive.process) for archive in self.archives.values()))
         self.archives.clear()
 
-    async def _gateway_ready(self, process: asyncio.subprocess.Process, log_path: Path) -> None:
+    async def _gateway_ready(self, process: Process, log_path: Path) -> None:
         connector = aiohttp.TCPConnector(ssl=False)
         async with aiohttp.ClientSession(connector=connector) as session:
             while True:
@@ -216,7 +267,7 @@ class Region:
         data = self.folder / "archives" / trust.ods_code
         await asyncio.to_thread(make_trust, trust, data)
         pair = self._pairs[archive_name(trust)]
-        process = await asyncio.create_subprocess_exec(
+        process = await self._start(
             *(sys.executable, "-m", "gateway.demo.pacs", "--trust", trust.ods_code, "--data", str(data)),
             *("--ae-title", trust.ae_title, "--die-with-parent"),
             *("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.private_key)),
@@ -286,7 +337,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: Process) -> None:
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):

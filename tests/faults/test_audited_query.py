@@ -20,6 +20,8 @@ from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer, WebAnswer
 from gateway.model.audit import AuditRecord, ChainHead, follow
+from tests.forked import Forks
+from tests.forked import forks as forks  # the fixture
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
@@ -28,8 +30,8 @@ EXPECTED = frozenset(study_instance_uid(plan) for plan in (cast.ANNE_HEAD_CT, ca
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
-    async with Region(tmp_path_factory.mktemp("killed")) as running:
+async def region(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> AsyncIterator[Region]:
+    async with Region(tmp_path_factory.mktemp("killed"), start=forks.start) as running:
         yield running
 
 

@@ -14,6 +14,8 @@ from gateway.demo.cast import ANNE, BEN, CLARA, FAITH
 from gateway.demo.configuration import VIEWER
 from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer
+from tests.forked import Forks
+from tests.forked import forks as forks  # the fixture
 from tests.peers.postgres import Postgres, running_postgres
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.peer, pytest.mark.timeout(300)]
@@ -31,9 +33,9 @@ def server() -> Iterator[Postgres]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def region(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
+async def region(server: Postgres, tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> AsyncIterator[Region]:
     url = server.create_database().replace("postgresql://", "postgresql+psycopg://")
-    async with Region(tmp_path_factory.mktemp("on-postgres"), storage_url=url) as running:
+    async with Region(tmp_path_factory.mktemp("on-postgres"), storage_url=url, start=forks.start) as running:
         yield running
 
 

@@ -19,6 +19,8 @@ from gateway.demo.configuration import VIEWER
 from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer
 from gateway.demo.workstation import Workstation
+from tests.forked import Forks
+from tests.forked import forks as forks  # the fixture
 
 HEARD_AGAIN_S = 60.0
 """A hang guard: an archive that failed is left alone for a few seconds."""
@@ -96,9 +98,9 @@ class FindDoor:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
+async def region(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> AsyncIterator[Region]:
     """The running region. A story that changes a register changes it back, or uses a patient of its own."""
-    async with Region(tmp_path_factory.mktemp("region")) as running:
+    async with Region(tmp_path_factory.mktemp("region"), start=forks.start) as running:
         yield running
 
 
