@@ -71,6 +71,7 @@ class Core:
 
     async def close(self) -> None:
         """Close all connections, once no question is under way any more."""
+        await self.road.close()
         await self.reception.close()
         await self.peers.close()
         await self.tracing.close()

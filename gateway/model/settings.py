@@ -149,6 +149,9 @@ class Limits:
     """Retrievals under way in the whole process; beyond it `OverCapacity`."""
     retrieve_recheck_s: float = 10.0
     """A retrieval is decided again after this, at each new series, and as soon as a register moves (SAF-36)."""
+    retrieve_rest_s: float = 5.0
+    """What a caller asks of one study, part by part, is taken as one passage until it has asked for nothing for so
+    long; 0: each request is one."""
     store_rest_s: float = 10.0
     """What a trust sends of one study is taken as one sending until nothing has come for so long."""
     store_studies_at_once_max: int = 1_024

@@ -34,14 +34,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.model.errors import InvalidRequest, NotFound
 from gateway.model.faults import faultpoint
-from gateway.model.work.retrievals import (
-    Counts,
-    FrozenInstance,
-    Halt,
-    InstanceNote,
-    InstanceState,
-    NewRetrieval,
-)
+from gateway.model.work.retrievals import Counts, FrozenInstance, Halt, InstanceNote, InstanceState, NewRetrieval
 from gateway.model.work.transfers import InstanceRef
 from policy.parties import TrustId
 from storage.database import Read, Tx
@@ -109,6 +102,11 @@ _ADD_INSTANCE = {
     name: Prepared(engine.insert(retrieval_instance).on_conflict_do_nothing()) for name, engine in _ENGINES.items()
 }
 """May be said twice: a transaction whose outcome nobody learned is said again."""
+_GROW = Prepared(
+    update(retrieval)
+    .where(retrieval.c.retrieval_id == bindparam("of_retrieval"), retrieval.c.instances < bindparam("to_instances"))
+    .values(instances=bindparam("to_instances"))
+)
 _THIS_INSTANCE = (retrieval_instance.c.retrieval_id == bindparam("of_retrieval")) & (
     retrieval_instance.c.sop_uid == bindparam("of_sop")
 )
@@ -200,6 +198,11 @@ class SqlLedger:
             raise InvalidRequest("an instance is named twice")
         await self._store.write(partial(_freeze, node=self._node, new=new))
 
+    async def add(self, retrieval_id: str, first: int, instances: Sequence[FrozenInstance]) -> None:
+        """See `TransferLedger`."""
+        if instances:
+            await self._store.write(partial(_add, retrieval_id=retrieval_id, first=first, instances=instances))
+
     async def note(self, retrieval_id: str, notes: Sequence[InstanceNote]) -> None:
         """See `TransferLedger`."""
         if notes:
@@ -283,8 +286,18 @@ def _freeze(tx: Tx, node: str, new: NewRetrieval) -> None:
     }
     _ADD[tx.connection.dialect.name].run(tx.connection, [head])
     faultpoint("ledger.freeze.between")
-    if new.instances:
-        rows = [_frozen_values(new.retrieval_id, *placed) for placed in enumerate(new.instances)]
+    _add_instances(tx, new.retrieval_id, 0, new.instances)
+
+
+def _add(tx: Tx, retrieval_id: str, first: int, instances: Sequence[FrozenInstance]) -> None:
+    total = first + len(instances)
+    _GROW.run(tx.connection, [{"of_retrieval": retrieval_id, "to_instances": total}])
+    _add_instances(tx, retrieval_id, first, instances)
+
+
+def _add_instances(tx: Tx, retrieval_id: str, first: int, instances: Sequence[FrozenInstance]) -> None:
+    if instances:
+        rows = [_frozen_values(retrieval_id, *placed) for placed in enumerate(instances, first)]
         _ADD_INSTANCE[tx.connection.dialect.name].run(tx.connection, rows)
 
 

@@ -34,4 +34,6 @@ async def store(sqlite_url: str, clock: FakeClock) -> AsyncIterator[SqlStore]:
 async def travels(store: SqlStore, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Travels]:
     """Anne is in RZ1's care, and RZ2 and RZ3 hold studies."""
     async with cache_rig.opened_on(store, tmp_path, clock) as rig:
-        yield Travels(store, clock, rig.cache, tmp_path / "packs")
+        travels = Travels(store, clock, rig.cache, tmp_path / "packs")
+        yield travels
+        await travels.road.close()

@@ -162,8 +162,8 @@ async def test_what_a_caller_fetched_by_itself_is_brought_to_hand_and_delivered_
     fetches = len(travels.region.trust("RZ2").pacs.fetches)
     assert len((await travels.brought())[0]) == 3
     assert len(travels.region.trust("RZ2").pacs.fetches) == fetches
-    last = (await travels.region.records("retrieve-outcome"))[-2]
-    assert errand.job.job_id in str(last)
+    outcomes = await travels.region.records("retrieve-outcome")
+    assert any(errand.job.job_id in str(outcome) for outcome in outcomes)
 
 
 async def test_who_may_not_have_it_any_more_gets_none_of_the_rest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -78,6 +79,10 @@ class Travels:
             new_id, withdraw = self.region.new_id, self.withdrawals
             self._road = Road(self.region.broker, acquiring, self.region.store, means, new_id=new_id, withdraw=withdraw)
         return self._road
+
+    def each_alone(self) -> None:
+        """Let no request ride on another's passage; before the first."""
+        self.region.limits = replace(self.region.limits, retrieve_rest_s=0)
 
     def hold(
         self,

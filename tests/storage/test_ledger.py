@@ -66,6 +66,16 @@ async def test_what_was_frozen_is_shown_in_its_order_and_pending(ledger: SqlLedg
     assert shown.counts == Counts(3, 0, 0, 0)
 
 
+async def test_a_set_that_grows_keeps_its_order_and_takes_nothing_twice(ledger: SqlLedger) -> None:
+    first, second, third = frozen(3), frozen(1), frozen(2)
+    await ledger.freeze(retrieval("r", [first]))
+    await ledger.add("r", 1, (second, third))
+    await ledger.add("r", 1, (second, third))
+    shown = await ledger.show("r")
+    assert [each.frozen for each in shown.instances] == [first, second, third]
+    assert shown.counts == Counts(3, 0, 0, 0)
+
+
 async def test_what_became_of_an_instance_stays_once_it_has_ended(ledger: SqlLedger) -> None:
     one, two = frozen(1), frozen(2)
     await ledger.freeze(retrieval("r", [one, two]))

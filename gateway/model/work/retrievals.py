@@ -152,6 +152,9 @@ class TransferLedger(Protocol):
     async def freeze(self, retrieval: NewRetrieval) -> None:
         """Write down the frozen set, durably, all instances pending."""
 
+    async def add(self, retrieval_id: str, first: int, instances: Sequence[FrozenInstance]) -> None:
+        """Write down further instances of a set that grows, durably, all pending; `first` were in it before."""
+
     async def note(self, retrieval_id: str, notes: Sequence[InstanceNote]) -> None:
         """Write down what became of instances; an instance that has ended stays as it is."""
 

@@ -7,7 +7,7 @@ disclosed, and taken out again. Writes nothing: the gate appends the record.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -60,6 +60,11 @@ class Tally:
     def disclose_only(self, page: Sequence[Match]) -> None:
         """Take out of the record what lies beyond the page: it was not disclosed."""
         uids = {match.sop_uid or match.series_uid or match.study_uid for match in page}
+        for verdict in self.verdicts:
+            verdict.disclosed = [uid for uid in verdict.disclosed if uid in uids]
+
+    def disclose_only_series(self, uids: Collection[str]) -> None:
+        """Take out of a retrieval's record the series of which nothing was asked."""
         for verdict in self.verdicts:
             verdict.disclosed = [uid for uid in verdict.disclosed if uid in uids]
 

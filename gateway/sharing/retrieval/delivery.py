@@ -2,7 +2,7 @@
 
 Every instance ends exactly once: handed out, or failed with words. Before each one is given away, what hangs on
 registers and time is looked at again: at once when a register moves, at each new series, and every few seconds (E11).
-The ledger hears of each in little batches; it is told what became of the rest when the retrieval is left.
+Its account hears of each; it is told what became of the rest when the retrieval is left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import structlog
 
-from gateway.model.errors import Damaged, GatewayError, InvalidRequest, NotFound, OutOfReach, ServiceFault
+from gateway.model.errors import Damaged, InvalidRequest, NotFound, OutOfReach, ServiceFault
 from gateway.model.imaging import PATIENT_ID, Attributes, JsonValue, Source
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
@@ -25,13 +25,13 @@ from gateway.model.work.retrievals import Counts, Failure, Halt, InstanceNote, I
 from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
 from gateway.sharing.broker import Survey
 from gateway.sharing.merge import Candidate
+from gateway.sharing.retrieval.account import Account
 from gateway.sharing.retrieval.acquiring import Got, Rider, Wanted
 from gateway.sharing.retrieval.handing_out import Describers, HandedOut
 from policy.parties import TrustId
 
 log = structlog.get_logger(__name__)
 
-NOTES_AT_ONCE = 64
 SMALL_BYTES = 1024 * 1024
 """Kept instances of at most so many bytes are read whole, several at once."""
 GROUP_BYTES, GROUP_INSTANCES = 2 * 1024 * 1024, 64
@@ -72,15 +72,17 @@ class Delivery:
 
     def __init__(
         self,
-        retrieval_id: str,
+        account: Account | None,
         survey: Survey | None,
         sources: Sequence[Source],
         entries: Sequence[Entry],
         rider: Rider,
         means: Means,
         bring: Bring | None,
+        decided_at_s: float | None = None,
     ) -> None:
-        self._id = retrieval_id
+        """`decided_at_s` is when it was decided that it may be had, where that is not now."""
+        self._account = account
         self._survey = survey
         self._sources = tuple(sources)
         self._entries = {entry.wanted.ref.sop_uid: entry for entry in entries}
@@ -88,20 +90,20 @@ class Delivery:
         self._means = means
         self._bring = bring
         self._ended: Counter[InstanceState] = Counter()
-        self._notes: list[InstanceNote] = []
         self._halted: Halt | None = None
         self._stopped_by: JsonValue = None
         self._began_at = means.clock.now()
-        self._checked = means.clock.monotonic()
+        self._checked = means.clock.monotonic() if decided_at_s is None else decided_at_s
         self._version = means.register_version()
-        self._series = ""
+        # Of the first series it was decided just now.
+        self._series = entries[0].wanted.ref.series_uid if entries else ""
         self._cancelled = asyncio.Event()
         self._describers = Describers()
 
     @property
     def retrieval_id(self) -> str:
         """See `Delivery`."""
-        return self._id
+        return self._account.retrieval_id if self._account is not None else ""
 
     @property
     def refs(self) -> Sequence[InstanceRef]:
@@ -175,22 +177,14 @@ class Delivery:
         self._halted = self._halted or Halt.CANCELLED
         self._cancelled.set()
 
-    async def leave(self) -> None:
-        """It is over: whatever was not handed out has failed, and all of it is written down."""
+    def leave(self) -> None:
+        """It is over: whatever was not handed out has failed."""
         words = NOT_ENDED if self._halted is None else STOPPED[self._halted]
         for uid, entry in self._entries.items():
             if not entry.state.is_ended:
                 self._end(uid, InstanceState.FAILED, entry.words or words)
-        if self._survey is not None:
-            self._survey.passage.tally.transfers = self._for_the_record()
-        try:
-            await self._write_down()
-            await self._means.ledger.end(self._id, self._means.clock.now(), self._halted)
-        except ServiceFault:
-            log.error("retrieval not written down", retrieval=self._id)
-            if self._survey is not None:
-                # The ledger was to say which instances went; now the outcome is all that does.
-                self._survey.passage.tally.transfers = {**self._for_the_record(), "instances": self._each()}
+        if self._account is not None:
+            self._account.halt(self._halted, self._stopped_by)
 
     def _begin_reading(
         self, kept: deque[Entry], count_max: int
@@ -227,11 +221,8 @@ class Delivery:
             return
         # The door may have several on their way at once: what it says nothing of has failed when it leaves.
         yield item
-        if len(self._notes) >= NOTES_AT_ONCE:
-            try:
-                await self._write_down()
-            except ServiceFault:
-                log.warning("retrieval not written down so far", retrieval=self._id)
+        if self._account is not None:
+            await self._account.keep_up()
 
     async def _prepared(self, entry: Entry, begun: tuple[bytes, ...] = ()) -> HandedOut | None:
         """The entry's item, of which `begun` is read; what cannot be read now is fetched once more.
@@ -243,7 +234,7 @@ class Delivery:
             try:
                 return await HandedOut.prepare(self._means.cache, entry.cached, entry.shown, self._describers, begun)
             except (Damaged, NotFound, InvalidRequest, OutOfReach) as error:
-                log.warning("instance not handed out", retrieval=self._id, reason=type(error).__name__)
+                log.warning("instance not handed out", retrieval=self.retrieval_id, reason=type(error).__name__)
                 if is_last or self._bring is None or not isinstance(error, Damaged | OutOfReach):
                     return None
             async with self._bring([entry.wanted]) as rider:
@@ -293,7 +284,7 @@ class Delivery:
             self._halted = self._halted or Halt.SERVICE
             return
         if withdrawn is not None or not is_theirs:
-            log.info("retrieval stopped", retrieval=self._id)
+            log.info("retrieval stopped", retrieval=self.retrieval_id)
             self._halted = self._halted or Halt.POLICY
             self._stopped_by = withdrawn.to_json() if withdrawn is not None else IDENTITY_CHANGED
 
@@ -304,7 +295,10 @@ class Delivery:
         entry.state, entry.words = state, words
         self._ended[state] += 1
         cached = entry.cached
-        self._notes.append(
+        if self._account is None:
+            return
+        self._account.note(
+            entry.wanted.ref.study_uid,
             InstanceNote(
                 sop_uid,
                 state,
@@ -313,41 +307,8 @@ class Delivery:
                 cached.digest if cached is not None else b"",
                 cached.plain_bytes if cached is not None else 0,
                 words,
-            )
+            ),
         )
-
-    async def _write_down(self) -> None:
-        notes, self._notes = self._notes, []
-        if not notes:
-            return
-        try:
-            await self._means.ledger.note(self._id, notes)
-        except GatewayError:
-            self._notes = notes + self._notes
-            raise
-
-    def _each(self) -> dict[str, JsonValue]:
-        """What became of every instance, for whom the ledger fails."""
-        return {sop_uid: entry.state.value for sop_uid, entry in sorted(self._entries.items())}
-
-    def _for_the_record(self) -> dict[str, JsonValue]:
-        """What the outcome says: counts by study and source; which instances it were stands in the ledger."""
-        studies: dict[tuple[str, TrustId], Counter[InstanceState]] = {}
-        for entry in self._entries.values():
-            studies.setdefault((entry.wanted.ref.study_uid, entry.source), Counter())[entry.state] += 1
-        return {
-            "retrieval": self._id,
-            "halted": self._halted.value if self._halted is not None else "",
-            "stopped_by": self._stopped_by,
-            "studies": [
-                {
-                    "study": study,
-                    "source": source.code,
-                    **{state.value: count for state, count in sorted(states.items())},
-                }
-                for (study, source), states in sorted(studies.items())
-            ],
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A wish passes the guard, is found at its holders, decided row by row, and frozen in the ledger; then what is not in the
 cache is fetched, and the delivery hands out what has come. The cache is never a reason to give anything away: each
-retrieval has its own passage, however many share one fetch.
+caller has a passage of its own, however many share one fetch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import partial
 
 from gateway.model.attributes import INSTANCE_NUMBER, SERIES_NUMBER
-from gateway.model.errors import GatewayError, InvalidRequest, OverCapacity
+from gateway.model.errors import GatewayError, InvalidRequest, OverCapacity, RegisterUnavailable, StoreUnavailable
 from gateway.model.imaging import (
     PATIENT_ID,
     SOP_CLASS_UID,
@@ -26,14 +26,16 @@ from gateway.model.imaging import (
     Source,
 )
 from gateway.model.seams import Store
-from gateway.model.work.retrievals import FrozenInstance, NewRetrieval, RetrieveWish
+from gateway.model.work.retrievals import FrozenInstance, Halt, NewRetrieval, RetrieveWish
 from gateway.model.work.transfers import CachedInstance, FetchRequest, InstanceRef, Target
 from gateway.sharing.broker import Survey
 from gateway.sharing.conduct.watch import Surveys
 from gateway.sharing.freshness.comparing import withdrawn
 from gateway.sharing.merge import Candidate, texts
+from gateway.sharing.retrieval.account import Account
 from gateway.sharing.retrieval.acquiring import Acquiring, Holding, Rider, Wanted
 from gateway.sharing.retrieval.delivery import Delivery, Entry, Means
+from gateway.sharing.retrieval.sittings import Sitting, Sittings, requests_of
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
 
 _VALIDATED_ANEW = timedelta(minutes=1)
@@ -68,23 +70,25 @@ class Road:
         self._means = means
         self._new_id = new_id
         self._under_way = 0
+        self._sittings = Sittings(self._sat, store.register_version, means.clock, means.limits)
 
     @contextlib.asynccontextmanager
     async def retrieve(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Delivery]:
         """See `Retrievals`."""
         if self._under_way >= self._means.limits.retrievals_at_once_max:
             raise OverCapacity("too many retrievals are under way")
-        recipient = wish.destination.organisation if wish.destination is not None else caller.principal.trust
         self._under_way += 1
         try:
-            async with self._door.survey(
-                caller, _query(wish), recipient=recipient, names=lambda row: _names(wish, row)
-            ) as survey:
-                if not survey.matches:
-                    yield Delivery("", None, survey.sources, (), Rider(), self._means, None)
+            async with self._sittings.joined(caller, wish) as sitting:
+                if sitting is not None and sitting.account is None:
+                    yield self._nothing(sitting.survey)
                     return
-                async with self._delivering(caller, wish, recipient, survey) as delivery:
-                    yield delivery
+                if sitting is not None and (named := _named(sitting, wish)):
+                    async with self._riding(caller, sitting, named) as delivery:
+                        yield delivery
+                    return
+            async with self._alone(caller, wish) as delivery:
+                yield delivery
         finally:
             self._under_way -= 1
 
@@ -96,7 +100,7 @@ class Road:
         """
         trust = caller.principal.trust
         async with self._door.survey(
-            caller, _query(wish), recipient=trust, names=lambda row: _names(wish, row)
+            caller, _query(wish), recipient=trust, names=lambda row: _names(wish, row.series_uid, row.sop_uid)
         ) as survey:
             if not survey.matches:
                 return 0, survey.sources
@@ -113,6 +117,26 @@ class Road:
             survey.passage.tally.transfers = {"job": wish.job_id, "wanted": len(entries), "kept": here}
             return here, survey.sources
 
+    async def close(self) -> None:
+        """Record what callers sit over at this moment, once none of their requests is under way."""
+        await self._sittings.close()
+
+    async def rested(self) -> None:
+        """Return once nobody sits over anything and all of that is recorded."""
+        await self._sittings.rested()
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Delivery]:
+        recipient = wish.destination.organisation if wish.destination is not None else caller.principal.trust
+        async with self._door.survey(
+            caller, _query(wish), recipient=recipient, names=lambda row: _names(wish, row.series_uid, row.sop_uid)
+        ) as survey:
+            if not survey.matches:
+                yield self._nothing(survey)
+                return
+            async with self._delivering(caller, wish, recipient, survey) as delivery:
+                yield delivery
+
     @contextlib.asynccontextmanager
     async def _delivering(
         self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey
@@ -121,43 +145,93 @@ class Road:
             for study_uid in {match.study_uid for match in survey.matches}:
                 await held.enter_async_context(self._means.cache.using(study_uid))
             entries = await self._entries(survey)
-            retrieval_id = await self._frozen(caller, wish, recipient, survey, entries)
+            account = self._account(caller, wish, recipient, survey)
+            await account.freeze(_frozen(survey, entries))
             bring = partial(self._acquiring.riding, listed=_listed(survey), asking=_asking(caller, recipient))
             missing = [entry.wanted for entry in entries if entry.cached is None]
             rider = await held.enter_async_context(bring(missing))
-            delivery = Delivery(retrieval_id, survey, survey.sources, entries, rider, self._means, bring)
+            delivery = Delivery(account, survey, survey.sources, entries, rider, self._means, bring)
             try:
                 yield delivery
             finally:
-                await delivery.leave()
+                delivery.leave()
+                await account.close()
                 await self._note_validated(survey, entries)
 
-    async def _frozen(
-        self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey, entries: Sequence[Entry]
-    ) -> str:
-        """Write the frozen set down; its id."""
-        frozen = tuple(
-            FrozenInstance(
-                entry.wanted.ref,
-                entry.source,
-                entry.wanted.patient_row,
-                survey.passage.decision_id,
+    @contextlib.asynccontextmanager
+    async def _sat(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Sitting]:
+        """A sitting over the whole study, until it is left; see `Opens`."""
+        clock, recipient = self._means.clock, caller.principal.trust
+        try:
+            version = await self._store.register_version()
+        except StoreUnavailable as error:
+            raise RegisterUnavailable("sharing not checked") from error
+        surveying = self._door.survey(caller, _query(wish), recipient=recipient, names=lambda _: True)
+        async with surveying as survey, self._means.cache.using(wish.study_uids[0]):
+            now_s = clock.monotonic()
+            if not survey.matches:
+                yield Sitting(survey, None, {}, {}, version, now_s, now_s)
+                return
+            entries = await self._entries(survey)
+            account = self._account(caller, wish, recipient, survey, is_shared=True)
+            by_uid = {entry.wanted.ref.sop_uid: entry for entry in entries}
+            sitting = Sitting(survey, account, by_uid, _listed(survey), version, now_s, now_s)
+            try:
+                yield sitting
+            finally:
+                tally = survey.passage.tally
+                tally.returned = account.instances
+                tally.disclose_only_series(account.series_uids)
+                await account.close(requests_of(sitting))
+                await self._note_validated(survey, entries)
+
+    @contextlib.asynccontextmanager
+    async def _riding(self, caller: Caller, sitting: Sitting, named: Sequence[Entry]) -> AsyncIterator[Delivery]:
+        """What is named of a study that a caller sits over, as it is kept at this moment."""
+        survey, account, cache = sitting.survey, sitting.account, self._means.cache
+        assert account is not None
+        study_uid = named[0].wanted.ref.study_uid
+        if len(named) == 1:
+            one = await cache.instance(study_uid, named[0].wanted.ref.sop_uid)
+            kept = {one.ref.sop_uid: one} if one is not None else {}
+        else:
+            kept = {each.ref.sop_uid: each for each in await cache.instances(study_uid)}
+        entries = [
+            Entry(each.wanted, each.shown, each.copies, _if_may_be_had(kept.get(each.wanted.ref.sop_uid), each.wanted))
+            for each in named
+        ]
+        await account.freeze(_frozen(survey, entries))
+        asking = _asking(caller, caller.principal.trust)
+        bring = partial(self._acquiring.riding, listed=sitting.listed, asking=asking)
+        async with bring([entry.wanted for entry in entries if entry.cached is None]) as rider:
+            delivery = Delivery(
+                account, survey, survey.sources, entries, rider, self._means, bring, sitting.decided_at_s
             )
-            for entry in entries
-        )
-        retrieval = NewRetrieval(
+            try:
+                yield delivery
+            finally:
+                delivery.leave()
+                sitting.is_closed |= delivery.halted in (Halt.POLICY, Halt.SERVICE)
+                await account.keep_up()
+
+    def _nothing(self, survey: Survey) -> Delivery:
+        return Delivery(None, None, survey.sources, (), Rider(), self._means, None)
+
+    def _account(
+        self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey, *, is_shared: bool = False
+    ) -> Account:
+        new = NewRetrieval(
             self._new_id(),
             caller.request_id,
             caller.principal.subject,
             recipient,
             wish.destination.ae_title if wish.destination is not None else "",
             self._means.clock.now(),
-            frozen,
+            (),
             wish.job_id,
             caller.purpose.value,
         )
-        await self._means.ledger.freeze(retrieval)
-        return retrieval.retrieval_id
+        return Account(self._means.ledger, self._means.clock, survey.passage.tally, new, is_shared=is_shared)
 
     async def _note_validated(self, survey: Survey, entries: Sequence[Entry]) -> None:
         """Note of each study when its holders last listed it, all of those that what is kept of it came from."""
@@ -192,9 +266,7 @@ class Road:
             is_far = any(holding.trust in self._behind_gateways for holding in holdings)
             wanted = Wanted(ref, holdings, holdings[0].trust, rows[match.patient], is_far)
             cached = kept.get(match.sop_uid)
-            # What came from a holder whose copy this caller may not have is fetched from one of theirs.
-            may_be_had = cached is not None and cached.source in {holding.trust for holding in holdings}
-            entries.append(Entry(wanted, match.attributes, copies, cached if may_be_had else None))
+            entries.append(Entry(wanted, match.attributes, copies, _if_may_be_had(cached, wanted)))
         return entries
 
     async def _follow(self, survey: Survey, kept: Sequence[CachedInstance]) -> None:
@@ -239,10 +311,25 @@ def _query(wish: RetrieveWish) -> Query:
     return Query(Level.IMAGE, tuple(keys), _WANTED, only_trust=wish.only_trust)
 
 
-def _names(wish: RetrieveWish, row: Candidate) -> bool:
-    return (not wish.series_uids or row.series_uid in wish.series_uids) and (
-        not wish.sop_uids or row.sop_uid in wish.sop_uids
-    )
+def _names(wish: RetrieveWish, series_uid: str, sop_uid: str) -> bool:
+    return (not wish.series_uids or series_uid in wish.series_uids) and (not wish.sop_uids or sop_uid in wish.sop_uids)
+
+
+def _named(sitting: Sitting, wish: RetrieveWish) -> list[Entry]:
+    """What a wish names of the study that its caller sits over."""
+    found = map(sitting.entries.get, wish.sop_uids) if wish.sop_uids else sitting.entries.values()
+    named = {entry.wanted.ref.sop_uid: entry for entry in found if entry is not None}
+    return [entry for entry in named.values() if _names(wish, entry.wanted.ref.series_uid, entry.wanted.ref.sop_uid)]
+
+
+def _if_may_be_had(cached: CachedInstance | None, wanted: Wanted) -> CachedInstance | None:
+    """What came from a holder whose copy this caller may not have is fetched from one of theirs."""
+    return cached if cached is not None and any(cached.source == each.trust for each in wanted.holdings) else None
+
+
+def _frozen(survey: Survey, entries: Sequence[Entry]) -> list[FrozenInstance]:
+    decision_id = survey.passage.decision_id
+    return [FrozenInstance(entry.wanted.ref, entry.source, entry.wanted.patient_row, decision_id) for entry in entries]
 
 
 def _listed(survey: Survey) -> Mapping[TrustId, Sequence[InstanceRef]]:
