@@ -165,7 +165,7 @@ async def opened_on(store: SqlStore, folder: Path, clock: FakeClock) -> AsyncIte
     """A cache whose index is in a store that is open already."""
     keys = FixedKeys()
     async with (
-        LocalObjects(folder / "packs", os.urandom) as objects,
+        objects_of(folder, clock, os.urandom, PACK_BYTES_MAX) as objects,
         SealedCache(store, objects, keys, STAND_INS, clock, CacheSettings("north", {}), os.urandom) as cache,
     ):
         yield Rig(store, objects, cache, keys)

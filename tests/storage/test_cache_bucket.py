@@ -10,14 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from gateway.model.errors import ConfigurationError, Damaged, OutOfReach
 from gateway.model.work.transfers import KeyDomain
+from storage.cache import index
 from storage.cache.packs.frames import ID_BYTES, Extent
 from storage.cache.remote.bucket import Bucket
 from storage.cache.remote.packs import BucketPacks
 from storage.cache.remote.reach import PROBE_MAX_S, Reach
 from storage.cache.remote.settings import BucketSettings
+from storage.database import Tx
 from tests.clock import FakeClock
 from tests.peers.fault_proxy import FaultProxy
 from tests.peers.faults import Fault, Plan, always
@@ -191,6 +194,8 @@ async def test_without_the_bucket_instances_pass_over_the_node_s_disk_and_those_
         async with relay.down():
             with pytest.raises(OutOfReach):
                 await read(rig.cache, kept)
+            with pytest.raises(OutOfReach):
+                await rig.cache.verify(kept)
             assert not await rig.cache.instances("1.2"), "so that it is fetched from its holder"
             again = await put(rig.cache, head(), body(900_000))
             large = await put(rig.cache, head(sop="1.2.1.2"), body(3_000_000, 2))
@@ -290,3 +295,45 @@ async def test_credentials_that_cannot_be_read_are_told(bucket: TestBucket) -> N
     with pytest.raises(OutOfReach, match="credentials"):
         async with BucketPacks(Bucket(settings, MARK, Reach(FakeClock())), bytes):
             pass
+
+
+async def test_what_was_refused_never_takes_the_place_of_what_was_kept_after_it(folder: Path) -> None:
+    """A put whose answer was lost may have succeeded; where its pack could not be deleted, a start finds it."""
+    async with opened(folder) as rig:
+        refused = await put(rig.cache, head(), body(100, 1))
+        newest = await put(rig.cache, head(), body(100, 2))
+        await rig.cache.settle()
+        await rig.cache.settle()  # indexed by the first, their packs are settled by the second
+        lies = await rig.store.read(lambda read: index.where_all_lie(read, "north"))
+        object_id = bytes.fromhex(refused.object_id)
+
+        def forget(tx: Tx) -> None:
+            index.unsettle(tx, [lies[object_id][0].pack_id])
+            tx.connection.execute(delete(index.cache_instance).where(index.cache_instance.c.object_id == object_id))
+
+        await rig.store.write(forget)
+    for _ in range(2):
+        async with opened(folder) as rig:
+            assert await rig.cache.instances("1.2") == [newest]
+            assert await rig.cache.count() == 2
+
+
+async def test_studies_that_share_a_pack_go_one_by_one_and_it_goes_with_the_last(
+    folder: Path, bucket: TestBucket
+) -> None:
+    clock = FakeClock()
+    async with opened(folder, clock=clock) as rig:
+        await asyncio.gather(
+            *(put(rig.cache, head(study=f"1.{each}", sop=f"1.{each}.1"), body(1_000, each)) for each in range(64))
+        )
+        await rig.cache.settle()
+        before = len(bucket.packs())
+        for number in range(63):
+            await rig.cache.forget(f"1.{number}", "for the test")
+        await rig.cache.settle()
+        assert len(bucket.packs()) == 1 < before
+    async with opened(folder) as rig:
+        assert list(await rig.cache.study_uids()) == ["1.63"], "nothing comes to life again"
+        await rig.cache.forget("1.63", "for the test")
+        await rig.cache.settle()
+        assert bucket.packs() == []
