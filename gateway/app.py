@@ -51,7 +51,10 @@ CERTIFICATE_CHECK_INTERVAL_S = 3_600.0
 AUDIT_GUARD_INTERVAL_S = 1.0
 Announce = Callable[[str], None]
 
-_STARTING_SECTIONS = ("storage", "audit", "keys", "cache", "jobs", "policy", "sharing", "limits", "dicomweb", "dimse")
+_STARTING_SECTIONS = (
+    *("storage", "audit", "keys", "cache", "jobs", "policy", "sharing", "limits", "dicomweb", "dimse"),
+    "pixels",
+)
 """Sections that a reload leaves as they were at the start; of `gateway` and `listen` it takes what it can."""
 
 

@@ -41,7 +41,7 @@ from gateway.metrics import CONTENT_TYPE, Figures
 from gateway.model.imaging import JsonValue
 from gateway.model.seams import Clock
 from gateway.node import new_id, release
-from gateway.pixels.pool import PixelLimits, Pool
+from gateway.pixels.pool import Pool
 from gateway.sharing.locations.notices import Notices
 from gateway.web import pages
 from policy.parties import Caller
@@ -101,7 +101,7 @@ class Doors:
     async def open(self, stack: AsyncExitStack) -> None:
         """Bind every door, then take connections; `stack` closes them. Raises `ConfigurationError`."""
         listen = self._configuration.listen
-        self._pictures = Pictures(await stack.enter_async_context(Pool(PixelLimits())))
+        self._pictures = Pictures(await stack.enter_async_context(Pool(self._configuration.pixels)))
         self._machines = await self._http(stack, "machines", listen.machines, self._machines_application())
         self._people = await self._http(stack, "people", listen.people, self._people_application())
         if listen.dimse is not None:

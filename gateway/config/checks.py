@@ -67,6 +67,14 @@ def _limits(configuration: Configuration) -> Iterator[str]:
         yield "sharing.absence_grid_ms: must lie between 1 and 1000"
 
 
+def _pixels(configuration: Configuration) -> Iterator[str]:
+    for field in fields(configuration.pixels):
+        if not getattr(configuration.pixels, field.name) > 0:
+            yield f"pixels.{field.name}: must be greater than 0"
+    if configuration.pixels.frame_bytes_max > configuration.pixels.memory_bytes_max // 4:
+        yield "pixels.frame_bytes_max: a quarter of memory_bytes_max at most: decoders hold a frame several times"
+
+
 def _trusts(configuration: Configuration) -> Iterator[str]:
     for code, count in Counter(trust.ods for trust in configuration.trust).items():
         if count > 1:
@@ -284,6 +292,7 @@ def _shown(caller: CallerEntry) -> tuple[object, ...]:
 
 _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], ...] = (
     (frozenset({"limits", "sharing"}), _limits),
+    (frozenset({"pixels"}), _pixels),
     (frozenset(), _trusts),
     (frozenset({"listen", "trust"}), _aliases),
     (frozenset({"trust"}), _caller_trusts),

@@ -26,6 +26,7 @@ from gateway.config.sections import (
 )
 from gateway.config.values import Section
 from gateway.model.settings import IdentitySettings, Limits, SharingSettings
+from gateway.pixels.limits import PixelLimits
 from gateway.sharing.conduct.ledger import Budgets
 from policy.settings import Settings
 
@@ -50,6 +51,7 @@ class Configuration(Section):
     conduct: Budgets = Budgets()
     opt_out: OptOutSection = OptOutSection()
     dicomweb: DicomwebSection = DicomwebSection()
+    pixels: PixelLimits = PixelLimits()
     dimse: DimseSection = DimseSection()
     trust: tuple[TrustEntry, ...] = ()
     caller: tuple[CallerEntry, ...] = ()

@@ -12,13 +12,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import structlog
 
 from gateway.model.errors import InvalidRequest, NotAcceptable, OverCapacity
+from gateway.pixels.limits import PixelLimits as PixelLimits
 from gateway.pixels.wire import HEAD_BYTES_MAX, LENGTHS, Head, Message, decoded_head, encoded_head
 
 log = structlog.get_logger(__name__)
@@ -30,22 +30,6 @@ Body = Pieces | Callable[[], Awaitable[Pieces]]
 _STREAM_BYTES = 1024 * 1024
 _TASKS_OF_ONE_MAX = 1_000
 """After as many tasks a process is replaced: what codecs leak does not add up."""
-
-
-@dataclass(frozen=True, slots=True)
-class PixelLimits:
-    """What pixels may cost."""
-
-    workers_max: int = 2
-    waiting_max: int = 64
-    """Tasks that wait for a process; one more is refused."""
-    memory_bytes_max: int = 1536 * 1024 * 1024
-    """Address space of one process."""
-    cpu_s_max: int = 10
-    wall_s_max: float = 30.0
-    frame_bytes_max: int = 64 * 1024 * 1024
-    """One frame, compressed or decoded: some of these are held here at any time (see `Pool.run`)."""
-    answer_bytes_max: int = 64 * 1024 * 1024
 
 
 class Pool:

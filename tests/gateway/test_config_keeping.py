@@ -39,6 +39,20 @@ def test_everything_lies_beside_the_file_that_names_it_by_default(folder: Path) 
     assert configuration.cache_folder == folder / "var/data/cache/gateway-1"
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("workers_max = 0", "pixels.workers_max: must be greater than 0"),
+        ("memory_bytes_max = 1000000", "pixels.frame_bytes_max: a quarter of memory_bytes_max at most"),
+    ],
+)
+def test_what_pixels_may_cost_is_said_and_checked(folder: Path, text: str, problem: str) -> None:
+    assert load(file(folder, f"{PLAIN}\n[pixels]\nworkers_max = 3\n")).pixels.workers_max == 3
+    with pytest.raises(ConfigurationError) as refused:
+        load(file(folder, f"{PLAIN}\n[pixels]\n{text}\n"))
+    assert any(each.startswith(problem) for each in refused.value.problems)
+
+
 def test_the_start_values_are_those_of_what_is_started(folder: Path) -> None:
     configuration = load(file(folder, PLAIN))
     started = KeyringSettings.__dataclass_fields__
