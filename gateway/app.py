@@ -28,6 +28,7 @@ from gateway.health import ALARM_INTERVAL_S, Health, WatchedStore
 from gateway.keeping import duties
 from gateway.keeping.freshness import Freshness
 from gateway.keeping.keeping import Keeping
+from gateway.keeping.watching import watch
 from gateway.metrics import Figures
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import AuditUnavailable, ConfigurationError, ServiceFault
@@ -134,6 +135,7 @@ class Gateway:
             background.start(self._health.watch())
             background.start(roll.watch())
             background.start(keeping.run())
+            background.start(watch(store, self._configuration.gateway.node, self._figures.images, self._clock))
             background.start(notices.run())
             if self._configuration.sharing.samples:
                 background.start(self._rounds(notebook).run())

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_latest
 
 from gateway.model.imaging import JsonValue
+from gateway.model.work.jobs import Lane
+from gateway.model.work.transfers import CacheClass
 from gateway.tls import Validity
 from policy.facts import Register
 from policy.parties import TrustId
@@ -102,12 +104,27 @@ class ImageFigures:
             registry=registry,
         )
         self._ready = Gauge("gateway_images_ready", "1 while images can be kept and given", registry=registry)
+        self._held = Gauge("gateway_cache_bytes", "Room that the study cache takes", ["class"], registry=registry)
+        self._jobs = Gauge("gateway_jobs", "Durable jobs that are open", ["lane", "state"], registry=registry)
+        self._due = Gauge(
+            "gateway_jobs_oldest_due_seconds", "How long the longest due job has waited", ["lane"], registry=registry
+        )
         self._fault = ""
 
     def probed(self, fault: str) -> None:
         """Keys and study cache were looked at: why they cannot be used, or nothing."""
         self._fault = fault
         self._ready.set(not fault)
+
+    def held(self, cache_class: CacheClass, held_bytes: int) -> None:
+        """The room that a class takes here."""
+        self._held.labels(cache_class.value).set(held_bytes)
+
+    def lane(self, lane: Lane, ready: int, running: int, oldest_due_s: float) -> None:
+        """What is open in a lane of all nodes, and how long the longest due job has waited."""
+        self._jobs.labels(lane.word, "ready").set(ready)
+        self._jobs.labels(lane.word, "running").set(running)
+        self._due.labels(lane.word).set(oldest_due_s)
 
     def summary(self) -> dict[str, JsonValue]:
         """As people ask after it."""

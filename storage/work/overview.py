@@ -30,6 +30,12 @@ class Glance:
     data_bytes: int
 
 
+def count_open(read: Read) -> int:
+    """How many retrievals of all nodes are under way."""
+    counted = select(func.count()).select_from(retrieval).where(retrieval.c.ended_at.is_(None))
+    return int(read.connection.execute(counted).scalar_one())
+
+
 def recent(read: Read, *, only_open: bool, only_failed: bool, limit: int) -> list[Glance]:
     """The newest first; `only_open` those under way, `only_failed` those of which something failed."""
     newest = select(retrieval).order_by(retrieval.c.frozen_at.desc(), retrieval.c.retrieval_id)

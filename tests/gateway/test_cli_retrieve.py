@@ -76,6 +76,15 @@ def test_who_has_withdrawn_images_is_listed_until_it_is_put_right(gateway: Comma
     assert json.loads(gateway.do("retrieve", "told", "--json")) == []
 
 
+def test_the_status_of_the_region_says_what_waits_and_what_is_under_way(gateway: Commands) -> None:
+    served(gateway, one_sent_one_failed)
+    gateway.do("retrieve", "resume", "r1", "--by", "coordinator")
+    images = gateway.json("status", "--offline")["images"]
+    assert (images["retrievals_open"], images["cache_bytes"], images["sole_copies"]) == (1, 0, 0)
+    assert images["jobs"]["interactive"]["ready"] == 1
+    assert "jobs (interactive): 0 run, 1 are queued" in gateway.do("status", "--offline")
+
+
 def test_an_unknown_retrieval_is_refused(gateway: Commands) -> None:
     served(gateway, one_sent_one_failed)
     assert "no such retrieval" in gateway.refused("retrieve", "show", "r9")

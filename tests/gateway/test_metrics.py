@@ -5,11 +5,15 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.keeping.watching import show
 from gateway.metrics import Figures
 from gateway.model.seams import Observer
+from gateway.model.work.jobs import Lane
+from gateway.model.work.transfers import CacheClass
 from gateway.tls import Validity
 from policy.facts import Register
 from policy.parties import TrustId
+from storage.work.standing import LaneStanding
 from tests.gateway.certificates import NOW
 
 
@@ -62,6 +66,18 @@ def test_of_a_chain_the_first_certificate_to_end_shows_and_old_files_vanish() ->
     assert samples(figures)["gateway_certificate_days_left|gateway.pem|listen.machines.certificate"] == 5
     figures.certificates(lives, NOW)
     assert "gateway_certificate_days_left|ca.pem|peer 1 (RZ2).ca" not in samples(figures)
+
+
+def test_what_waits_and_what_is_kept_shows_by_lane_and_class() -> None:
+    figures = Figures()
+    lanes = {lane: LaneStanding() for lane in Lane} | {Lane.MEETING: LaneStanding(3, 1, NOW - timedelta(seconds=90))}
+    show(lanes, {CacheClass.PUSH: 4_096}, figures.images, NOW)
+    text = figures.exposition().decode()
+    assert 'gateway_jobs{lane="meeting",state="ready"} 3.0' in text
+    assert 'gateway_jobs{lane="emergency",state="running"} 0.0' in text
+    assert 'gateway_jobs_oldest_due_seconds{lane="meeting"} 90.0' in text
+    assert 'gateway_cache_bytes{class="push"} 4096.0' in text
+    assert 'gateway_cache_bytes{class="interactive"} 0.0' in text
 
 
 def test_two_gateways_in_one_process_share_no_figure() -> None:

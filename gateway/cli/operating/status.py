@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -25,12 +25,17 @@ from gateway.config.sections import PeopleListener
 from gateway.model.imaging import SourceState
 from gateway.model.locations import PeerStanding
 from gateway.model.wording import words_for
+from gateway.model.work.jobs import Lane
 from policy.parties import TrustId
 from policy.trusts import Roll, Standing
 from storage import audit_log
+from storage.cache import census
+from storage.cache.census import ClassCensus
 from storage.database import Read
 from storage.observations import standings
 from storage.registers import quality, state, trusts
+from storage.work import overview, standing
+from storage.work.standing import LaneStanding
 
 ANSWER_TIMEOUT_S = 5.0
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -52,6 +57,9 @@ class _Kept:
     opt_outs_confirmed_at: datetime | None
     audit_records: Mapping[str, int]
     quality_items: int
+    lanes: Mapping[Lane, LaneStanding]
+    cache: Sequence[ClassCensus]
+    open_retrievals: int
 
 
 def status(
@@ -68,9 +76,11 @@ def status(
         rows = _trust_rows(opened.configuration, kept, said, opened.now)
         found.append(said)
         if as_json:
-            console.show_json({"gateway": said, "trusts": rows, "registers": _registers(kept)})
+            images = _images(kept, opened.now)
+            console.show_json({"gateway": said, "trusts": rows, "registers": _registers(kept), "images": images})
         else:
             _show(opened.configuration, said, kept, rows)
+            _show_images(kept, opened.now)
 
     session.run(config, work)
     if not offline and (found[0] is None or not found[0].get("ready")):
@@ -109,6 +119,9 @@ def _kept(read: Read, node: str) -> _Kept:
         opt_outs_confirmed_at=next(iter(confirmed.values()), None),
         audit_records={head.node: head.sequence for head in audit_log.heads(read)},
         quality_items=quality.count_open(read),
+        lanes=standing.by_lane(read),
+        cache=census.by_class(read, node),
+        open_retrievals=overview.count_open(read),
     )
 
 
@@ -124,6 +137,23 @@ def _registers(kept: _Kept) -> dict[str, object]:
             for each in kept.roll.downtimes
         ],
     }
+
+
+def _images(kept: _Kept, now: datetime) -> dict[str, object]:
+    return {
+        "retrievals_open": kept.open_retrievals,
+        "cache_bytes": sum(each.held_bytes for each in kept.cache),
+        "cache_studies": sum(each.studies for each in kept.cache),
+        "sole_copies": sum(each.sole_copies for each in kept.cache),
+        "jobs": {
+            lane.word: {"ready": each.ready, "running": each.running, "oldest_due_s": _waited_s(each, now)}
+            for lane, each in kept.lanes.items()
+        },
+    }
+
+
+def _waited_s(each: LaneStanding, now: datetime) -> float:
+    return 0.0 if each.oldest_due_at is None else max(0.0, (now - each.oldest_due_at).total_seconds())
 
 
 def _trust_rows(
@@ -214,6 +244,18 @@ def _show(configuration: Configuration, said: Said | None, kept: _Kept, rows: li
         )
     records = ", ".join(f"{chain} {count:,}" for chain, count in sorted(kept.audit_records.items()))
     console.say(f"registers: version {kept.register_version}; audit records: {records or 'none'}")
+
+
+def _show_images(kept: _Kept, now: datetime) -> None:
+    held_bytes, studies = sum(each.held_bytes for each in kept.cache), sum(each.studies for each in kept.cache)
+    sole = sum(each.sole_copies for each in kept.cache)
+    words = f", of which {sole:,} images are nowhere else" if sole else ""
+    under_way = f"{kept.open_retrievals:,} retrievals under way"
+    console.say(f"images: {under_way}; {held_bytes:,} bytes of {studies:,} studies are kept{words}")
+    for lane, each in kept.lanes.items():
+        if each.ready or each.running:
+            due = f", the oldest due for {_waited_s(each, now):.0f} s" if each.oldest_due_at is not None else ""
+            console.say(f"jobs ({lane.word}): {each.running:,} run, {each.ready:,} are queued{due}")
 
 
 def _inside(said: Said | None, name: str) -> Said:
