@@ -18,6 +18,8 @@ from tests.sharing.rows import ANNE
 
 LITTLE = "1.2.840.10008.1.2.1"
 REF = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.1", CT)
+SMALL, LARGE = 3_000, 300_000
+"""Bytes of pixels: the larger is sealed while it still comes."""
 
 
 @pytest.fixture
@@ -35,14 +37,17 @@ async def send(reception: Reception, travels: Travels, body: bytes, ref: Instanc
     async with reception.of(travels.region.caller(by)).take(ref.sop_class_uid, ref.sop_uid, LITTLE) as taking:
         for at in range(0, len(body), 500):
             taking.add(body[at : at + 500])
-            await taking.drain()
+            if at % 50_000 == 0:
+                await settle()
+                await taking.drain()
         await taking.keep()
 
 
+@pytest.mark.parametrize("pixels", [SMALL, LARGE])
 async def test_what_is_sent_is_kept_as_it_came_and_recorded_when_it_is_at_rest(
-    travels: Travels, reception: Reception
+    travels: Travels, reception: Reception, pixels: int
 ) -> None:
-    body = encoded(REF, ANNE.digits)
+    body = encoded(REF, ANNE.digits, pixels=pixels)
     await send(reception, travels, body)
     [kept] = await travels.cache.instances(STUDY)
     async with travels.cache.open(kept) as pieces:
@@ -81,10 +86,28 @@ async def test_another_header_of_the_same_content_is_a_version_and_the_custodian
     assert await travels.region.quality() == []
 
 
-async def test_an_instance_that_is_not_the_announced_one_is_refused(travels: Travels, reception: Reception) -> None:
+async def test_an_instance_that_breaks_off_while_it_is_sealed_leaves_nothing(
+    travels: Travels, reception: Reception
+) -> None:
+    body = encoded(REF, ANNE.digits, pixels=LARGE)
+    for is_settled in (True, False):
+        async with reception.of(travels.region.caller("RZ2")).take(CT, REF.sop_uid, LITTLE) as taking:
+            taking.add(body[:200_000])
+            if is_settled:
+                await settle()
+                taking.add(body[200_000:250_000])
+    assert not await travels.cache.instances(STUDY)
+    await send(reception, travels, body)
+    assert len(await travels.cache.instances(STUDY)) == 1
+
+
+@pytest.mark.parametrize("pixels", [SMALL, LARGE])
+async def test_an_instance_that_is_not_the_announced_one_is_refused(
+    travels: Travels, reception: Reception, pixels: int
+) -> None:
     other = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.2", CT)
     with pytest.raises(InvalidRequest):
-        await send(reception, travels, encoded(other, ANNE.digits))
+        await send(reception, travels, encoded(other, ANNE.digits, pixels=pixels))
     assert not await travels.cache.instances(STUDY)
 
 
@@ -93,11 +116,14 @@ async def test_an_instance_that_names_nobody_is_refused(travels: Travels, recept
         await send(reception, travels, encoded(REF, ""))
 
 
-async def test_a_trust_that_was_not_signed_off_for_it_is_told(travels: Travels, reception: Reception) -> None:
+@pytest.mark.parametrize("pixels", [SMALL, LARGE])
+async def test_a_trust_that_was_not_signed_off_for_it_is_told(
+    travels: Travels, reception: Reception, pixels: int
+) -> None:
     standing = TrustStanding(TrustId("RZ2"), Standing.ENROLLED, Stage.RETRIEVE)
     travels.region.roll = Roll({standing.trust: standing})
     with pytest.raises(Denied, match="not signed off for sending"):
-        await send(reception, travels, encoded(REF, ANNE.digits))
+        await send(reception, travels, encoded(REF, ANNE.digits, pixels=pixels))
 
 
 async def test_for_a_patient_whose_keys_are_closed_nothing_is_kept(travels: Travels, reception: Reception) -> None:

@@ -13,7 +13,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import orjson
 import structlog
@@ -61,6 +61,9 @@ from policy.access import Action
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
 
 log = structlog.get_logger(__name__)
+
+_SEALED_AS_IT_COMES_BYTES = 64 * 1024
+"""From so many bytes on an instance is not held back until all of it is there; a small one costs less at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,11 @@ class _Pushed:
         """See `Intake`."""
         async with contextlib.AsyncExitStack() as held:
             announced = InstanceRef("", "", sop_uid, sop_class_uid)
-            yield _Coming(self._reception, self._caller, announced, transfer_syntax, held)
+            coming = _Coming(self._reception, self._caller, announced, transfer_syntax, held)
+            try:
+                yield coming
+            finally:
+                await coming.leave()
 
 
 class _Coming:
@@ -230,6 +237,8 @@ class _Coming:
         self._reader = HeaderReader(transfer_syntax)
         self._is_read = False
         self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._beginning: asyncio.Task[None] | None = None
         self._writing: Writing | None = None
         self._sending: _Sending | None = None
 
@@ -240,10 +249,22 @@ class _Coming:
             return
         self._is_read = self._is_read or self._reader.feed(piece)
         self._waiting.append(bytes(piece))
+        self._waiting_bytes += len(piece)
+        if self._is_read and self._beginning is None and self._waiting_bytes >= _SEALED_AS_IT_COMES_BYTES:
+            # The rest is sealed while its sender still sends, and not copied.
+            self._beginning = asyncio.get_running_loop().create_task(self._begin())
+
+    async def leave(self) -> None:
+        """Begin nothing any more: nobody waits for it."""
+        if self._beginning is not None:
+            self._beginning.cancel()
+            await asyncio.gather(self._beginning, return_exceptions=True)
 
     async def drain(self) -> None:
         """See `Taking`."""
-        if self._is_read and self._writing is None:
+        if self._beginning is not None:
+            await self._beginning
+        elif self._is_read and self._writing is None:
             await self._begin()
         if self._writing is not None:
             await self._writing.drain()
@@ -286,7 +307,7 @@ class _Coming:
             cache_class=CacheClass.PUSH,
             is_sole_copy=True,
         )
-        self._announced = replace(said)
+        self._announced = said
         try:
             self._writing = await self._held.enter_async_context(self._reception.put(head))
         except KeyClosed as error:
