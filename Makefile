@@ -1,6 +1,6 @@
 # What a person types. `make` alone lists it; the work of setting up is in .ci/setup.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint format soak bench bench-quick lock clean
+.PHONY: help setup setup-dev viewer demo test lint format soak bench bench-quick lock clean
 BIN := .venv/bin
 ARGS ?=
 # Tests and demo start hundreds of processes: our modules are compiled at the first, whatever this shell asks for.
@@ -15,11 +15,15 @@ setup: ## Make .venv with what the gateway needs (also done by the commands belo
 setup-dev: ## The same with the tools for linting, typing and testing
 	@.ci/setup dev
 
+viewer: setup ## Fetch the viewer of images (OHIF) by npm, for the demo and for `gateway serve`
+	@.ci/setup viewer
+
 demo: setup ## Run a demo region: gateway and three trusts on loopback, until Ctrl-C (ARGS=--check walks the story and ends)
 	@$(BIN)/gateway demo $(ARGS)
 
 test: lint ## Check everything: lint, types, import contracts, tests (as CI does)
 	@.ci/setup apt
+	@.ci/setup viewer
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not soak and not alone"
 	$(BIN)/python -m pytest -m alone

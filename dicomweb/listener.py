@@ -251,8 +251,8 @@ def _set_headers(
         response.force_close()
     headers = response.headers
     headers[CORRELATION_HEADER] = request_id
-    # Answers hold patient data, and a decision is never cached (DEC-34).
-    headers[hdrs.CACHE_CONTROL] = "no-store"
+    # Answers hold patient data, and a decision is never cached (DEC-34); what is a program says so itself.
+    headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers[hdrs.SERVER] = "image-sharing-gateway"

@@ -54,7 +54,7 @@ Announce = Callable[[str], None]
 
 _STARTING_SECTIONS = (
     *("storage", "audit", "keys", "cache", "jobs", "policy", "sharing", "limits", "dicomweb", "dimse"),
-    "pixels",
+    *("pixels", "viewer"),
 )
 """Sections that a reload leaves as they were at the start; of `gateway` and `listen` it takes what it can."""
 

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
+import structlog
 from aiohttp import web
 
 from dicomweb import qido
@@ -33,6 +35,7 @@ from gateway.config.configuration import Configuration
 from gateway.config.sections import AnyListener, DimseListener, MachinesListener, PeopleListener
 from gateway.config.transport import server_files
 from gateway.core import Door
+from gateway.edges import viewer
 from gateway.edges.associations import Associations, BehindAssociations, association_limits
 from gateway.edges.pictures import Pictures
 from gateway.health import Health
@@ -44,7 +47,10 @@ from gateway.node import new_id, release
 from gateway.pixels.pool import Pool
 from gateway.sharing.locations.notices import Notices
 from gateway.web import pages
+from gateway.web.viewer.installation import Installation, NotServed, examine
 from policy.parties import Caller
+
+log = structlog.get_logger(__name__)
 
 CUT_OFF_S = 2.0
 """The end of the drain time, in which what still runs is cancelled and records its outcome."""
@@ -101,6 +107,7 @@ class Doors:
     async def open(self, stack: AsyncExitStack) -> None:
         """Bind every door, then take connections; `stack` closes them. Raises `ConfigurationError`."""
         listen = self._configuration.listen
+        self._viewer = _examined(self._configuration.viewer.folder)
         self._pictures = Pictures(await stack.enter_async_context(Pool(self._configuration.pixels)))
         self._machines = await self._http(stack, "machines", listen.machines, self._machines_application())
         self._people = await self._http(stack, "people", listen.people, self._people_application())
@@ -121,6 +128,8 @@ class Doors:
         }
         if listen.dimse is not None and self._dimse is not None:
             found["dimse"] = f"{_host(listen.dimse)}:{self._dimse.port}/{listen.dimse.ae_title}"
+        if isinstance(self._viewer, Installation):
+            found["viewer"] = self._public_url() + viewer.PATH
         return found
 
     async def follow(self, configuration: Configuration) -> None:
@@ -226,6 +235,9 @@ class Doors:
         archive = Archive(door, callers, limits, public_url, new_boundary=_boundary, transcoder=self._pictures)
         application.add_routes(wado.routes(archive, self._pictures))
         application.add_routes(stow.routes(stow.Desk(door, callers, limits, public_url)))
+        if isinstance(self._viewer, Installation):
+            region = configuration.gateway.region
+            application.add_routes(viewer.routes(viewer.Viewer(self._viewer, callers, public_url, region)))
         return application
 
     def _public_url(self) -> str:
@@ -265,6 +277,7 @@ class Doors:
             "ready": not reasons,
             "reasons": reasons,
             "doors": {**self.addresses},
+            "viewer": "served" if isinstance(self._viewer, Installation) else f"not served: {self._viewer.reason}",
             "under_way": self.under_way.count,
             **behind.figures.summary(behind.clock.now()),
         }
@@ -281,6 +294,17 @@ class Doors:
 
 def _boundary() -> str:
     return secrets.token_hex(BOUNDARY_CHARS // 2)
+
+
+def _examined(folder: Path) -> Installation | NotServed:
+    """The viewer, if the one that is known lies in its folder; it is said if not."""
+    found = examine(folder)
+    if isinstance(found, NotServed):
+        if found.is_alarming:
+            log.error("viewer not served", alarm=True, reason=found.reason)
+        else:
+            log.info("viewer not served", reason=found.reason)
+    return found
 
 
 async def _end_associations(associations: Associations) -> None:

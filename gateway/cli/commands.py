@@ -68,6 +68,7 @@ GROUPS = {
     "cache": ("operating.cache:app", "The sealed cache of studies of this node."),
     "retrieve": ("operating.retrieve:app", "Retrievals: how far they are, what failed."),
     "keys": ("operating.keys:app", "The keys of images at rest."),
+    "viewer": ("operating.viewer:app", "The viewer of images in a browser."),
 }
 """By name: the commands on one noun, and their help."""
 EVERYTHING = frozenset(COMMANDS) | frozenset(GROUPS)

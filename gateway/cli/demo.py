@@ -18,13 +18,18 @@ import typer
 
 from gateway.cli import console
 from gateway.cli.options import AsJson
-from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, JACK, TRUSTS
+from gateway.demo.cast import ANNE, ANNE_HEAD_CT, BEN, CLARA, EASTVALE, FAITH, JACK, TRUSTS
+from gateway.demo.certificates import KeyPair
 from gateway.demo.check import ChapterResult, walk
 from gateway.demo.configuration import AE_TITLES, ALIASES, GATEWAY_AE_TITLE, VIEWER
+from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region, RegionError
 
 MACHINES_PORT, PEOPLE_PORT, DIMSE_PORT = 8443, 8444, 2762
 """The documented ports; others are taken where these are in use."""
+
+VIEWER_FOLDER = Path("var/viewer")
+"""Where `make viewer` unpacks it."""
 
 Check = Annotated[bool, typer.Option("--check", help="Walk the story unattended, print a table, exit 0 or 1.")]
 Folder = Annotated[Path | None, typer.Option(help="Where the region's files go; kept afterwards. Default: temporary.")]
@@ -83,7 +88,9 @@ async def _stay(folder: Path) -> bool:
 async def _run(folder: Path) -> None:
     """Keep the region running until it ends by itself, or this task is cancelled."""
     machines, people, dimse = map(_port, (MACHINES_PORT, PEOPLE_PORT, DIMSE_PORT))
-    async with Region(folder, machines_port=machines, people_port=people, dimse_port=dimse) as region:
+    async with Region(
+        folder, machines_port=machines, people_port=people, dimse_port=dimse, viewer_folder=_viewer_folder()
+    ) as region:
         console.say(*lines_to_try(region))
         assert region.gateway is not None
         status = await region.gateway.wait()
@@ -132,8 +139,25 @@ def lines_to_try(region: Region) -> list[str]:
         "  # health and figures",
         f"  curl --cacert {_q(region.authority)} {region.people_url}/ready",
         f"  curl --cacert {_q(region.authority)} {region.people_url}/metrics",
+        *_lines_on_viewer(region, pair),
         "",
         f"Everything lies in {region.folder}. Ctrl-C stops it.",
+    ]
+
+
+def _viewer_folder() -> Path | None:
+    return VIEWER_FOLDER.absolute() if VIEWER_FOLDER.is_dir() else None
+
+
+def _lines_on_viewer(region: Region, pair: KeyPair) -> list[str]:
+    if region.viewer_folder is None:
+        return ["  # to see the images in a browser, stop this and type: make viewer demo"]
+    bundle = region.folder / f"{VIEWER}.p12"
+    keys = f"-in {_q(pair.certificate)} -inkey {_q(pair.private_key)} -out {_q(bundle)}"
+    return [
+        "  # Anne's head CT in a browser, once it has Northmoor's certificate: import the file that this makes",
+        f"  openssl pkcs12 -export -passout pass:demo {keys}",
+        f"  {region.machines_url}/viewer?StudyInstanceUIDs={study_instance_uid(ANNE_HEAD_CT)}",
     ]
 
 

@@ -23,6 +23,7 @@ from gateway.config.sections import (
     ListenSection,
     OptOutSection,
     StorageSection,
+    ViewerSection,
 )
 from gateway.config.values import Section
 from gateway.model.settings import IdentitySettings, Limits, SharingSettings
@@ -52,6 +53,7 @@ class Configuration(Section):
     opt_out: OptOutSection = OptOutSection()
     dicomweb: DicomwebSection = DicomwebSection()
     pixels: PixelLimits = PixelLimits()
+    viewer: ViewerSection = ViewerSection()
     dimse: DimseSection = DimseSection()
     trust: tuple[TrustEntry, ...] = ()
     caller: tuple[CallerEntry, ...] = ()

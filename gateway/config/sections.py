@@ -146,6 +146,12 @@ class DicomwebSection(Section):
     cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")], ...] = ()
 
 
+class ViewerSection(Section):
+    """`[viewer]`: where the viewer that is served at the machines' door is unpacked."""
+
+    folder: AnyPath = Field(default=Path("var/viewer"), validate_default=True)
+
+
 class DimseSection(Section):
     """`[dimse]`: how this gateway appears to DICOM associations."""
 

@@ -59,9 +59,9 @@ def own_habits(trust: Trust) -> dict[str, object]:
 
 
 def configuration_text(
-    keys: Path, ports: Ports, archives: Mapping[str, Mapping[str, object]], *, storage_url: str = ""
+    keys: Path, ports: Ports, archives: Mapping[str, Mapping[str, object]], *, storage_url: str = "", viewer: str = ""
 ) -> str:
-    """All of the file. `archives` says by ODS code on which ports each one listens."""
+    """All of the file. `archives` says by ODS code on which ports each one listens; `viewer` where one is unpacked."""
     lines = [
         "# The demo region's configuration, written when it was started.",
         *("[gateway]", 'node = "demo-1"', 'mode = "demo"', 'region = "Demo region"', 'data_folder = "data"'),
@@ -73,6 +73,7 @@ def configuration_text(
         *("[audit]", 'signing_key = "keys/audit-signing.pem"', 'anchor_path = "anchor/checkpoints.jsonl"'),
         'reserve_path = "reserve/audit-reserve.bin"',
         *(("[storage]", f'url = "{storage_url}"') if storage_url else ()),
+        *(("[viewer]", f'folder = "{viewer}"') if viewer else ()),
         # Four processes share this machine: a step wide enough for what answers take here (SAF-06).
         *("[sharing]", "absence_grid_ms = 200"),
         *("[jobs]", "poll_s = 0.2"),

@@ -152,6 +152,7 @@ class Region:
         dimse_port: int = 0,
         storage_url: str = "",
         start: Start = asyncio.create_subprocess_exec,
+        viewer_folder: Path | None = None,
     ) -> None:
         self.folder = folder
         self.configuration = folder / "gateway.toml"
@@ -161,6 +162,7 @@ class Region:
         self.receiving_port = free_port()
         self.archives: dict[str, Archive] = {}
         self.gateway: Process | None = None
+        self.viewer_folder = viewer_folder
         self._storage_url = storage_url
         self._start = start
         self._pairs: dict[str, KeyPair] = {}
@@ -298,6 +300,7 @@ class Region:
             ports,
             {code: archive.ready for code, archive in self.archives.items()},
             storage_url=self._storage_url,
+            viewer=str(self.viewer_folder or ""),
         )
         self.configuration.write_text(text, encoding="utf-8")
 

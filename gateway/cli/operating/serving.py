@@ -11,6 +11,7 @@ from gateway.cli.options import DEFAULT_CONFIG, AsJson, Config
 from gateway.config.checks import load
 from gateway.model.errors import ConfigurationError
 from gateway.node import SystemClock
+from gateway.web.viewer.installation import NotServed, examine
 
 
 def serve(config: Config = DEFAULT_CONFIG) -> None:
@@ -34,6 +35,9 @@ def check(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
         for validity in validities_in_use(configuration)
         if validity.warning_day(now) is not None
     ]
+    viewer = examine(configuration.viewer.folder)
+    if isinstance(viewer, NotServed) and viewer.is_alarming:
+        warnings.append(f"viewer.folder: it is not served: {viewer.reason}")
     if as_json:
         console.show_one({"valid": True, "problems": [], "warnings": warnings}, as_json=True)
         return
