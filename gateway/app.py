@@ -23,6 +23,7 @@ from gateway.config.checks import load
 from gateway.config.configuration import Configuration
 from gateway.config.sections import ListenSection, LogForm
 from gateway.core import Core, Door, Means, build_core, new_delays, new_ledger
+from gateway.custody.custody import Custody
 from gateway.doors import CUT_OFF_S, Behind, Doors
 from gateway.health import ALARM_INTERVAL_S, Health, WatchedStore
 from gateway.keeping import duties
@@ -53,7 +54,7 @@ AUDIT_GUARD_INTERVAL_S = 1.0
 Announce = Callable[[str], None]
 
 _STARTING_SECTIONS = (
-    *("storage", "audit", "keys", "cache", "jobs", "policy", "sharing", "limits", "dicomweb", "dimse"),
+    *("storage", "audit", "keys", "cache", "jobs", "custody", "policy", "sharing", "limits", "dicomweb", "dimse"),
     *("pixels", "viewer"),
 )
 """Sections that a reload leaves as they were at the start; of `gateway` and `listen` it takes what it can."""
@@ -115,7 +116,9 @@ class Gateway:
             )
             freshness = duties.of_freshness(self._configuration, keeping, store, self._door.sampling, self._clock)
             notices = self._notices(notebook, freshness)
-            behind = Behind(self._door, self._health, self._figures, self._clock, notices, self._means.awaiting)
+            self._custody = Custody(self._configuration, store, keeping, self._clock, new_uid=new_uid)
+            desk, awaiting = self._custody.desk, self._means.awaiting
+            behind = Behind(self._door, self._health, self._figures, self._clock, notices, desk, awaiting)
             self._doors = Doors(self._configuration, behind)
             duties.of_resuming(keeping, store, self._door, self._doors.onward, self._clock)
             core = build_core(self._configuration, self._means)
@@ -136,6 +139,7 @@ class Gateway:
             background.start(roll.watch())
             background.start(keeping.run())
             background.start(watch(store, self._configuration.gateway.node, self._figures.images, self._clock))
+            background.start(self._custody.run())
             background.start(notices.run())
             if self._configuration.sharing.samples:
                 background.start(self._rounds(notebook).run())
@@ -275,11 +279,13 @@ class Gateway:
                 "trust": new.trust,
                 "caller": new.caller,
                 "peer": new.peer,
+                "destination": new.destination,
                 "lookup": new.lookup,
                 "conduct": new.conduct,
             }
         )
         core = await asyncio.to_thread(build_core, taken, self._means)
+        self._custody.follow(taken)
         self._configuration = taken
         self._install(core, background)
         await self._doors.follow(taken)

@@ -28,6 +28,7 @@ from dicomweb.stow import service as stow
 from dicomweb.wado import service as wado
 from dicomweb.wado.images import Archive
 from dimse.awaited import Awaiting
+from dimse.scp.commitment_scp import Commits
 from dimse.scp.move_scp import Moving
 from dimse.upper_layer.association import accepting
 from gateway import tls
@@ -90,6 +91,8 @@ class Behind:
     figures: Figures
     clock: Clock
     notices: Notices
+    commits: Commits
+    """Who answers for what was sent here."""
     awaiting: Awaiting = field(default_factory=Awaiting)
     """Who waits for what archives send to our door because they were asked."""
 
@@ -197,7 +200,13 @@ class Doors:
     def _behind_associations(self) -> Associations:
         behind = self._behind
         services = BehindAssociations(
-            behind.door, behind.figures, behind.clock, behind.notices, behind.awaiting, transcoder=self._pictures
+            behind.door,
+            behind.figures,
+            behind.clock,
+            behind.notices,
+            behind.awaiting,
+            behind.commits,
+            transcoder=self._pictures,
         )
         return Associations(self._configuration, services, self.under_way.one)
 

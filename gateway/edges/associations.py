@@ -14,8 +14,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from dimse.awaited import Awaiting
+from dimse.flow.asked import Asked
 from dimse.identifier import EXTENDED as FIND_EXTENDED
 from dimse.scp.availability_scp import availability_services, buffers
+from dimse.scp.commitment_scp import CommitmentService, Commits, ReportService, commitment_sink
 from dimse.scp.find_scp import FIND_CLASSES, FindService
 from dimse.scp.get_scp import getting
 from dimse.scp.move_scp import Moving, moving, onward
@@ -26,11 +28,12 @@ from dimse.scp.wishes import EXTENDED as RETRIEVE_EXTENDED
 from dimse.scp.wishes import GET_CLASSES, MOVE_CLASSES
 from dimse.scu.send import Receiver, Transcoder
 from dimse.server import DimseDoor, Service
-from dimse.sop_classes import STORAGE
+from dimse.sop_classes import STORAGE, STORAGE_COMMITMENT
 from dimse.status import MissingSources
 from dimse.upper_layer.association import AssociationLimits
-from dimse.upper_layer.commands import CommandField
-from dimse.upper_layer.messages import MessageLimits
+from dimse.upper_layer.commands import Command, CommandField
+from dimse.upper_layer.messages import MessageLimits, Sink, SinkFor
+from dimse.upper_layer.negotiation import Context
 from dimse.upper_layer.wire import WireLimits
 from gateway import tls
 from gateway.config.configuration import Configuration
@@ -58,6 +61,8 @@ class BehindAssociations:
     clock: Clock
     notices: Notices
     awaiting: Awaiting
+    commits: Commits
+    """Who answers for what was sent here."""
     transcoder: Transcoder | None
     """Makes images fit for receivers that do not take them as they are; None: those fail."""
 
@@ -80,7 +85,10 @@ class Associations:
         get = self._retrieving(CommandField.C_GET_RQ, counted, getting(limits, behind.transcoder))
         find = FindService(counted, self._profile_of, limits, ae_title=self._own_title, addressed=self._addressed)
         store = StoreService(behind.awaiting, behind.door.reception)
+        asked = Asked()
+        commitment = CommitmentService(behind.commits, asked, limits, asyncio.to_thread)
         services: dict[str, Service] = {
+            STORAGE_COMMITMENT: commitment,
             **dict.fromkeys(FIND_CLASSES, find),
             **dict.fromkeys(MOVE_CLASSES, self._move),
             **dict.fromkeys(GET_CLASSES, get),
@@ -100,9 +108,11 @@ class Associations:
             new_id=new_id,
             calling_titles=lambda: {title for caller in self._configuration.caller for title in caller.ae_titles},
             aliases=lambda: self._aliases,
-            sink_for=buffers(limits.notice_bytes_max),
-            scp_roles=taken,
+            sink_for=_sinks(limits),
+            scp_roles=taken | {STORAGE_COMMITMENT},
             takes_inflows=True,
+            reports={STORAGE_COMMITMENT: ReportService(behind.commits, limits, asyncio.to_thread)},
+            asked=asked,
         )
 
     def follow(self, configuration: Configuration) -> None:
@@ -171,6 +181,16 @@ class _Counted:
         with self._counts_one():
             async with self._door.retrieve(caller, wish) as delivery:
                 yield delivery
+
+
+def _sinks(limits: Limits) -> SinkFor:
+    """What keeps data sets that may be longer than an identifier."""
+    notices = buffers(limits.notice_bytes_max)
+
+    def sink_for(context: Context, command: Command) -> Sink | None:
+        return commitment_sink(context, command, limits.commitment_bytes_max) or notices(context, command)
+
+    return sink_for
 
 
 def caller_profiles(configuration: Configuration) -> dict[str, CallerProfile]:

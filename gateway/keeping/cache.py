@@ -17,6 +17,7 @@ from gateway.model.errors import GatewayError, KeyClosed, StoreFull, StoreUnavai
 from gateway.model.seams import Clock
 from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Standing, Writing
 from storage.cache.cache import SealedCache
+from storage.cache.sole import SoleCopies
 
 ROOM_CHECK_INTERVAL_S = 1.0
 
@@ -114,9 +115,10 @@ class KeptCache:
         """See `SealedCache`."""
         await self._opened().pin(study_uid, until, domain)
 
-    async def confirm_elsewhere(self, study_uid: str, sop_uids: Collection[str]) -> None:
-        """See `StudyCache`."""
-        await self._opened().confirm_elsewhere(study_uid, sop_uids)
+    @property
+    def sole_copies(self) -> SoleCopies:
+        """See `SealedCache`; raises the fault that keeps it closed."""
+        return self._opened().sole_copies
 
     async def forget(self, study_uid: str, why: str) -> None:
         """See `StudyCache`."""

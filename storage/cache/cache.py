@@ -27,6 +27,7 @@ from storage.cache.packs.frames import ID_BYTES
 from storage.cache.packs.port import Objects
 from storage.cache.reading import first_opened, is_whole, opened, wholes
 from storage.cache.shelves import Shelf
+from storage.cache.sole import SoleCopies
 from storage.cache.upkeep import CacheSettings, Upkeep
 from storage.cache.writing import Means, SealedFor, SealedWriting
 from storage.observations.pseudonyms import Pseudonyms
@@ -205,14 +206,10 @@ class SealedCache:
         """Keep a study at least until then, whatever its class has room for; None: no longer than others."""
         await self._alter(study_uid, domain, lambda row: replace(row, pinned_until=until))
 
-    async def confirm_elsewhere(self, study_uid: str, sop_uids: Collection[str]) -> None:
-        """See `StudyCache`."""
-        for domain in KeyDomain:
-            async with self._shelves.using(domain, study_uid) as shelf:
-                sole = [kept for kept in shelf.objects.values() if kept.instance.is_sole_copy]
-                confirmed = [kept for kept in sole if kept.instance.ref.sop_uid in sop_uids]
-                self._upkeep.confirm_elsewhere(shelf, confirmed)
-        await self._upkeep.write()
+    @property
+    def sole_copies(self) -> SoleCopies:
+        """What nobody else is known to have."""
+        return SoleCopies(self._upkeep, self._keys, self._pieces)
 
     async def forget(self, study_uid: str, why: str) -> None:
         """See `StudyCache`."""

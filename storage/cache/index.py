@@ -95,6 +95,9 @@ cache_instance = Table(
     Index(None, "pack_id"),
 )
 
+_IS_SOLE = cache_instance.c.is_sole_copy
+Index("ix_cache_instance_sole", cache_instance.c.sop_uid, sqlite_where=_IS_SOLE, postgresql_where=_IS_SOLE)
+
 cache_dead = Table(
     "cache_dead",
     metadata,

@@ -11,7 +11,7 @@ from storage.observations import locations, notices, standings
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state, trusts
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
-from storage.work import jobs, ledger, recipients
+from storage.work import commitments, jobs, ledger, recipients, transactions
 
 __all__ = ["metadata"]
 
@@ -20,6 +20,7 @@ MODULES = (
     cache_index,
     chain,
     checkpoints,
+    commitments,
     commits,
     jobs,
     labels,
@@ -34,6 +35,7 @@ MODULES = (
     reserve,
     standings,
     state,
+    transactions,
     trusts,
 )
 """Where the tables are."""

@@ -20,6 +20,7 @@ from dicomweb.stow.outcome import FailureReason
 from dicomweb.wado import images
 from dicomweb.wado.negotiation import MEDIA_TYPES
 from dimse.availability import NoticeStatus
+from dimse.commitment import CommitmentStatus
 from dimse.connector import Quirk as DimseQuirk
 from dimse.identifier import EXTENDED
 from dimse.notices import CONFLICT, CUT, NOT_SHARED, UNAVAILABLE
@@ -30,6 +31,7 @@ from dimse.scp.wishes import GET_CLASSES, MOVE_CLASSES
 from dimse.sop_classes import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
     PATIENT_ROOT_FIND,
+    STORAGE_COMMITMENT,
     STUDY_ROOT_FIND,
     STUDY_ROOT_GET,
     STUDY_ROOT_MOVE,
@@ -41,6 +43,7 @@ from dimse.upper_layer.negotiation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATI
 from gateway.model.attributes import MATCHING, keyword_of
 from gateway.model.imaging import Level, NotAskedReason, SourceState
 from gateway.model.settings import Limits
+from gateway.model.work import commitments
 from gateway.tls import TLS_1_2_SUITES
 
 STATEMENT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
@@ -104,6 +107,7 @@ FIND, NOTICES, RETRIEVE, STORE = re.split(
     r"### 3\.4 Instance Availability Notification|### 3\.5 C-MOVE and C-GET|### 3\.6 C-STORE",
     SCP.split("### 3.7")[0],
 )
+COMMITMENT = SCP.split("### 3.9 Storage Commitment")[1]
 SCU = STATEMENT.split("## 4. DIMSE")[1]
 
 
@@ -127,6 +131,7 @@ def test_the_sop_classes_taken_and_asked_are_stated() -> None:
         *MOVE_CLASSES,
         *GET_CLASSES,
         INSTANCE_AVAILABILITY_NOTIFICATION,
+        STORAGE_COMMITMENT,
     }
     assert {uid for uid, (_, scu) in stated.items() if scu == "yes"} == {
         VERIFICATION,
@@ -134,6 +139,7 @@ def test_the_sop_classes_taken_and_asked_are_stated() -> None:
         PATIENT_ROOT_FIND,
         STUDY_ROOT_MOVE,
         STUDY_ROOT_GET,
+        STORAGE_COMMITMENT,
     }
 
 
@@ -157,6 +163,13 @@ def test_the_statuses_of_retrieval_and_storage_are_stated_and_no_others() -> Non
 
 def test_the_statuses_of_n_create_are_stated_and_no_others() -> None:
     assert statuses(NOTICES) == {int(status) for status in NoticeStatus}
+
+
+def test_the_statuses_and_reasons_of_storage_commitment_are_stated_and_no_others() -> None:
+    known = {int(status) for status in CommitmentStatus} | {int(reason) for reason in commitments.FailureReason}
+    assert statuses(COMMITMENT) == known
+    reasons = {int(reason, 16) for reason in re.findall(r"\| Failure Reason ([0-9A-F]{4}) \|", COMMITMENT)}
+    assert reasons == {int(reason) for reason in commitments.FailureReason}
 
 
 def test_the_ways_of_telling_what_is_missing_are_stated() -> None:

@@ -273,14 +273,14 @@ async def test_nothing_in_use_is_evicted_and_the_least_used_goes_first(folder: P
 async def test_sole_copies_pinned_studies_and_other_classes_are_never_evicted(folder: Path) -> None:
     clock = FakeClock()
     async with opened(folder, clock=clock, quota_bytes={CacheClass.INTERACTIVE: 0}) as rig:
-        await put(rig.cache, SOLE, body(1_000))
+        sole = await put(rig.cache, SOLE, body(1_000))
         await put(rig.cache, head(study="1.3", sop="1.3.1"), body(1_000))
         await rig.cache.pin("1.3", NOON + timedelta(days=1))
         await put(rig.cache, head(study="1.4", sop="1.4.1", cache_class=CacheClass.MEETING), body(1_000))
         await rig.cache.settle()
         assert [len(await rig.cache.instances(study)) for study in ("1.2", "1.3", "1.4")] == [1, 1, 1]
         await clock.advance(2 * 86_400)
-        await rig.cache.confirm_elsewhere("1.2", ["1.2.1.9"])
+        await rig.cache.sole_copies.confirm("1.2", [sole.object_id])
         await rig.cache.settle()
         assert [len(await rig.cache.instances(study)) for study in ("1.2", "1.3", "1.4")] == [0, 0, 1]
 

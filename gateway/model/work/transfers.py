@@ -7,7 +7,7 @@ the fetchers know no cache. Permission is asked at every hand-out, never here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -258,9 +258,6 @@ class StudyCache(Protocol):
     async def validated(self, study_uid: str, at: datetime) -> None:
         """Note that its set of instances was the holder's at this instant."""
 
-    async def confirm_elsewhere(self, study_uid: str, sop_uids: Collection[str]) -> None:
-        """Note that a custodian's archive has committed these: they are no sole copies any more (SAF-21)."""
-
     async def forget(self, study_uid: str, why: str) -> None:
         """Give a study up in all domains, except sole copies; `why` is for the log, without patient data."""
 
@@ -282,3 +279,9 @@ class StudyKeys(Protocol):
 
     async def keep_for_custodian(self, key_id: bytes, custodian: TrustId) -> None:
         """Let a key outlive its patient's, for the custodian of a sole copy alone (SAF-21)."""
+
+    async def custodians_key(self, key_id: bytes, custodian: TrustId) -> bytes:
+        """The key that is kept for this custodian; raises as `key`."""
+
+    async def discard_kept(self, key_id: bytes) -> None:
+        """Give up what was kept for a custodian, once it has its images back."""
