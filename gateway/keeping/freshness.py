@@ -39,7 +39,7 @@ COMPARED_AFTER = timedelta(hours=6)
 """A study that was compared since then is left: four times within the day for which a copy stands in for its holder."""
 TELL_ATTEMPTS_MAX = 500
 """Pauses grow to a quarter of an hour: some days, for an archive may be away as long."""
-NO_MORE_LISTED = "its archive lists it no more"
+NO_MORE_LISTED, REJECTED = "its archive lists it no more", "its archive has rejected it"
 RETRIEVALS_NAMED_MAX = 20
 
 
@@ -51,14 +51,16 @@ class Withdrawals:
         self._cache = cache
         self._clock = clock
 
-    async def __call__(self, gone: Sequence[CachedInstance]) -> None:
+    async def __call__(self, gone: Sequence[CachedInstance], *, is_rejected: bool = False) -> None:
         """Give these up. First the job, which outlives whatever happens next; raises nothing."""
         told = {(each.ref.study_uid, each.source) for each in gone}
         try:
             for study_uid, trust in sorted(told):
-                await self._store.write(partial(jobs.enqueue, new=self._telling(study_uid, trust)))
+                uids = [each.ref.sop_uid for each in gone if (each.ref.study_uid, each.source) == (study_uid, trust)]
+                new = self._telling_rejected(study_uid, trust, uids) if is_rejected else self._telling(study_uid, trust)
+                await self._store.write(partial(jobs.enqueue, new=new))
             for each in gone:
-                await self._cache.stand(each, Standing.QUARANTINED, NO_MORE_LISTED)
+                await self._cache.stand(each, Standing.QUARANTINED, REJECTED if is_rejected else NO_MORE_LISTED)
         except GatewayError as error:
             log.warning("withdrawn images not given up", instances=len(gone), error=type(error).__name__)
             return
@@ -73,6 +75,11 @@ class Withdrawals:
             run_at=self._clock.now() + CONFIRMED_AFTER,
             attempts_max=TELL_ATTEMPTS_MAX,
         )
+
+    def _telling_rejected(self, study_uid: str, trust: TrustId, sop_uids: Sequence[str]) -> NewJob:
+        """A note is certain, and each names others: nobody is asked again, and no job stands for another."""
+        detail: dict[str, JsonValue] = {"study": study_uid, "trust": trust.code, "rejected": [*sop_uids]}
+        return NewJob(TELL, Lane.BACKGROUND, detail, attempts_max=TELL_ATTEMPTS_MAX)
 
 
 class Freshness:
@@ -163,12 +170,13 @@ class Freshness:
         received = await self._store.read(partial(recipients.received, study_uid=study_uid, source=trust))
         if not received:
             return
-        listed = await self._sampling().instances(trust, study_uid, work.job.job_id)
-        if listed is None:
-            raise PeerUnavailable(trust, "its archive could not be asked what it withdrew")
-        gone = {each.sop_uid for each in received} - listed
+        rejected = work.job.detail.get("rejected")
+        if isinstance(rejected, list):
+            gone, why = {str(uid) for uid in rejected}, REJECTED
+        else:
+            gone, why = await self._unlisted(work, study_uid, trust, received), NO_MORE_LISTED
         items = [
-            QualityItem(RECEIVED_AND_WITHDRAWN, recipient, study_uid, None, _detail(trust, some))
+            QualityItem(RECEIVED_AND_WITHDRAWN, recipient, study_uid, None, _detail(trust, why, some))
             for recipient, some in sorted(recipients.by_recipient(received, gone).items())
         ]
         if items:
@@ -176,12 +184,21 @@ class Freshness:
             log.warning("received images withdrawn", trust=trust.code, instances=len(gone), recipients=len(items))
         work.advance(Progress(len(gone), len(gone)))
 
+    async def _unlisted(
+        self, work: Work, study_uid: str, trust: TrustId, received: Sequence[recipients.Received]
+    ) -> set[str]:
+        listed = await self._sampling().instances(trust, study_uid, work.job.job_id)
+        if listed is None:
+            raise PeerUnavailable(trust, "its archive could not be asked what it withdrew")
+        return {each.sop_uid for each in received} - listed
 
-def _detail(source: TrustId, some: Sequence[recipients.Received]) -> dict[str, JsonValue]:
+
+def _detail(source: TrustId, why: str, some: Sequence[recipients.Received]) -> dict[str, JsonValue]:
     """What its recipient has to know to find them; which instances they are stands in the ledger."""
     retrievals: list[JsonValue] = [*dict.fromkeys(each.retrieval_id for each in some)]
     return {
         "source": source.code,
+        "why": why,
         "instances": len({each.sop_uid for each in some}),
         "retrievals": retrievals[:RETRIEVALS_NAMED_MAX],
     }

@@ -115,12 +115,13 @@ def told(
 
 def _told(each: quality.OpenItem) -> dict[str, console.Cell]:
     detail = each.item.detail
-    source, instances, retrievals = (detail.get(name) for name in ("source", "instances", "retrievals"))
+    source, why, instances, retrievals = (detail.get(name) for name in ("source", "why", "instances", "retrievals"))
     return {
         "item": each.item_id,
         "trust": each.item.custodian.code,
         "study": each.item.study_uid,
         "withdrawn_at": str(source),
+        "why": why if isinstance(why, str) else "",
         "instances": instances if isinstance(instances, int) else None,
         "since": each.opened_at,
         "retrievals": ", ".join(map(str, retrievals)) if isinstance(retrievals, list) else "",

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from gateway.model.work.transfers import CachedInstance
 from policy.parties import TrustId
 
 Listed = Mapping[TrustId, Collection[str]]
 """By trust that answered with its whole list of a study: the SOP instance UIDs in it."""
+
+
+class Withdraw(Protocol):
+    """Gives up what is kept of instances, and has those told who received them; raises nothing."""
+
+    async def __call__(self, gone: Sequence[CachedInstance], *, is_rejected: bool = False) -> None:
+        """Their archive lists them no more, or has rejected them."""
 
 
 def withdrawn(kept: Sequence[CachedInstance], listed: Listed, heard_at: datetime) -> list[CachedInstance]:

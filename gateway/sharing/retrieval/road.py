@@ -7,8 +7,9 @@ caller has a passage of its own, however many share one fetch.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -30,7 +31,8 @@ from gateway.model.work.retrievals import FrozenInstance, Halt, NewRetrieval, Re
 from gateway.model.work.transfers import CachedInstance, FetchRequest, InstanceRef, Target
 from gateway.sharing.broker import Survey
 from gateway.sharing.conduct.watch import Surveys
-from gateway.sharing.freshness.comparing import withdrawn
+from gateway.sharing.freshness.comparing import Withdraw, withdrawn
+from gateway.sharing.freshness.rejections import KEY_OBJECT_SELECTION, Rejections
 from gateway.sharing.merge import Candidate, texts
 from gateway.sharing.retrieval.account import Account
 from gateway.sharing.retrieval.acquiring import Acquiring, Holding, Rider, Wanted
@@ -41,8 +43,6 @@ from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, Trus
 _VALIDATED_ANEW = timedelta(minutes=1)
 """A comparison with the holders is not noted again before."""
 
-Withdraw = Callable[[Sequence[CachedInstance]], Awaitable[None]]
-"""Gives up what is kept of these instances, and has those told who received them; raises nothing."""
 
 _WANTED = frozenset((SOP_CLASS_UID, SERIES_NUMBER, INSTANCE_NUMBER))
 
@@ -61,10 +61,11 @@ class Road:
         behind_gateways: frozenset[TrustId] = frozenset(),
         withdraw: Withdraw | None = None,
     ) -> None:
-        """`withdraw` is told of what is kept and its archive lists no more."""
+        """`withdraw` is told of what is kept and its archive lists no more, or has rejected."""
         self._door = door
         self._behind_gateways = behind_gateways
         self._withdraw = withdraw
+        self._rejections = Rejections(means.cache)
         self._acquiring = acquiring
         self._store = store
         self._means = means
@@ -107,9 +108,10 @@ class Road:
             async with contextlib.AsyncExitStack() as held:
                 for study_uid in {match.study_uid for match in survey.matches}:
                     await held.enter_async_context(self._means.cache.using(study_uid))
-                entries = await self._entries(survey)
+                asking = _asking(caller, trust)
+                entries = await self._entries(survey, asking)
                 missing = [entry.wanted for entry in entries if entry.cached is None]
-                here, asking = len(entries) - len(missing), _asking(caller, trust)
+                here = len(entries) - len(missing)
                 riding = self._acquiring.riding(missing, listed=_listed(survey), asking=asking)
                 rider = await held.enter_async_context(riding)
                 while (got := await rider.next()) is not None:
@@ -144,10 +146,11 @@ class Road:
         async with contextlib.AsyncExitStack() as held:
             for study_uid in {match.study_uid for match in survey.matches}:
                 await held.enter_async_context(self._means.cache.using(study_uid))
-            entries = await self._entries(survey)
+            asking = _asking(caller, recipient)
+            entries = await self._entries(survey, asking)
             account = self._account(caller, wish, recipient, survey)
             await account.freeze(_frozen(survey, entries))
-            bring = partial(self._acquiring.riding, listed=_listed(survey), asking=_asking(caller, recipient))
+            bring = partial(self._acquiring.riding, listed=_listed(survey), asking=asking)
             missing = [entry.wanted for entry in entries if entry.cached is None]
             rider = await held.enter_async_context(bring(missing))
             delivery = Delivery(account, survey, survey.sources, entries, rider, self._means, bring)
@@ -172,7 +175,7 @@ class Road:
             if not survey.matches:
                 yield Sitting(survey, None, {}, {}, version, now_s, now_s)
                 return
-            entries = await self._entries(survey)
+            entries = await self._entries(survey, _asking(caller, recipient))
             account = self._account(caller, wish, recipient, survey, is_shared=True)
             by_uid = {entry.wanted.ref.sop_uid: entry for entry in entries}
             sitting = Sitting(survey, account, by_uid, _listed(survey), version, now_s, now_s)
@@ -247,27 +250,51 @@ class Road:
                 if trusts <= heard and (noted_at is None or survey.heard_at - noted_at > _VALIDATED_ANEW):
                     await self._means.cache.validated(study_uid, survey.heard_at)
 
-    async def _entries(self, survey: Survey) -> list[Entry]:
-        """The frozen set in order, each with its holders, and with what the cache has of it."""
+    async def _entries(self, survey: Survey, asking: FetchRequest | None) -> list[Entry]:
+        """The frozen set in order, each with its holders, and with what the cache has of it.
+
+        What a holder rejected is not in it. Notes that are not kept yet are fetched first, once: None for `asking`.
+        """
         rows: dict[NhsNumber | None, str] = {}
         for match in survey.matches:
             if match.patient not in rows:
                 rows[match.patient] = await self._patient_row(match.patient)
         kept: dict[str, CachedInstance] = {}
+        rejected: set[tuple[TrustId, str]] = set()
         for study_uid in {match.study_uid for match in survey.matches}:
             of_study = await self._means.cache.instances(study_uid)
             await self._follow(survey, of_study)
-            kept |= {each.ref.sop_uid: each for each in of_study}
+            rejected |= await self._rejected(of_study)
+            kept |= {each.ref.sop_uid: each for each in of_study if (each.source, each.ref.sop_uid) not in rejected}
         entries = []
         for match in sorted(survey.matches, key=_order):
             copies = survey.copies[match.study_uid, match.series_uid, match.sop_uid]
             ref = InstanceRef(match.study_uid, match.series_uid, match.sop_uid, _text(match.attributes, SOP_CLASS_UID))
-            holdings = _holdings(match, copies)
+            holdings = tuple(each for each in _holdings(match, copies) if (each.trust, match.sop_uid) not in rejected)
+            if not holdings:
+                continue
             is_far = any(holding.trust in self._behind_gateways for holding in holdings)
             wanted = Wanted(ref, holdings, holdings[0].trust, rows[match.patient], is_far)
             cached = kept.get(match.sop_uid)
             entries.append(Entry(wanted, match.attributes, copies, _if_may_be_had(cached, wanted)))
-        return entries
+        unread = [each.wanted for each in entries if each.cached is None and _may_be_note(each)]
+        if not unread or asking is None:
+            return entries
+        with contextlib.suppress(TimeoutError):  # the rest does not wait for an archive that is slow with it
+            async with asyncio.timeout(self._means.limits.find_timeout_s):
+                async with self._acquiring.riding(unread, listed=_listed(survey), asking=asking) as rider:
+                    while await rider.next() is not None:
+                        pass
+        return await self._entries(survey, None)
+
+    async def _rejected(self, kept: Sequence[CachedInstance]) -> set[tuple[TrustId, str]]:
+        """What notes among the kept reject, by the trust that says so; no copy of it stays in use."""
+        said = await self._rejections.among(kept)
+        rejected = {(trust, uid) for trust, uids in said.items() for uid in uids}
+        gone = [each for each in kept if (each.source, each.ref.sop_uid) in rejected and not each.is_sole_copy]
+        if gone and self._withdraw is not None:
+            await self._withdraw(gone, is_rejected=True)
+        return rejected
 
     async def _follow(self, survey: Survey, kept: Sequence[CachedInstance]) -> None:
         """Drop what an archive lists no more: once it is away it cannot be asked, and a copy must not be it (SAF-37).
@@ -325,6 +352,10 @@ def _named(sitting: Sitting, wish: RetrieveWish) -> list[Entry]:
 def _if_may_be_had(cached: CachedInstance | None, wanted: Wanted) -> CachedInstance | None:
     """What came from a holder whose copy this caller may not have is fetched from one of theirs."""
     return cached if cached is not None and any(cached.source == each.trust for each in wanted.holdings) else None
+
+
+def _may_be_note(entry: Entry) -> bool:
+    return entry.wanted.ref.sop_class_uid == KEY_OBJECT_SELECTION
 
 
 def _frozen(survey: Survey, entries: Sequence[Entry]) -> list[FrozenInstance]:
