@@ -95,7 +95,8 @@ def send_folders(
     """Send the files in these folders, `count` in all, by a storescu for each of the outer sequence."""
     options = ("-aet", CALLING, "-aec", door.ae_title, "+sd", "+r", *(tls.arguments if tls else ()))
     address = ("127.0.0.1", str(door.port))
-    return Sent(count, _timed([("storescu", *options, *address, *map(str, each)) for each in folders], environment))
+    commands = [("storescu", *options, *address, *map(str, each)) for each in folders]
+    return Sent(count, _timed(commands, environment, can_be_held=tls is None))
 
 
 def getscu(door: Door, study_uid: str, environment: Mapping[str, str] = AT_ITS_BEST) -> float:
@@ -105,11 +106,12 @@ def getscu(door: Door, study_uid: str, environment: Mapping[str, str] = AT_ITS_B
     return _timed([("getscu", *options, *named, "127.0.0.1", str(door.port))], environment)
 
 
-def _timed(commands: Sequence[tuple[str, ...]], environment: Mapping[str, str]) -> float:
+def _timed(commands: Sequence[tuple[str, ...]], environment: Mapping[str, str], *, can_be_held: bool = True) -> float:
     """Run programs from the moment at which they connect: their own start (dictionary, list of files) is not counted.
 
-    Each is held back as soon as it has opened its socket, until all have, so that all begin together. Raises
-    `RuntimeError` with the words of one that failed.
+    Each is held back as soon as it has opened its socket, until all have, so that all begin together. Where they cannot
+    be held (DCMTK takes a stop in its TLS handshake for a failure), it is the moment at which the first connects.
+    Raises `RuntimeError` with the words of one that failed.
     """
     programs = [
         subprocess.Popen(
@@ -123,14 +125,16 @@ def _timed(commands: Sequence[tuple[str, ...]], environment: Mapping[str, str]) 
     ]
     try:
         starting = list(programs)
-        while starting:
+        while len(starting) == len(programs) or (can_be_held and starting):
             for program in [each for each in starting if each.poll() is not None or _has_socket(each.pid)]:
-                program.send_signal(signal.SIGSTOP)
                 starting.remove(program)
+                if can_be_held:
+                    program.send_signal(signal.SIGSTOP)
             time.sleep(_POLL_S)
         began = time.perf_counter()
         for program in programs:
-            program.send_signal(signal.SIGCONT)
+            if can_be_held:
+                program.send_signal(signal.SIGCONT)
         words = [program.communicate(timeout=SEND_TIMEOUT_S)[0] for program in programs]
         elapsed_s = time.perf_counter() - began
     finally:
