@@ -14,12 +14,11 @@ from aiohttp import hdrs, web
 from dicomweb.accept import accepts_gzip, json_type
 from dicomweb.wado.images import PATHS, Archive, Asked, answered, resource_paths
 from gateway.instances.description import BULK_BASE, with_base
-from gateway.model.errors import Damaged, InvalidRequest, NotFound
 from gateway.model.imaging import Level
-from gateway.model.work.retrievals import Item
+from gateway.model.work.retrievals import Written
 from gateway.model.work.transfers import InstanceRef
 
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 256 * 1024
 """Smaller JSON waits for more, so that ten thousand instances are not as many writes."""
 
 _GZIP_LEVEL = 1
@@ -56,7 +55,7 @@ class _Array:
         self._each = each
         self._media_type = media_type
         self._pending = bytearray()
-        self._waiting: list[Item] = []
+        self._waiting: list[Written] = []
         self._handed_out: set[str] = set()
         self._promised_gap: frozenset[str] = frozenset()
         self._compressor: zlib._Compress | None = None
@@ -65,30 +64,26 @@ class _Array:
 
     async def sent(self) -> web.StreamResponse:
         """Write all that can be had; raises where that is nothing."""
-        each = self._each
+        each, address = self._each, self._each.address
         if each.request.method == hdrs.METH_HEAD:
             each.delivery.cancel()
             begun = await self._begin()
             await each.outgoing.end()
             return begun
-        async for item in each.delivery:
-            try:
-                written = await item.metadata()
-            except (Damaged, InvalidRequest, NotFound) as error:
-                each.delivery.failed(item, str(error))
-                continue
-            if not written:
-                each.delivery.failed(item, "its attributes were not read")
+        async for written in each.delivery.described():
+            if not written.json:
+                each.delivery.failed(written, written.words or "its attributes were not read")
                 continue
             self._pending += b"," if self._handed_out else b"["
-            self._pending += with_base(written, f"{instance_url(self._each.address, item.ref)}/{BULK_BASE}")
-            self._handed_out.add(item.ref.sop_uid)
-            self._waiting.append(item)
+            self._pending += with_base(written.json, f"{instance_url(address, written.ref)}/{BULK_BASE}")
+            self._handed_out.add(written.ref.sop_uid)
+            self._waiting.append(written)
             if len(self._pending) >= PIECE_BYTES or each.outgoing.response is None:
                 await self._write()
         if not self._handed_out:
             return each.nothing()
-        if any(ref.sop_uid not in self._handed_out | self._promised_gap for ref in each.delivery.refs):
+        given = self._handed_out | self._promised_gap
+        if any(ref.sop_uid not in given for ref in each.delivery.refs):
             # Cut without the bracket: half an array is not taken for a study (B10).
             await self._write()
         else:

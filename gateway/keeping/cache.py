@@ -91,9 +91,11 @@ class KeptCache:
         """See `StudyCache`."""
         return self._opened().open(instance, first, last)
 
-    async def read(self, instances: Sequence[CachedInstance]) -> Sequence[tuple[bytes, ...] | GatewayError]:
+    async def read(
+        self, instances: Sequence[CachedInstance], *, beginnings: bool = False
+    ) -> Sequence[tuple[bytes, ...] | GatewayError]:
         """See `StudyCache`."""
-        return await self._opened().read(instances)
+        return await self._opened().read(instances, beginnings=beginnings)
 
     async def metadata(self, instances: Sequence[CachedInstance]) -> Sequence[bytes]:
         """See `StudyCache`."""

@@ -137,7 +137,9 @@ class SealedCache:
             async with aclosing(self._pieces(shelf, kept, key, first, last)) as pieces:
                 yield pieces
 
-    async def read(self, instances: Sequence[CachedInstance]) -> Sequence[tuple[bytes, ...] | GatewayError]:
+    async def read(
+        self, instances: Sequence[CachedInstance], *, beginnings: bool = False
+    ) -> Sequence[tuple[bytes, ...] | GatewayError]:
         """See `StudyCache`."""
         places: list[tuple[Shelf, Kept] | None] = []
         wanted: list[tuple[Kept, bytes] | GatewayError] = []
@@ -155,7 +157,7 @@ class SealedCache:
                     wanted.append((kept, key))
             slice_max = -(-len(wanted) // self._objects.reads_at_once)
             slices = [wanted[at : at + slice_max] for at in range(0, len(wanted), slice_max or 1)]
-            read = await asyncio.gather(*(self._in_pool(wholes, self._objects, each) for each in slices))
+            read = await asyncio.gather(*(self._in_pool(wholes, self._objects, each, beginnings) for each in slices))
             found = [whole for each in read for whole in each]
             for place, whole in zip(places, found, strict=True):
                 if place is not None and isinstance(whole, Damaged):

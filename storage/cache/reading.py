@@ -8,7 +8,7 @@ from hashlib import blake2b
 from gateway.model.errors import Damaged, GatewayError
 from storage.cache.entries import Kept, context
 from storage.cache.packs.port import Objects
-from storage.cache.sealed import HEAD_BYTES, Opener
+from storage.cache.sealed import HEAD_BYTES, PREAMBLE_BYTES, SEGMENT_BYTES, Opener
 from storage.cache.writing import DIGEST_BYTES
 
 
@@ -36,11 +36,10 @@ def first_opened(objects: Objects, kept: Kept, key: bytes, first: int, last: int
 
 
 def wholes(
-    objects: Objects, wanted: Sequence[tuple[Kept, bytes] | GatewayError]
+    objects: Objects, wanted: Sequence[tuple[Kept, bytes] | GatewayError], beginnings: bool
 ) -> list[tuple[bytes, ...] | GatewayError]:
-    """All plain bytes of each object, segment by segment, each object in one read; what cannot be had as its error.
-
-    Blocks.
+    """All plain bytes of each object, segment by segment, each object in one read, or the first segment alone; what
+    cannot be had as its error. Blocks.
     """
     found: list[tuple[bytes, ...] | GatewayError] = []
     for asked in wanted:
@@ -49,9 +48,10 @@ def wholes(
             continue
         kept, key = asked
         try:
-            sealed = memoryview(objects.read(kept.chunks, 0, kept.sealed_bytes))
+            length = min(kept.sealed_bytes, PREAMBLE_BYTES + SEGMENT_BYTES) if beginnings else kept.sealed_bytes
+            sealed = memoryview(objects.read(kept.chunks, 0, length))
             opening = _opener(kept, key, bytes(sealed[:HEAD_BYTES]))
-            spans = [opening.span(number) for number in range(opening.segments)]
+            spans = [opening.span(number) for number in range(1 if beginnings else opening.segments)]
             found.append(
                 tuple(opening.open(each.number, sealed[each.sealed_at :][: each.sealed_bytes]) for each in spans)
             )

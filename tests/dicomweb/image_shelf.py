@@ -26,7 +26,7 @@ from gateway.instances.header import SERIES_UID, STUDY_UID, HeaderReader
 from gateway.model.errors import Damaged, GatewayError, InvalidRequest
 from gateway.model.imaging import Source
 from gateway.model.settings import Limits
-from gateway.model.work.retrievals import Counts, Failure, Halt, InstanceState, Item, RetrieveWish
+from gateway.model.work.retrievals import Counts, Failure, Given, Halt, InstanceState, RetrieveWish, Written
 from gateway.model.work.transfers import InstanceRef
 from policy.parties import Caller
 from tests.dicomweb.small_region import PUBLIC_URL, ST_ELSEWHERE, Answer, Reception, served, source
@@ -179,10 +179,14 @@ class ShelfDelivery:
                 self.shelf.handed_out.append(item)
                 yield item
 
-    def sent(self, item: Item, warning: str = "") -> None:
+    async def described(self) -> AsyncIterator[Written]:
+        async for item in self:
+            yield Written(item.ref, await item.metadata())
+
+    def sent(self, item: Given, warning: str = "") -> None:
         self.states[item.ref.sop_uid] = InstanceState.SENT
 
-    def failed(self, item: Item, words: str) -> None:
+    def failed(self, item: Given, words: str) -> None:
         self._fail(item.ref, words)
 
     def cancel(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import NotRequired, TypedDict, cast
 
+import orjson
+
 from gateway.model.imaging import Level
 from gateway.model.work.retrievals import Counts, RetrieveWish
 from policy.parties import Caller, PurposeOfUse
@@ -172,3 +174,40 @@ async def test_a_region_may_have_each_request_stand_alone(travels: Travels) -> N
     for sop in SOPS:
         assert (await travels.brought(one(sop)))[0]
     assert await attempts(travels) == len(await outcomes(travels)) == 3
+
+
+async def descriptions(travels: Travels, by: str = "RZ1") -> dict[str, str]:
+    """The Patient ID that each instance of the study says, as it is described to a caller."""
+    found = {}
+    async with travels.retrieval(whole(STUDY), by=by) as delivery:
+        async for written in delivery.described():
+            found[written.ref.sop_uid] = orjson.loads(written.json)["00100020"]["Value"][0]
+            delivery.sent(written)
+    assert delivery.counts == Counts(remaining=0, completed=len(found), failed=0, warning=0)
+    return found
+
+
+async def test_a_study_is_described_alike_alone_at_first_sight_and_again(travels: Travels) -> None:
+    travels.hold("RZ2", *SOPS)
+    await travels.region.refer(ANNE, to="RZ1")
+    for _ in range(4):
+        assert await descriptions(travels) == dict.fromkeys(SOPS, ANNE.digits)
+
+
+async def test_a_damaged_image_is_fetched_again_to_be_described(travels: Travels) -> None:
+    travels.hold("RZ2", *SOPS)
+    await travels.region.refer(ANNE, to="RZ1")
+    await travels.brought()
+    for pack in travels.packs.glob("*/*.pack"):  # a few small files of the test's own
+        pack.write_bytes(b"\0" * pack.stat().st_size)
+    assert await descriptions(travels) == dict.fromkeys(SOPS, ANNE.digits)
+    assert len(travels.region.trust("RZ2").pacs.fetches) > 1
+
+
+async def test_what_is_remembered_of_a_study_is_not_given_to_whom_it_is_closed(travels: Travels) -> None:
+    travels.hold("RZ2", *SOPS)
+    await travels.region.refer(ANNE, to="RZ1")
+    for _ in range(3):
+        await descriptions(travels)
+    await travels.region.opt_out(ANNE)
+    assert await descriptions(travels) == {}

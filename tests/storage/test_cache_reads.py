@@ -57,3 +57,14 @@ async def test_of_a_closed_patient_none_is_read(folder: Path) -> None:
         await rig.cache.shred("row-of-anne", KeyDomain.CACHE)
         [found] = await rig.cache.read([kept])
         assert isinstance(found, KeyClosed)
+
+
+async def test_of_beginnings_no_more_than_the_first_segment_is_read(folder: Path) -> None:
+    async with opened(folder) as rig:
+        small = await put(rig.cache, head(sop="1.2.1.1"), body(1_000))
+        large = await put(rig.cache, head(sop="1.2.1.2"), body(5_000_000))
+        [of_small, of_large] = await rig.cache.read([small, large], beginnings=True)
+        assert of_small == (body(1_000),)
+        assert isinstance(of_large, tuple) and len(of_large) == 1
+        assert 200_000 < len(of_large[0]) < 300_000
+        assert body(5_000_000).startswith(of_large[0])

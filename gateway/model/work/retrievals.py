@@ -194,6 +194,25 @@ class Item(Protocol):
         """Its attributes in the DICOM JSON model, as `open` would give them, bulk data by relative `BulkDataURI`."""
 
 
+class Given(Protocol):
+    """What an instance is told by when it was given."""
+
+    @property
+    def ref(self) -> InstanceRef:
+        """Which it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one instance says of itself, which may be given now."""
+
+    ref: InstanceRef
+    json: bytes
+    """As `Item.metadata` gives it; empty: it cannot be had."""
+    words: str = ""
+    """Why not."""
+
+
 class Delivery(Protocol):
     """A retrieval under way, in the hands of the door that was asked. Iterate, hand out, say what became of it."""
 
@@ -232,10 +251,13 @@ class Delivery(Protocol):
         `ServiceFault`: what could not be had is in `failures`.
         """
 
-    def sent(self, item: Item, warning: str = "") -> None:
+    def described(self) -> AsyncIterator[Written]:
+        """In place of iterating: what the instances say of themselves, checked alike; their pixels are not read."""
+
+    def sent(self, item: Given, warning: str = "") -> None:
         """It arrived, durably as far as its receiver says. Never before the receiver said so."""
 
-    def failed(self, item: Item, words: str) -> None:
+    def failed(self, item: Given, words: str) -> None:
         """It did not arrive."""
 
     def cancel(self) -> None:

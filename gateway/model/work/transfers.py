@@ -241,9 +241,12 @@ class StudyCache(Protocol):
         Verified by segments: whoever stops early has verified what was read.
         """
 
-    async def read(self, instances: Sequence[CachedInstance]) -> Sequence[tuple[bytes, ...] | GatewayError]:
-        """All bytes of each, in pieces, all opened together: for a few that are small. What does not open stands there
-        as what `open` would raise, and is quarantined where it is damaged.
+    async def read(
+        self, instances: Sequence[CachedInstance], *, beginnings: bool = False
+    ) -> Sequence[tuple[bytes, ...] | GatewayError]:
+        """All bytes of each, in pieces, all opened together: for a few that are small. Or the `beginnings` alone, a
+        quarter of a megabyte. What does not open stands there as what `open` would raise, and is quarantined where it
+        is damaged.
         """
 
     async def metadata(self, instances: Sequence[CachedInstance]) -> Sequence[bytes]:

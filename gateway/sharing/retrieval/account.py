@@ -97,6 +97,10 @@ class Account:
             for uid in batch:
                 self._wanted.pop(uid, None)
 
+    def has_ended(self, sop_uid: str) -> bool:
+        """Whether it is known for good what became of it."""
+        return sop_uid in self._lines
+
     def note(self, study_uid: str, note: InstanceNote) -> None:
         """This became of an instance."""
         uid, line = note.sop_uid, _Line(study_uid, note)

@@ -21,13 +21,24 @@ from gateway.model.errors import Damaged, InvalidRequest, NotFound, OutOfReach, 
 from gateway.model.imaging import PATIENT_ID, Attributes, JsonValue, Source
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
-from gateway.model.work.retrievals import Counts, Failure, Halt, InstanceNote, InstanceState, Item, TransferLedger
+from gateway.model.work.retrievals import (
+    Counts,
+    Failure,
+    Given,
+    Halt,
+    InstanceNote,
+    InstanceState,
+    Item,
+    TransferLedger,
+    Written,
+)
 from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
 from gateway.sharing.broker import Survey
 from gateway.sharing.merge import Candidate
 from gateway.sharing.retrieval.account import Account
 from gateway.sharing.retrieval.acquiring import Got, Rider, Wanted
-from gateway.sharing.retrieval.handing_out import Describers, HandedOut
+from gateway.sharing.retrieval.descriptions import Descriptions
+from gateway.sharing.retrieval.handing_out import HandedOut
 from policy.parties import TrustId
 
 log = structlog.get_logger(__name__)
@@ -36,6 +47,7 @@ SMALL_BYTES = 1024 * 1024
 """Kept instances of at most so many bytes are read whole, several at once."""
 GROUP_BYTES, GROUP_INSTANCES = 2 * 1024 * 1024, 64
 """So much is read at once, while as much that was read before is handed out."""
+DESCRIBED_AT_ONCE = 64
 STOPPED: Mapping[Halt, str] = {
     Halt.POLICY: "the transfer was stopped",
     Halt.CANCELLED: "the transfer was stopped",
@@ -80,6 +92,7 @@ class Delivery:
         means: Means,
         bring: Bring | None,
         decided_at_s: float | None = None,
+        descriptions: Descriptions | None = None,
     ) -> None:
         """`decided_at_s` is when it was decided that it may be had, where that is not now."""
         self._account = account
@@ -98,7 +111,7 @@ class Delivery:
         # Of the first series it was decided just now.
         self._series = entries[0].wanted.ref.series_uid if entries else ""
         self._cancelled = asyncio.Event()
-        self._describers = Describers()
+        self._descriptions = descriptions or Descriptions()
 
     @property
     def retrieval_id(self) -> str:
@@ -150,25 +163,45 @@ class Delivery:
                 prepared = await reading
                 coming, reading = self._begin_reading(kept, GROUP_INSTANCES)
                 for entry, ready in zip(group, prepared, strict=True):
-                    async for item in self._given(entry, ready):
+                    if await self._may_go(entry) and (item := self._readable(entry, ready)) is not None:
                         yield item
                     if self._halted is not None:
                         return
+                await self._keep_up()
                 group = coming
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         while (come := await self._next()) is not None:
-            async for item in self._given(come, await self._prepared(come)):
+            ready = await self._prepared(come)
+            if await self._may_go(come) and (item := self._readable(come, ready)) is not None:
                 yield item
             if self._halted is not None:
                 return
+            await self._keep_up()
 
-    def sent(self, item: Item, warning: str = "") -> None:
+    async def described(self) -> AsyncIterator[Written]:
+        """See `Delivery`."""
+        kept = [entry for entry in self._entries.values() if entry.cached is not None]
+        for at in range(0, len(kept), DESCRIBED_AT_ONCE):
+            group = kept[at : at + DESCRIBED_AT_ONCE]
+            for entry, written in zip(group, await self._written_of(group), strict=True):
+                if not await self._may_go(entry):
+                    return
+                yield written
+            await self._keep_up()
+        while (come := await self._next()) is not None:
+            written = await self._written(come, await self._prepared(come))
+            if not await self._may_go(come):
+                return
+            yield written
+            await self._keep_up()
+
+    def sent(self, item: Given, warning: str = "") -> None:
         """See `Delivery`."""
         self._end(item.ref.sop_uid, InstanceState.WARNING if warning else InstanceState.SENT, warning)
 
-    def failed(self, item: Item, words: str) -> None:
+    def failed(self, item: Given, words: str) -> None:
         """See `Delivery`."""
         self._end(item.ref.sop_uid, InstanceState.FAILED, words)
 
@@ -211,16 +244,49 @@ class Delivery:
             for entry, begun in zip(group, found, strict=True)
         ]
 
-    async def _given(self, entry: Entry, item: HandedOut | None) -> AsyncIterator[Item]:
-        """The entry's item, unless it cannot be read or may not be given away any more."""
+    async def _written_of(self, group: Sequence[Entry]) -> list[Written]:
+        """What they say of themselves; of those of which it is not remembered the beginnings are read."""
+        found = [(entry, self._remembered(entry)) for entry in group]
+        lacking = [entry for entry, json in found if not json]
+        reading = [entry.cached for entry in lacking if entry.cached is not None]
+        read = await self._means.cache.read(reading, beginnings=True) if reading else ()
+        described: dict[str, Written] = {}
+        for entry, begun in zip(lacking, read, strict=True):
+            item = await self._prepared(entry, begun if isinstance(begun, tuple) else ())
+            described[entry.wanted.ref.sop_uid] = await self._written(entry, item)
+            # Describing a group takes longer than others should wait.
+            await asyncio.sleep(0)
+        return [
+            Written(entry.wanted.ref, json) if json else described[entry.wanted.ref.sop_uid] for entry, json in found
+        ]
+
+    def _remembered(self, entry: Entry) -> bytes:
+        return self._descriptions.find(entry.cached.object_id, entry.shown) if entry.cached is not None else b""
+
+    async def _written(self, entry: Entry, item: HandedOut | None) -> Written:
+        if item is None:
+            return Written(entry.wanted.ref, b"", UNREADABLE)
+        try:
+            json = await item.metadata()
+        except (Damaged, InvalidRequest, NotFound) as error:
+            return Written(item.ref, b"", str(error))
+        self._descriptions.keep(item.cached.object_id, entry.shown, json)
+        return Written(item.ref, json)
+
+    async def _may_go(self, entry: Entry) -> bool:
+        """Whether this one may be given away, as far as that hangs on registers and time."""
         await self._look_again(entry)
-        if self._halted is not None:
-            return
+        return self._halted is None
+
+    def _readable(self, entry: Entry, item: HandedOut | None) -> HandedOut | None:
+        """The entry's item; what cannot be read has failed. The door may have several on their way at once, and what
+        it says nothing of has failed when it leaves.
+        """
         if item is None:
             self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, UNREADABLE)
-            return
-        # The door may have several on their way at once: what it says nothing of has failed when it leaves.
-        yield item
+        return item
+
+    async def _keep_up(self) -> None:
         if self._account is not None:
             await self._account.keep_up()
 
@@ -232,7 +298,7 @@ class Delivery:
         for is_last in (False, True):
             assert entry.cached is not None
             try:
-                return await HandedOut.prepare(self._means.cache, entry.cached, entry.shown, self._describers, begun)
+                return await HandedOut.prepare(self._means.cache, entry.cached, entry.shown, self._descriptions, begun)
             except (Damaged, NotFound, InvalidRequest, OutOfReach) as error:
                 log.warning("instance not handed out", retrieval=self.retrieval_id, reason=type(error).__name__)
                 if is_last or self._bring is None or not isinstance(error, Damaged | OutOfReach):
@@ -295,7 +361,7 @@ class Delivery:
         entry.state, entry.words = state, words
         self._ended[state] += 1
         cached = entry.cached
-        if self._account is None:
+        if self._account is None or self._account.has_ended(sop_uid):
             return
         self._account.note(
             entry.wanted.ref.study_uid,

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 
 from gateway.instances import coercion
 from gateway.instances.coercion import Changes, Coercion
-from gateway.instances.description import Describer
 from gateway.instances.header import ISSUER_OF_PATIENT_ID as ISSUER
 from gateway.instances.header import PATIENT_ID as NUMBER
 from gateway.instances.header import Header, HeaderReader
@@ -20,6 +19,7 @@ from gateway.model.errors import Damaged
 from gateway.model.imaging import ISSUER_OF_PATIENT_ID, OTHER_PATIENT_IDS, PATIENT_ID, Attributes, Element
 from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
 from gateway.sharing.merge import SOURCE_IDENTITY
+from gateway.sharing.retrieval.descriptions import Descriptions
 from policy.parties import TrustId
 
 FIRST_BYTES = 64 * 1024
@@ -38,14 +38,14 @@ class HandedOut:
         begun: tuple[bytes, ...],
         plan: Coercion,
         mark: str,
-        describers: Describers,
+        descriptions: Descriptions,
     ) -> None:
         self.cached = cached
         self._cache = cache
         self._begun = begun
         self._plan = plan
         self._mark = mark
-        self._describers = describers
+        self._descriptions = descriptions
 
     @classmethod
     async def prepare(
@@ -53,7 +53,7 @@ class HandedOut:
         cache: StudyCache,
         cached: CachedInstance,
         shown: Attributes,
-        describers: Describers,
+        descriptions: Descriptions,
         begun: tuple[bytes, ...] = (),
     ) -> HandedOut:
         """See what has to be written anew in its beginning, of which `begun` was read already.
@@ -71,7 +71,7 @@ class HandedOut:
             )
             if changes is not None and plan is not None:
                 mark = hashlib.blake2b(repr(sorted(changes.items())).encode(), digest_size=8).hexdigest()
-                return cls(cache, cached, begun, plan, mark if changes else "", describers)
+                return cls(cache, cached, begun, plan, mark if changes else "", descriptions)
             if is_whole:
                 raise Damaged("the instance cannot be read")
             begun, head = await _longer(cache, cached, begun, head)
@@ -108,7 +108,7 @@ class HandedOut:
 
     async def metadata(self) -> bytes:
         """See `Item`."""
-        plan, describer = self._plan, self._describers.of(self.transfer_syntax)
+        plan, describer = self._plan, self._descriptions.describer(self.transfer_syntax)
         head = self._begun[0][:FIRST_BYTES]
         while True:
             is_whole = len(head) >= self.cached.plain_bytes
@@ -135,19 +135,6 @@ class HandedOut:
             async with self._cache.open(self.cached, at, ends) as pieces:
                 async for piece in pieces:
                     yield piece
-
-
-class Describers:
-    """Describes the instances of one study at hand, remembering what they have in common."""
-
-    def __init__(self) -> None:
-        self._by_syntax: dict[str, Describer] = {}
-
-    def of(self, transfer_syntax: str) -> Describer:
-        """The one for this transfer syntax."""
-        if transfer_syntax not in self._by_syntax:
-            self._by_syntax[transfer_syntax] = Describer(transfer_syntax)
-        return self._by_syntax[transfer_syntax]
 
 
 def _changes(header: Header, shown: Attributes) -> Changes:

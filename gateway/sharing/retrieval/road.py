@@ -208,7 +208,15 @@ class Road:
         bring = partial(self._acquiring.riding, listed=sitting.listed, asking=asking)
         async with bring([entry.wanted for entry in entries if entry.cached is None]) as rider:
             delivery = Delivery(
-                account, survey, survey.sources, entries, rider, self._means, bring, sitting.decided_at_s
+                account,
+                survey,
+                survey.sources,
+                entries,
+                rider,
+                self._means,
+                bring,
+                sitting.decided_at_s,
+                sitting.descriptions,
             )
             try:
                 yield delivery

@@ -26,6 +26,7 @@ from gateway.sharing.broker import Survey
 from gateway.sharing.retrieval.account import Account
 from gateway.sharing.retrieval.acquiring import Listed
 from gateway.sharing.retrieval.delivery import Entry
+from gateway.sharing.retrieval.descriptions import Descriptions, Room
 from policy.parties import Caller
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class Sitting:
     is_closed: bool = False
     """Whether nobody joins any more."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    descriptions: Descriptions = field(default_factory=Descriptions)
 
 
 Opens = Callable[[Caller, RetrieveWish], AbstractAsyncContextManager[Sitting]]
@@ -79,6 +81,7 @@ class Sittings:
         self._open: dict[Key, asyncio.Future[Sitting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._rows = 0
+        self._room = Room()
 
     @contextlib.asynccontextmanager
     async def joined(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Sitting | None]:
@@ -124,10 +127,10 @@ class Sittings:
             return sitting
         if not was_here or len(self._open) >= SITTINGS_MAX or self._rows >= ROWS_MAX:
             return None
-        known = self._open.get(key)
+        before, known = known, self._open.get(key)
         if known is None or known.done():
             known = self._open[key] = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._sit(key, caller, wish, known))
+            task = asyncio.create_task(self._sit(key, caller, wish, known, self._taken_over(before)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return _unless_closed(await asyncio.shield(known))
@@ -157,15 +160,32 @@ class Sittings:
             self._lately.popitem(last=False)
         return now_s - before_s < self._limits.retrieve_rest_s
 
-    async def _sit(self, key: Key, caller: Caller, wish: RetrieveWish, known: asyncio.Future[Sitting]) -> None:
+    def _taken_over(self, before: asyncio.Future[Sitting] | None) -> Descriptions:
+        """What the caller's last sitting over the study remembers; it goes on with nothing."""
+        if before is None or before.cancelled() or before.exception() is not None:
+            return Descriptions(self._room)
+        descriptions, before.result().descriptions = before.result().descriptions, Descriptions()
+        return descriptions
+
+    async def _sit(
+        self,
+        key: Key,
+        caller: Caller,
+        wish: RetrieveWish,
+        known: asyncio.Future[Sitting],
+        descriptions: Descriptions,
+    ) -> None:
         rows = 0
         try:
             async with self._opens(caller, wish) as sitting:
                 rows = len(sitting.entries)
                 self._rows += rows
-                sitting.is_closed = not rows
+                sitting.is_closed, sitting.descriptions = not rows, descriptions
                 known.set_result(sitting)
-                await self._until_at_rest(sitting)
+                try:
+                    await self._until_at_rest(sitting)
+                finally:
+                    sitting.descriptions.forget()
         except GatewayError as error:
             if not known.done():
                 known.set_exception(error)
