@@ -116,7 +116,8 @@ class Gateway:
             )
             freshness = duties.of_freshness(self._configuration, keeping, store, self._door.sampling, self._clock)
             notices = self._notices(notebook, freshness)
-            self._custody = Custody(self._configuration, store, keeping, self._clock, new_uid=new_uid)
+            show = self._figures.images.sole_copies
+            self._custody = Custody(self._configuration, store, keeping, self._clock, new_uid=new_uid, show=show)
             desk, awaiting = self._custody.desk, self._means.awaiting
             behind = Behind(self._door, self._health, self._figures, self._clock, notices, desk, awaiting)
             self._doors = Doors(self._configuration, behind)

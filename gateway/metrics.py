@@ -7,7 +7,7 @@ a figure. The names, and what to do when one rises, are in docs/operating.md; a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_latest
 
 from gateway.model.imaging import JsonValue
+from gateway.model.work.commitments import SoleCopies
 from gateway.model.work.jobs import Lane
 from gateway.model.work.transfers import CacheClass
 from gateway.tls import Validity
@@ -109,6 +110,13 @@ class ImageFigures:
         self._due = Gauge(
             "gateway_jobs_oldest_due_seconds", "How long the longest due job has waited", ["lane"], registry=registry
         )
+        self._sole = Gauge(
+            "gateway_sole_copies", "Instances that nobody else is known to have", ["trust"], registry=registry
+        )
+        self._sole_bytes = Gauge("gateway_sole_copy_bytes", "Room that they take", ["trust"], registry=registry)
+        self._sole_age = Gauge(
+            "gateway_sole_copy_oldest_seconds", "Age of the oldest of them", ["trust"], registry=registry
+        )
         self._fault = ""
 
     def probed(self, fault: str) -> None:
@@ -119,6 +127,17 @@ class ImageFigures:
     def held(self, cache_class: CacheClass, held_bytes: int) -> None:
         """The room that a class takes here."""
         self._held.labels(cache_class.value).set(held_bytes)
+
+    def sole_copies(self, found: Sequence[SoleCopies], now: datetime) -> None:
+        """All that this node keeps of them; a trust without any has none any more."""
+        for gauge in (self._sole, self._sole_bytes, self._sole_age):
+            gauge.clear()
+        for each in found:
+            trust = each.custodian.code
+            self._sole.labels(trust).inc(each.instances)
+            self._sole_bytes.labels(trust).inc(each.held_bytes)
+        for each in reversed(found):  # the oldest come first, and are to stand
+            self._sole_age.labels(each.custodian.code).set(max(0.0, (now - each.oldest_at).total_seconds()))
 
     def lane(self, lane: Lane, ready: int, running: int, oldest_due_s: float) -> None:
         """What is open in a lane of all nodes, and how long the longest due job has waited."""

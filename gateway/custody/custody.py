@@ -98,7 +98,10 @@ class Custody:
         clock: Clock,
         *,
         new_uid: Callable[[], str],
+        show: Callable[[Sequence[SoleCopies], datetime], None],
     ) -> None:
+        """`show` is told of all sole copies at each look."""
+        self._show = show
         self._store = store
         self._keeping = keeping
         self._clock = clock
@@ -144,6 +147,7 @@ class Custody:
         await self._confirm()
         found = await self._store.read(partial(commitments.sole_copies, place=self._node))
         standing = await self._store.read(partial(commitments.askings, place=self._node))
+        self._show(found, self._clock.now())
         await self._send_back(found, standing)
         await self._alarm(found, standing)
 

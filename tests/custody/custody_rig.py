@@ -18,6 +18,7 @@ from dimse.upper_layer.commands import Command
 from dimse.upper_layer.messages import Sink
 from dimse.upper_layer.negotiation import Context
 from gateway.custody.custody import Custody
+from gateway.metrics import Figures
 from gateway.model.settings import Limits
 from gateway.model.work.commitments import CommitmentReport, CommitmentRequest, Reference
 from gateway.model.work.jobs import JobState
@@ -85,12 +86,12 @@ class Line:
 class Rig:
     """A node that has opened."""
 
-    def __init__(self, kept: Kept, custody: Custody, clock: FakeClock, house: House, gateway_numbers: Counting) -> None:
+    def __init__(self, kept: Kept, custody: Custody, clock: FakeClock, house: House, figures: Figures) -> None:
         self.kept = kept
         self.custody = custody
         self.clock = clock
         self.house = house
-        self.numbers = gateway_numbers
+        self.figures = figures
 
     async def push(self, sop_uid: str, seed: int = 0, *, trust: TrustId = RZ1, study: str = STUDY) -> CachedInstance:
         """An instance that a trust sent here by itself."""
@@ -193,7 +194,9 @@ async def custody_of(place: Place, archive: CommittingArchive | None = None) -> 
         kept = await stack.enter_async_context(place.open())
         clock = place.clock
         assert isinstance(clock, FakeClock)
-        custody = Custody(configuration, kept.store, kept.keeping, clock, new_uid=counting.new_uid)
+        figures = Figures()
+        show = figures.images.sole_copies
+        custody = Custody(configuration, kept.store, kept.keeping, clock, new_uid=counting.new_uid, show=show)
         asked = Asked()
 
         def sink_for(context: Context, command: Command) -> Sink | None:
@@ -212,7 +215,7 @@ async def custody_of(place: Place, archive: CommittingArchive | None = None) -> 
         )
         if archive is not None:
             archive.gateway_port = house.port
-        yield Rig(kept, custody, clock, house, counting)
+        yield Rig(kept, custody, clock, house, figures)
 
 
 @asynccontextmanager

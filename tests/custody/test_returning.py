@@ -16,6 +16,7 @@ from storage.registers.quality import open_items
 from tests.clock import FakeClock
 from tests.custody.custody_rig import RZ1, STUDY, archived, content_of
 from tests.gateway.keeping_rig import Place
+from tests.gateway.test_metrics import samples
 from tests.peers.committing import HANG_S, CommittingArchive, Reports, request_of
 from tests.storage import people
 from tests.storage.cache_rig import CT
@@ -203,3 +204,20 @@ async def test_what_archives_commit_themselves_to_stands_in_the_audit(place: Pla
         await rig.custody.desk.heard(TrustId("RZ1"), report)  # heard again: recorded again
         acts = await rig.acts()
     assert acts == ["return", "committed", "committed"]
+
+
+async def test_figures_tell_how_many_sole_copies_there_are_and_how_old_the_oldest_is(
+    place: Place, clock: FakeClock
+) -> None:
+    archive = CommittingArchive(Reports.ON_THE_SAME)
+    async with archived(place, archive) as rig:
+        kept = [await rig.push(ONE)]
+        await clock.advance(5.0)
+        kept.append(await rig.push("1.3.1.1", study="1.3"))
+        await clock.advance(4.0)
+        await rig.custody.look()
+        shown = samples(rig.figures)
+        assert shown["gateway_sole_copies|RZ1"] == 2 and shown["gateway_sole_copy_oldest_seconds|RZ1"] == 9.0
+        assert shown["gateway_sole_copy_bytes|RZ1"] > sum(each.plain_bytes for each in kept)
+        await rig.turn()
+        assert "gateway_sole_copies|RZ1" not in samples(rig.figures)

@@ -136,6 +136,21 @@ def test_the_cache_is_counted_class_by_class_without_a_patient(gateway: Commands
     assert "kept free" in text and ANNE not in text and "1.2" not in text.replace(status["disk"]["folder"], "")
 
 
+def test_sole_copies_are_listed_with_what_keeps_them_so_and_without_a_patient(gateway: Commands) -> None:
+    async def sent_by_its_trust(keeping: Keeping, store: SqlStore) -> None:
+        wanted = head(study="1.3", sop="1.3.1", patient_row=await row_of(store, ANNE), is_sole_copy=True)
+        async with keeping.cache.put(wanted) as writing:
+            writing.add(body(1_000))
+            await writing.commit()
+
+    served(gateway, anne_has_a_study)
+    assert gateway.do("cache", "sole") == "everything that is kept here is elsewhere as well\n"
+    served(gateway, sent_by_its_trust)
+    [found] = gateway.json("cache", "sole")
+    assert (found["study"], found["instances"], found["tries"]) == ("1.3", 1, 0)
+    assert "custody" in found["why"] and ANNE not in gateway.do("cache", "sole")
+
+
 def test_a_node_that_never_served_has_no_cache_and_no_keys(gateway: Commands) -> None:
     gateway.do("patient", "add", "--patient", ANNE)
     assert "makes it at its first start" in gateway.do("cache", "status")

@@ -22,12 +22,13 @@ from gateway.keeping.objects import bucket_fault
 from gateway.keeping.work import EVICT, VERIFY, kind_of
 from gateway.model.errors import InvalidRequest, StoreUnavailable
 from gateway.model.imaging import JsonValue
+from gateway.model.work.commitments import Custody
 from gateway.model.work.jobs import Job, JobState, Lane, NewJob
 from storage.cache import census
 from storage.database import Tx
 from storage.observations.pseudonyms import pseudonyms
 from storage.registers.state import record_change
-from storage.work import jobs
+from storage.work import commitments, jobs
 
 app = typer.Typer(no_args_is_help=True, help="The sealed cache of studies of this node.")
 
@@ -80,6 +81,39 @@ def status(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
             console.say(f"{folder}: {free_bytes:,} bytes free, of which {reserve_bytes:,} are kept free{is_short}")
 
     session.run(config, work, NEEDED)
+
+
+@app.command()
+def sole(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """List the studies with images that nobody else is known to have, the oldest first, and what keeps them so."""
+
+    async def work(opened: Session) -> None:
+        node = opened.configuration.gateway.node
+        found = await opened.store.read(partial(commitments.sole_copies, place=node))
+        standing = await opened.store.read(partial(commitments.askings, place=node))
+        taking = {entry.trust for entry in opened.configuration.destination if entry.custody is not Custody.NONE}
+        rows: list[console.Row] = []
+        for each in found:
+            asking = standing.get((each.study_uid, each.custodian))
+            why = "no [[destination]] with custody"
+            if each.custodian in taking:
+                why = "not asked yet" if asking is None else asking.words or "no answer yet"
+            rows.append(
+                {
+                    "study": each.study_uid,
+                    "custodian": each.custodian.code,
+                    "instances": each.instances,
+                    "quarantined": each.in_quarantine,
+                    "bytes": each.held_bytes,
+                    "oldest": each.oldest_at,
+                    "tries": asking.tries if asking is not None else 0,
+                    "asked": asking.asked_at if asking is not None else None,
+                    "why": why,
+                }
+            )
+        console.show(rows, as_json=as_json, empty="everything that is kept here is elsewhere as well")
+
+    session.run(config, work, NEEDED | {"destination"})
 
 
 @app.command()

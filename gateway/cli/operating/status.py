@@ -145,11 +145,18 @@ def _images(kept: _Kept, now: datetime) -> dict[str, object]:
         "cache_bytes": sum(each.held_bytes for each in kept.cache),
         "cache_studies": sum(each.studies for each in kept.cache),
         "sole_copies": sum(each.sole_copies for each in kept.cache),
+        "oldest_sole_copy_hours": _oldest_sole_hours(kept, now),
         "jobs": {
             lane.word: {"ready": each.ready, "running": each.running, "oldest_due_s": _waited_s(each, now)}
             for lane, each in kept.lanes.items()
         },
     }
+
+
+def _oldest_sole_hours(kept: _Kept, now: datetime) -> float:
+    """How old the oldest sole copy is; 0 without any."""
+    since = [each.oldest_sole_copy_at for each in kept.cache if each.oldest_sole_copy_at is not None]
+    return max(0.0, (now - min(since)).total_seconds() / 3_600) if since else 0.0
 
 
 def _waited_s(each: LaneStanding, now: datetime) -> float:
@@ -249,7 +256,8 @@ def _show(configuration: Configuration, said: Said | None, kept: _Kept, rows: li
 def _show_images(kept: _Kept, now: datetime) -> None:
     held_bytes, studies = sum(each.held_bytes for each in kept.cache), sum(each.studies for each in kept.cache)
     sole = sum(each.sole_copies for each in kept.cache)
-    words = f", of which {sole:,} images are nowhere else" if sole else ""
+    oldest = _oldest_sole_hours(kept, now)
+    words = f", of which {sole:,} images are nowhere else, since {oldest:.1f} h (gateway cache sole)" if sole else ""
     under_way = f"{kept.open_retrievals:,} retrievals under way"
     console.say(f"images: {under_way}; {held_bytes:,} bytes of {studies:,} studies are kept{words}")
     for lane, each in kept.lanes.items():
