@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import import_module
 from subprocess import DEVNULL, PIPE, Popen
 from typing import IO, NoReturn
@@ -33,6 +33,8 @@ LOADED = (
 )
 """What is loaded before anything is forked; more would do no harm."""
 REQUEST_BYTES_MAX = 256 * 1024
+PIPE_BYTES_MAX = 64 * 1024
+"""What a pipe takes without anybody reading."""
 
 
 class Forked:
@@ -64,8 +66,12 @@ class Forked:
         """Its exit status at its end; negative: the signal."""
         return await asyncio.shield(self._ended)
 
-    async def communicate(self) -> tuple[bytes, bytes]:
-        """What it printed until its end, where that was asked for."""
+    async def communicate(self, typed: bytes = b"") -> tuple[bytes, bytes]:
+        """What it printed until its end, where that was asked for, having been typed a little."""
+        if self.stdin is not None:
+            assert len(typed) <= PIPE_BYTES_MAX
+            self.stdin.write(typed)
+            self.stdin.close()
         output, errors = await asyncio.gather(*(_all_of(stream) for stream in (self.stdout, self.stderr)))
         await self.wait()
         return output, errors
@@ -119,6 +125,10 @@ class Forks:
         forked.stdout = None if output is None else await _reader(output)
         forked.stderr = None if errors is None else await _reader(errors)
         return forked
+
+
+Start = Callable[..., Awaitable[asyncio.subprocess.Process | Forked]]
+"""How a process is started: `asyncio.create_subprocess_exec`, or `Forks.start`."""
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer, WebAnswer
 from gateway.model.audit import AuditRecord, ChainHead, follow
 from tests.forked import Forks
-from tests.forked import forks as forks  # the fixture
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 

@@ -15,7 +15,6 @@ from gateway.demo.configuration import VIEWER
 from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer
 from tests.forked import Forks
-from tests.forked import forks as forks  # the fixture
 from tests.peers.postgres import Postgres, running_postgres
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.peer, pytest.mark.timeout(300)]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.forked import Forked, Start
 from tests.gateway.certificates import Authority, Files
 
 READY_TIMEOUT_S = 60.0
@@ -41,7 +42,7 @@ class Ended:
 class Serving:
     """A running `gateway serve`."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Forked
     machines: str
     people: str
     authority: Authority
@@ -93,8 +94,9 @@ class Serving:
 class Node:
     """The files of one gateway, and what can be done with them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, start: Start = asyncio.create_subprocess_exec) -> None:
         self.folder = folder
+        self._start = start
         self.authority = Authority(folder / "certificates")
         self.own = self.authority.issue("gateway.example", "localhost", "127.0.0.1")
         self.pacs = self.authority.issue("pacs.northmoor.example")
@@ -147,7 +149,7 @@ certificate_name = "pacs.northmoor.example"
 
     async def run(self, *arguments: str, typed: str = "", environment: Mapping[str, str] | None = None) -> Ended:
         """Run `gateway <arguments>` on this configuration."""
-        process = await asyncio.create_subprocess_exec(
+        process = await self._start(
             *(sys.executable, "-m", "gateway.cli", *arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -160,7 +162,7 @@ certificate_name = "pacs.northmoor.example"
     @asynccontextmanager
     async def serving(self, environment: Mapping[str, str] | None = None) -> AsyncIterator[Serving]:
         """Run `gateway serve` until the block ends; it is ready at its begin."""
-        process = await asyncio.create_subprocess_exec(
+        process = await self._start(
             *(sys.executable, "-m", "gateway.cli", "serve", "--config", str(self.path)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from tests.forked import Forks
 from tests.gateway.certificates import NOW
 from tests.gateway.node import Node
 
@@ -24,8 +25,8 @@ ANNE = "9990000018"
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path)
+def node(tmp_path: Path, forks: Forks) -> Node:
+    return Node(tmp_path, forks.start)
 
 
 def question(serving_url: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.forked import Forks
 from tests.gateway.commands import ANNE, Commands
 from tests.gateway.commands import gateway as gateway  # the fixture
 from tests.gateway.node import Node
@@ -146,8 +147,8 @@ async def archive(description: str = "CT HEAD") -> AsyncIterator[str]:
         yield str(server.make_url("/dicom-web"))
 
 
-async def test_past_decisions_replay_equal_from_the_audit(tmp_path: Path) -> None:
-    node = Node(tmp_path)
+async def test_past_decisions_replay_equal_from_the_audit(tmp_path: Path, forks: Forks) -> None:
+    node = Node(tmp_path, forks.start)
     agreement = tmp_path / "agreement.toml"
     agreement.write_text('custodian = "RZ2"\n[[clause]]\nmodalities = ["CT"]\n')
     async with archive() as url:
@@ -177,8 +178,8 @@ async def test_past_decisions_replay_equal_from_the_audit(tmp_path: Path) -> Non
     assert effects == ["permit", "permit", "forbid"], "asked; the CT; the MR that is not shared"
 
 
-async def test_a_replayed_decision_says_that_another_holders_copy_was_shown(tmp_path: Path) -> None:
-    node = Node(tmp_path)
+async def test_a_replayed_decision_says_that_another_holders_copy_was_shown(tmp_path: Path, forks: Forks) -> None:
+    node = Node(tmp_path, forks.start)
     async with archive() as url, archive("CT brain") as other:
         settings = 'plain_http_on_loopback = true\npatient_id_issuer = "NHS"'
         southbridge = '[[trust]]\nods = "RZ3"\nname = "Southbridge"\nenrolled = true\ndesk_phone = "01632 960003"'

@@ -13,6 +13,7 @@ import pytest
 from gateway.demo.answer import Outcome
 from gateway.demo.certificates import KeyPair
 from gateway.demo.workstation import NoAssociation, Workstation
+from tests.forked import Forks
 from tests.gateway.certificates import Files
 from tests.gateway.node import Node, Serving
 
@@ -34,8 +35,8 @@ def door_lines(node: Node, *more: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    node = Node(tmp_path)
+def node(tmp_path: Path, forks: Forks) -> Node:
+    node = Node(tmp_path, forks.start)
     node.write(replace=door_lines(node))
     return node
 

@@ -20,7 +20,6 @@ from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer
 from gateway.demo.workstation import Workstation
 from tests.forked import Forks
-from tests.forked import forks as forks  # the fixture
 
 HEARD_AGAIN_S = 60.0
 """A hang guard: an archive that failed is left alone for a few seconds."""
