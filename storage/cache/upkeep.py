@@ -80,7 +80,7 @@ class Upkeep:
     async def start(self, keys: StudyKeys) -> None:
         """Make packs and index agree; raises a `ServiceFault` where that cannot be done."""
         found = await recovery.examine(self.store, self._objects, keys, self.place)
-        missing = await self.store.read(partial(index.by_ids, object_ids=found.missing))
+        missing = await self._forgettable(found.missing)
         for entry in found.unindexed:
             async with self.shelves.using(entry.kept.instance.domain, entry.kept.instance.ref.study_uid) as shelf:
                 self._index(shelf, _behind_newer(shelf, entry))
@@ -90,7 +90,7 @@ class Upkeep:
         buried = [extent for extents in found.dead.values() for extent in extents]
         await self._objects.drop([*found.orphans, *buried])
         await self._objects.drop(packs=found.empty)
-        self._change(partial(index.given_back, object_ids={*found.dead, *found.missing}))
+        self._change(partial(index.given_back, object_ids={*found.dead, *(kept.object_id for kept in missing)}))
         self._change(partial(index.unsettle, packs=found.empty))
         await self.write()
         for kept in missing:
@@ -105,6 +105,16 @@ class Upkeep:
             missing=len(found.missing),
             damaged=found.damaged,
         )
+
+    async def _forgettable(self, missing: Sequence[bytes]) -> list[Kept]:
+        """What is not there and can be fetched again. A sole copy stays in the index, and so does its pack once it is
+        there again: a folder was not mounted, a bucket was misspelt.
+        """
+        found = await self.store.read(partial(index.by_ids, object_ids=missing))
+        sole = [kept for kept in found if kept.instance.is_sole_copy]
+        if sole:
+            log.error("sole copies not found", alarm=True, instances=len(sole))
+        return [kept for kept in found if not kept.instance.is_sole_copy]
 
     async def run(self) -> None:
         """Write the index behind what is kept, make room, give room back; for ever."""

@@ -337,3 +337,19 @@ async def test_studies_that_share_a_pack_go_one_by_one_and_it_goes_with_the_last
         await rig.cache.forget("1.63", "for the test")
         await rig.cache.settle()
         assert bucket.packs() == []
+
+
+async def test_a_sole_copy_whose_bucket_was_misspelt_is_there_when_it_is_spelt_right(
+    folder: Path, s3_server: S3, bucket: TestBucket
+) -> None:
+    async with opened(folder) as rig:
+        await put(rig.cache, head(), body(1_000, 1))
+        sole = await put(rig.cache, SOLE, body(1_000, 2))
+    in_bucket(folder, s3_server.bucket().settings())
+    async with opened(folder) as rig:
+        assert await rig.cache.instances("1.2") == [sole]
+        await put(rig.cache, head(study="1.3", sop="1.3.1"), body(1_000, 3))
+    in_bucket(folder, bucket.settings())
+    async with opened(folder) as rig:
+        assert sole in await rig.cache.instances("1.2")
+        assert await read(rig.cache, sole) == body(1_000, 2)
