@@ -34,12 +34,13 @@ async def puts(run: Run) -> None:
 
 
 async def goings(run: Run) -> None:
-    """Studies that are given up, evicted and replaced, over two starts; from "settling" on anything may be evicted."""
+    """Studies given up, evicted and replaced, over two starts; from "going" and "settling" on they may be gone."""
     _arm()
     quota = {CacheClass.INTERACTIVE: 2_000_000}
     async with opened(run.folder, pack_bytes_max=_PACK_BYTES_MAX, quota_bytes=quota) as rig:
         for name in CONTENTS:
             await _put(run, rig, name)
+        await run.step("going 1.3", lambda: rig.cache.instances("1.0"))
         await run.step("gone 1.3", lambda: rig.cache.forget("1.3", "for the test"))
         await run.step("settling", lambda: rig.cache.instances("1.0"))
         await run.step("settled", rig.cache.settle)
@@ -47,6 +48,7 @@ async def goings(run: Run) -> None:
         await _put(run, rig, "1.4.1")
         conflict = head(study="1.4", sop="1.4.1", patient_row="row-of-ben")
         await run.step("conflict", lambda: put(rig.cache, conflict, b"other", standing=Standing.QUARANTINED))
+        await run.step("going 1.2", lambda: rig.cache.instances("1.0"))
         await run.step("gone 1.2", lambda: rig.cache.forget("1.2", "for the test"))
         await run.step("settled", rig.cache.settle)
 

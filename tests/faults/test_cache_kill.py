@@ -111,6 +111,8 @@ async def check(folder: Path, acknowledged: list[str], where: str) -> None:
             case ["put", name]:
                 present.add(name)
                 gone.discard(name[:3])
+            case ["going", study]:  # and may be gone before that is acknowledged
+                present = {name for name in present if not name.startswith(study)}
             case ["gone", study]:
                 present = {name for name in present if not name.startswith(study)}
                 gone.add(study)
