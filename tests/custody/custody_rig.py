@@ -37,6 +37,7 @@ from tests.storage.cache_rig import CT, body, head
 
 RZ1, RZ2 = TrustId("RZ1"), TrustId("RZ2")
 STRANGER = CallerBinding("rz2-pacs", RZ2, loopback_only=True, ae_titles=("RZ2_PACS",))
+FOREIGN = CallerBinding("rz1-orthanc", RZ1, loopback_only=True, ae_titles=("ORTHANC",))
 LIMITS = Limits()
 STUDY = "1.2"
 
@@ -93,12 +94,14 @@ class Rig:
         self.house = house
         self.figures = figures
 
-    async def push(self, sop_uid: str, seed: int = 0, *, trust: TrustId = RZ1, study: str = STUDY) -> CachedInstance:
+    async def push(
+        self, sop_uid: str, seed: int = 0, *, trust: TrustId = RZ1, study: str = STUDY, content: bytes = b""
+    ) -> CachedInstance:
         """An instance that a trust sent here by itself."""
         anne = await people.patient(self.kept.store)
         wanted = head(study=study, sop=sop_uid, patient_row=anne, source=trust, custodian=trust, is_sole_copy=True)
         async with self.kept.keeping.cache.put(wanted) as writing:
-            writing.add(content_of(sop_uid, seed))
+            writing.add(content or content_of(sop_uid, seed))
             return await writing.commit()
 
     async def turn(self, minutes: float = 0.0) -> None:
@@ -205,7 +208,7 @@ async def custody_of(place: Place, archive: CommittingArchive | None = None) -> 
         house = await stack.enter_async_context(
             opened(
                 Shelf(),
-                Doorkeeper(PACS, STRANGER),
+                Doorkeeper(PACS, STRANGER, FOREIGN),
                 services={STORAGE_COMMITMENT: CommitmentService(custody.desk, asked, LIMITS, asyncio.to_thread)},
                 sink_for=sink_for,
                 scp_roles=(STORAGE_COMMITMENT,),
