@@ -27,6 +27,7 @@ from gateway.keeping.work import Upkeep, WorkSettings, recurring_job
 from gateway.model.errors import GatewayError, OverCapacity, RegisterUnavailable, ServiceFault, StoreUnavailable
 from gateway.model.seams import Clock
 from storage.cache.cache import SealedCache
+from storage.cache.packs.port import Objects
 from storage.keyring.keyring import Keyring
 from storage.observations.pseudonyms import Pseudonyms
 from storage.store import SqlStore
@@ -63,6 +64,7 @@ class Keeping:
         self._stack = AsyncExitStack()
         self._keyring: Keyring | None = None
         self._cache: SealedCache | None = None
+        self._objects: Objects | None = None
         self._cache_opened = asyncio.Event()
         self._fault: ServiceFault = StoreUnavailable("images are not available yet")
         self._is_behind = True
@@ -145,7 +147,7 @@ class Keeping:
             self._fault = RegisterUnavailable(f"images are not available: {error}")
             self._told(str(error))
         else:
-            self._told("")
+            self._told(self._objects.fault if self._objects is not None else "")
 
     async def follow(self) -> None:
         """Close the keys of whom the register says so. Raises a `ServiceFault`; what failed is tried again."""
@@ -175,7 +177,7 @@ class Keeping:
             )
             await opening.enter_async_context(cache)
             self._stack.push_async_callback(opening.pop_all().aclose)
-        self._cache, self._is_behind = cache, True
+        self._cache, self._objects, self._is_behind = cache, objects, True
         self._cache_opened.set()
 
     def _opened_cache(self) -> SealedCache:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from gateway.model.errors import OutOfReach, StoreFull
+from storage.cache.remote.reach import PROBE_MAX_S
 from tests.clock import FakeClock
+from tests.gateway.commands import Commands
+from tests.gateway.commands import gateway as gateway  # the fixture
 from tests.gateway.keeping_rig import Kept, Place
+from tests.gateway.test_cli_keeping import nothing, served
 from tests.gateway.test_keeping import CONTENT, patient_with_a_study, put, read
 from tests.peers.fault_proxy import FaultProxy
 from tests.peers.s3 import S3, TestBucket
@@ -95,3 +100,39 @@ async def test_a_full_disk_is_asked_for_room_only_when_the_bucket_is_away(tmp_pa
                     await read(kept, instance)
                 with pytest.raises(StoreFull):
                     await put(kept, head(sop="1.2.1.2", patient_row=anne))
+
+
+async def test_a_bucket_that_is_lost_meanwhile_is_told_and_the_doors_of_images_stay_open(
+    tmp_path: Path, bucket: TestBucket
+) -> None:
+    clock = FakeClock()
+    place = Place(tmp_path, clock)
+    async with FaultProxy(bucket.port) as relay:
+        place.more = [section(bucket, relay.port)]
+        async with place.open() as kept:
+            anne, instance = await patient_with_a_study(kept)
+            async with relay.down():
+                with pytest.raises(OutOfReach):
+                    await read(kept, instance)
+                await kept.keeping.look()
+                assert "the bucket does not answer" in kept.fault
+                again = await put(kept, head(sop="1.2.1.2", patient_row=anne))
+                assert await read(kept, again) == CONTENT
+            while kept.fault:
+                await clock.advance(PROBE_MAX_S)
+                await asyncio.sleep(0.01)  # the probe's request is on its way through a real socket
+                await kept.keeping.look()
+            assert await read(kept, instance) == CONTENT
+
+
+@pytest.mark.parametrize(("is_there", "said"), [(True, "in reach"), (False, "there is no such bucket")])
+def test_the_command_says_how_the_bucket_is(gateway: Commands, s3_server: S3, is_there: bool, said: str) -> None:
+    bucket = s3_server.bucket()
+    gateway.path.write_text(gateway.path.read_text(encoding="utf-8") + section(bucket, bucket.port), encoding="utf-8")
+    served(gateway, nothing)
+    if not is_there:
+        bucket.empty()
+        bucket.client.delete_bucket(Bucket=bucket.name)
+    assert f"bucket {bucket.name}: {said}" in gateway.do("cache", "status")
+    told = gateway.json("cache", "status")
+    assert told["bucket"]["name"] == bucket.name and bool(told["bucket"]["fault"]) != is_there

@@ -64,6 +64,11 @@ class LocalObjects:
         """See `Objects`."""
         return self._appender.syncs
 
+    @property
+    def fault(self) -> str:
+        """See `Objects`. A disk says it with each write."""
+        return ""
+
     async def __aenter__(self) -> LocalObjects:
         """Take the folder; raises `ConfigurationError` where it cannot be used or another process has it."""
         await asyncio.to_thread(self._take)

@@ -31,6 +31,10 @@ class Objects(Protocol):
     def syncs(self) -> int:
         """How often something was made durable: a disk's syncs, a bucket's puts."""
 
+    @property
+    def fault(self) -> str:
+        """Why what is kept cannot be had now, or be kept, in words for an operator; empty while it can."""
+
     def append(
         self, object_id: bytes, before: Sequence[Extent], buffers: list[Buffer], *, must_last: bool = False
     ) -> Placed:

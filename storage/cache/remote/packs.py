@@ -98,6 +98,11 @@ class BucketPacks:
             await self._prober
 
     @property
+    def fault(self) -> str:
+        """See `Objects`."""
+        return self._bucket.reach.words
+
+    @property
     def syncs(self) -> int:
         """See `Objects`."""
         return self.puts

@@ -38,6 +38,12 @@ class TieredObjects:
         self.reads_at_once = bucket.reads_at_once
 
     @property
+    def fault(self) -> str:
+        """See `Objects`."""
+        words = self._reach.words
+        return f"{words} (images come from their archives alone, and what must last is refused)" if words else ""
+
+    @property
     def syncs(self) -> int:
         """See `Objects`."""
         return self._bucket.syncs + self._disk.syncs
