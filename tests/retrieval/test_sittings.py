@@ -9,6 +9,7 @@ import orjson
 
 from gateway.model.imaging import Level
 from gateway.model.work.retrievals import Counts, RetrieveWish
+from gateway.model.work.transfers import Standing
 from policy.parties import Caller, PurposeOfUse
 from tests.retrieval.travels import STUDY, Travels, content, uids, whole
 from tests.sharing.rows import ANNE
@@ -128,6 +129,19 @@ async def test_what_the_study_does_not_have_is_absent_as_ever(travels: Travels) 
         assert (await travels.brought(one("1.2.3.1")))[0]
     got, delivery = await travels.brought(one("1.2.3.99"))
     assert got == {} and not delivery.refs and delivery.sources
+
+
+async def test_what_is_withdrawn_meanwhile_is_looked_at_anew(travels: Travels) -> None:
+    travels.hold("RZ2", *SOPS)
+    await travels.region.refer(ANNE, to="RZ1")
+    await travels.brought()
+    await travels.brought(one("1.2.3.1"))
+    assert await attempts(travels) == 2
+    kept = await travels.cache.instance(STUDY, "1.2.3.2")
+    assert kept is not None
+    await travels.cache.stand(kept, Standing.QUARANTINED, "its archive rejected it")
+    await travels.brought(one("1.2.3.2"))
+    assert await attempts(travels) == 3, "somebody has to say again that it may be had"
 
 
 async def test_what_failed_once_and_was_delivered_then_is_delivered(travels: Travels) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -19,10 +19,8 @@ from gateway.model.imaging import (
     PATIENT_ID,
     SOP_CLASS_UID,
     STUDY_UID,
-    Attributes,
     Key,
     Level,
-    Match,
     Query,
     Source,
 )
@@ -33,10 +31,10 @@ from gateway.sharing.broker import Survey
 from gateway.sharing.conduct.watch import Surveys
 from gateway.sharing.freshness.comparing import Withdraw, withdrawn
 from gateway.sharing.freshness.rejections import KEY_OBJECT_SELECTION, Rejections
-from gateway.sharing.merge import Candidate, texts
 from gateway.sharing.retrieval.account import Account
-from gateway.sharing.retrieval.acquiring import Acquiring, Holding, Rider, Wanted
+from gateway.sharing.retrieval.acquiring import Acquiring, Rider, Wanted
 from gateway.sharing.retrieval.delivery import Delivery, Entry, Means
+from gateway.sharing.retrieval.rows import holdings_of, listed_of, order_of, text_of
 from gateway.sharing.retrieval.sittings import Sitting, Sittings, requests_of
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
 
@@ -84,8 +82,8 @@ class Road:
                 if sitting is not None and sitting.account is None:
                     yield self._nothing(sitting.survey)
                     return
-                if sitting is not None and (named := _named(sitting, wish)):
-                    async with self._riding(caller, sitting, named) as delivery:
+                if sitting is not None and (entries := await self._as_kept(sitting, _named(sitting, wish))):
+                    async with self._riding(caller, sitting, entries) as delivery:
                         yield delivery
                     return
             async with self._alone(caller, wish) as delivery:
@@ -112,7 +110,7 @@ class Road:
                 entries = await self._entries(survey, asking)
                 missing = [entry.wanted for entry in entries if entry.cached is None]
                 here = len(entries) - len(missing)
-                riding = self._acquiring.riding(missing, listed=_listed(survey), asking=asking)
+                riding = self._acquiring.riding(missing, listed=listed_of(survey), asking=asking)
                 rider = await held.enter_async_context(riding)
                 while (got := await rider.next()) is not None:
                     here += got.cached is not None
@@ -150,7 +148,7 @@ class Road:
             entries = await self._entries(survey, asking)
             account = self._account(caller, wish, recipient, survey)
             await account.freeze(_frozen(survey, entries))
-            bring = partial(self._acquiring.riding, listed=_listed(survey), asking=asking)
+            bring = partial(self._acquiring.riding, listed=listed_of(survey), asking=asking)
             missing = [entry.wanted for entry in entries if entry.cached is None]
             rider = await held.enter_async_context(bring(missing))
             delivery = Delivery(account, survey, survey.sources, entries, rider, self._means, bring)
@@ -178,7 +176,7 @@ class Road:
             entries = await self._entries(survey, _asking(caller, recipient))
             account = self._account(caller, wish, recipient, survey, is_shared=True)
             by_uid = {entry.wanted.ref.sop_uid: entry for entry in entries}
-            sitting = Sitting(survey, account, by_uid, _listed(survey), version, now_s, now_s)
+            sitting = Sitting(survey, account, by_uid, listed_of(survey), version, now_s, now_s)
             try:
                 yield sitting
             finally:
@@ -188,21 +186,32 @@ class Road:
                 await account.close(requests_of(sitting))
                 await self._note_validated(survey, entries)
 
-    @contextlib.asynccontextmanager
-    async def _riding(self, caller: Caller, sitting: Sitting, named: Sequence[Entry]) -> AsyncIterator[Delivery]:
-        """What is named of a study that a caller sits over, as it is kept at this moment."""
-        survey, account, cache = sitting.survey, sitting.account, self._means.cache
-        assert account is not None
-        study_uid = named[0].wanted.ref.study_uid
+    async def _as_kept(self, sitting: Sitting, named: Sequence[Entry]) -> list[Entry]:
+        """What is named of a study that a caller sits over, with what the cache has of it at this moment.
+
+        Nothing where something is gone that was there: it was withdrawn or is damaged, and the study is looked at anew.
+        """
+        cache, found = self._means.cache, {}
         if len(named) == 1:
-            one = await cache.instance(study_uid, named[0].wanted.ref.sop_uid)
-            kept = {one.ref.sop_uid: one} if one is not None else {}
-        else:
-            kept = {each.ref.sop_uid: each for each in await cache.instances(study_uid)}
-        entries = [
-            Entry(each.wanted, each.shown, each.copies, _if_may_be_had(kept.get(each.wanted.ref.sop_uid), each.wanted))
-            for each in named
-        ]
+            ref = named[0].wanted.ref
+            found = {ref.sop_uid: await cache.instance(ref.study_uid, ref.sop_uid)}
+        elif named:
+            found = {each.ref.sop_uid: each for each in await cache.instances(named[0].wanted.ref.study_uid)}
+        entries = []
+        for each in named:
+            cached = _if_may_be_had(found.get(each.wanted.ref.sop_uid), each.wanted)
+            if cached is None and each.cached is not None:
+                sitting.is_closed = True
+                sitting.news.set()
+                return []
+            each.cached = cached
+            entries.append(Entry(each.wanted, each.shown, each.copies, cached))
+        return entries
+
+    @contextlib.asynccontextmanager
+    async def _riding(self, caller: Caller, sitting: Sitting, entries: Sequence[Entry]) -> AsyncIterator[Delivery]:
+        survey, account = sitting.survey, sitting.account
+        assert account is not None
         await account.freeze(_frozen(survey, entries))
         asking = _asking(caller, caller.principal.trust)
         bring = partial(self._acquiring.riding, listed=sitting.listed, asking=asking)
@@ -275,10 +284,12 @@ class Road:
             rejected |= await self._rejected(of_study)
             kept |= {each.ref.sop_uid: each for each in of_study if (each.source, each.ref.sop_uid) not in rejected}
         entries = []
-        for match in sorted(survey.matches, key=_order):
+        for match in sorted(survey.matches, key=order_of):
             copies = survey.copies[match.study_uid, match.series_uid, match.sop_uid]
-            ref = InstanceRef(match.study_uid, match.series_uid, match.sop_uid, _text(match.attributes, SOP_CLASS_UID))
-            holdings = tuple(each for each in _holdings(match, copies) if (each.trust, match.sop_uid) not in rejected)
+            ref = InstanceRef(
+                match.study_uid, match.series_uid, match.sop_uid, text_of(match.attributes, SOP_CLASS_UID)
+            )
+            holdings = tuple(each for each in holdings_of(match, copies) if (each.trust, match.sop_uid) not in rejected)
             if not holdings:
                 continue
             is_far = any(holding.trust in self._behind_gateways for holding in holdings)
@@ -290,7 +301,7 @@ class Road:
             return entries
         with contextlib.suppress(TimeoutError):  # the rest does not wait for an archive that is slow with it
             async with asyncio.timeout(self._means.limits.find_timeout_s):
-                async with self._acquiring.riding(unread, listed=_listed(survey), asking=asking) as rider:
+                async with self._acquiring.riding(unread, listed=listed_of(survey), asking=asking) as rider:
                     while await rider.next() is not None:
                         pass
         return await self._entries(survey, None)
@@ -369,34 +380,3 @@ def _may_be_note(entry: Entry) -> bool:
 def _frozen(survey: Survey, entries: Sequence[Entry]) -> list[FrozenInstance]:
     decision_id = survey.passage.decision_id
     return [FrozenInstance(entry.wanted.ref, entry.source, entry.wanted.patient_row, decision_id) for entry in entries]
-
-
-def _listed(survey: Survey) -> Mapping[TrustId, Sequence[InstanceRef]]:
-    listed: dict[TrustId, list[InstanceRef]] = {}
-    for row in survey.judgement.accepted:
-        ref = InstanceRef(row.study_uid, row.series_uid, row.sop_uid, _text(row.row, SOP_CLASS_UID))
-        listed.setdefault(row.trust, []).append(ref)
-    return listed
-
-
-def _holdings(match: Match, copies: Sequence[Candidate]) -> tuple[Holding, ...]:
-    """Who has it, the one whose row is shown first; each once."""
-    ordered = sorted(copies, key=lambda row: (row.trust != match.shown_from, row.trust))
-    by_trust = {row.trust: Holding(row.trust, _text(row.row, PATIENT_ID)) for row in reversed(ordered)}
-    return tuple(by_trust[trust] for trust in dict.fromkeys(row.trust for row in ordered))
-
-
-def _order(match: Match) -> tuple[str, int, str, int, str]:
-    series, instance = (_number(match.attributes, tag) for tag in (SERIES_NUMBER, INSTANCE_NUMBER))
-    return (match.study_uid, series, match.series_uid, instance, match.sop_uid)
-
-
-def _number(row: Attributes, tag: str) -> int:
-    values = row.get(tag, {}).get("Value")
-    value = values[0] if isinstance(values, list) and values else 0
-    return value if isinstance(value, int) else 0
-
-
-def _text(row: Attributes, tag: str) -> str:
-    found = texts(row, tag)
-    return found[0] if found else ""
