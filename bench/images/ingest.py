@@ -106,7 +106,7 @@ def _durable(effort: Effort, folder: Path, sets: Sequence[Set], say: Say) -> Ite
             turns = {name: partial(each.sent_to, contender, senders) for name, contender in contenders.items()}
             rounds = in_turns(turns, effort.rounds)
             goals = {ORTHANC: _DURABLE[each.size, senders]}
-            words = {ORTHANC: "Orthanc as installed"}
+            words = {ORTHANC: "Orthanc as installed, Nagle's algorithm off"}
             yield from _figures(f"ingest, {each.size}, durable, {senders} at once", rounds, goals, words)
         if syncs.is_installed():
             yield from _syncs(gateway, folder, sets[0], say)
