@@ -57,7 +57,8 @@ def read(path: Path) -> Reading:
         tables = _over(tables, EnvSettingsSource(_Environment)())
     except SettingsError as error:
         return Reading(None, (f"environment: {error}",), frozenset())
-    for section in ("gateway", "audit", "storage", "keys"):  # their paths are relative to this file, by default too
+    # Their paths are relative to this file, by default too.
+    for section in ("gateway", "audit", "storage", "keys", "viewer"):
         tables.setdefault(section, {})
     folder = path.absolute().parent
     problems = [*_unknown_variables(), *_modes(tables), *with_profiles(tables, folder)]
