@@ -13,6 +13,7 @@ from gateway.demo.answer import Outcome
 from gateway.demo.cast import ANNE
 from gateway.demo.configuration import VIEWER
 from tests.federation.mixed import MixedRegion
+from tests.forked import Forks
 from tests.stories.conftest import Door, FindDoor, QidoDoor
 
 HEARD_AGAIN_S = 60.0
@@ -20,9 +21,9 @@ HEARD_AGAIN_S = 60.0
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mixed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MixedRegion]:
+async def mixed(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> AsyncIterator[MixedRegion]:
     """The running region. A story that changes it changes it back."""
-    async with MixedRegion(tmp_path_factory.mktemp("mixed")) as running:
+    async with MixedRegion(tmp_path_factory.mktemp("mixed"), forks.start) as running:
         yield running
 
 

@@ -23,7 +23,7 @@ from typing import Final
 from gateway.demo.cast import EASTVALE, SOUTHBRIDGE, TRUSTS, Trust
 from gateway.demo.configuration import Ports, configuration_text
 from gateway.demo.images import MadeStudy, make_region
-from gateway.demo.region import Region
+from gateway.demo.region import Region, Start
 from tests.federation.filing import (
     FILED_AT_OAKFIELD,
     FILED_AT_WESTHAVEN,
@@ -61,8 +61,8 @@ LIMITS: Final = {
 class MixedRegion(Region):
     """The running region. `async with`."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, start: Start) -> None:
+        super().__init__(folder, start=start)
         self.proxies: Final = {trust.ods_code: FaultProxy() for trust in ASKED}
         self.scripted: Final = ScriptedArchive(rows=[scripted_row()])
         self.made: Sequence[MadeStudy] = ()

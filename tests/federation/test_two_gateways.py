@@ -14,6 +14,7 @@ from gateway.demo.images import study_instance_uid
 from gateway.demo.viewer import Viewer
 from gateway.demo.workstation import Workstation
 from tests.federation.two_gateways import EASTVALE, ROUNDEL, SOUTHBRIDGE, WHIRLOW, TwoGateways, running
+from tests.forked import Forks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,9 +23,9 @@ ASKED = f"/studies?PatientID={ANNE.nhs_number}"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateways(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TwoGateways]:
+async def gateways(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> AsyncIterator[TwoGateways]:
     """Both gateways."""
-    async with running(tmp_path_factory.mktemp("two-gateways")) as both:
+    async with running(tmp_path_factory.mktemp("two-gateways"), forks.start) as both:
         yield both
 
 

@@ -7,9 +7,7 @@ that fronts them: Roundel by QIDO-RS, and Whirlow by C-FIND.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
+import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from gateway.demo.images import make_trust
 from gateway.demo.region import free_port
 from gateway.demo.viewer import Viewer
 from gateway.demo.workstation import Workstation
+from tests.forked import Start
 from tests.gateway.certificates import Authority, Files
 from tests.gateway.node import Node, Serving
 from tests.gateway.simulated_pacs import SimulatedPacs, running_pacs
@@ -87,7 +86,7 @@ class TwoGateways:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[TwoGateways]:
+async def running(folder: Path, start: Start) -> AsyncIterator[TwoGateways]:
     """Both gateways and both archives, with their registers filled; ready when the block begins."""
     authority = Authority(folder / "certificates")
     doors = {
@@ -109,7 +108,7 @@ async def running(folder: Path) -> AsyncIterator[TwoGateways]:
             archives[gateway] = stack.enter_context(running_pacs(data, trust=trust.ods_code))
         nodes = {}
         for gateway, other in (("west", "east"), ("east", "west")):
-            node = nodes[gateway] = Node(folder / gateway)
+            node = nodes[gateway] = Node(folder / gateway, start)
             node.authority = authority
             text = _configuration(doors[gateway], doors[other], archives[gateway].port("web"), authority)
             node.path.write_text(text, encoding="utf-8")
@@ -194,25 +193,7 @@ async def _fill(node: Node) -> None:
 
 
 async def _run(node: Node, commands: Sequence[Sequence[str]]) -> None:
-    """Run these commands, which must succeed, in one process: most of a command's time is its start."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _RUN_ALL),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "GATEWAY_CONFIG": str(node.path)},
-    )
-    output, _ = await process.communicate(json.dumps([[*command, "--by", "test"] for command in commands]).encode())
-    assert process.returncode == 0, output.decode()
-
-
-_RUN_ALL = """
-import json, sys
-from gateway.cli import main
-for command in json.load(sys.stdin):
-    try:
-        main(command)
-    except SystemExit as ended:
-        if ended.code:
-            raise
-"""
+    """Run these commands, which must succeed, by one start of the program."""
+    lines = (shlex.join([*command, "--by", "test"]) for command in commands)
+    ended = await node.run("batch", "-", typed="\n".join(lines))
+    assert ended.status == 0, ended.errors
