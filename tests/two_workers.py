@@ -11,13 +11,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent
-SHARED_REGIONS = ("stories", "federation", "attacks", "faults", "storage")
-"""Folders whose tests share something that takes long to start or to fill, the longest first."""
+SHARED_REGIONS = frozenset({"stories", "federation", "attacks", "storage"})
+"""Folders whose tests share something that takes long to start or to fill."""
+LONGEST_FIRST = (
+    *("faults", "stories", "federation", "test_bench_images.py", "test_bench.py"),
+    *("attacks", "gateway", "storage", "dimse", "dicomweb"),
+)
+"""Folders and files whose tests take minutes: what is long and begins late leaves one worker alone at the end."""
 
 
-def pytest_configure() -> None:
-    """Let the processes that tests start find our modules compiled, whatever this shell asks for."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Have our order kept, and let processes that tests start find our modules compiled, whatever this shell says."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = (
+            False  # pytest-xdist would begin with the group of most tests, often a short one
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,5 +43,5 @@ def _group(item: pytest.Item) -> str:
 
 
 def _place(item: pytest.Item) -> int:
-    folder = item.path.relative_to(ROOT).parts[0]
-    return SHARED_REGIONS.index(folder) if folder in SHARED_REGIONS else len(SHARED_REGIONS)
+    part = item.path.relative_to(ROOT).parts[0]
+    return LONGEST_FIRST.index(part) if part in LONGEST_FIRST else len(LONGEST_FIRST)
