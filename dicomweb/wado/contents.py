@@ -5,6 +5,8 @@ Reads its beginning by ranges, and no more of it than it takes; what is found th
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from dicomweb.conditional import Span
 from dicomweb.wado.single import Stretch
 from gateway.instances import description, frames
@@ -16,6 +18,28 @@ from gateway.model.work.retrievals import Item
 
 FIRST_BYTES = 64 * 1024
 """Enough of most images to know where everything stands."""
+LAYOUTS_MAX, OFFSETS_BYTES_MAX = 4_096, 4_096
+"""Layouts remembered, and how long a table of offsets may be in one."""
+
+
+class Layouts:
+    """Where the pixels of the instances stand whose frames were asked for of late: viewers ask for the next one soon.
+
+    Bound to an instance's bytes by its tag. Says nothing of a patient.
+    """
+
+    def __init__(self, count_max: int = LAYOUTS_MAX) -> None:
+        self._count_max = count_max
+        self._by_etag: OrderedDict[str, PixelLayout] = OrderedDict()
+
+    async def of(self, item: Item) -> PixelLayout:
+        """As `layout_of` finds it."""
+        layout = self._by_etag.pop(item.etag, None) or await layout_of(item)
+        if len(layout.extended_offsets) <= OFFSETS_BYTES_MAX:
+            self._by_etag[item.etag] = layout
+            if len(self._by_etag) > self._count_max:
+                self._by_etag.popitem(last=False)
+        return layout
 
 
 async def layout_of(item: Item) -> PixelLayout:
@@ -32,12 +56,12 @@ async def layout_of(item: Item) -> PixelLayout:
         wanted = min(4 * wanted, frames.HEADER_BYTES_MAX)
 
 
-async def frames_of(item: Item, numbers: tuple[int, ...] = ()) -> list[Stretch]:
+async def frames_of(item: Item, layouts: Layouts, numbers: tuple[int, ...] = ()) -> list[Stretch]:
     """The bytes of these frames as they are kept, in the order asked; of all of them, where none is named.
 
     Raises `NotFound` for a number that it does not have, `NotAcceptable` where they cannot be told apart.
     """
-    layout = await layout_of(item)
+    layout = await layouts.of(item)
     try:
         found = await frames.frames(layout, reader_of(item), numbers)
     except InvalidRequest as error:

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from dicomweb.bodies.multipart import Multipart
 from dicomweb.conditional import Span
-from dicomweb.wado.contents import bulk_value_of, frames_of
+from dicomweb.wado.contents import Layouts, bulk_value_of, frames_of
 from dicomweb.wado.images import INSTANCE_PATH, Archive, Asked, answered, resource_paths
 from dicomweb.wado.negotiation import (
     MEDIA_TYPES,
@@ -37,21 +37,24 @@ _FRAME_LIST = re.compile(r"[0-9]{1,9}(?:,[0-9]{1,9})*")
 
 def routes(archive: Archive, renderer: Renderer | None) -> list[web.RouteDef]:
     """Frames and bulk values of instances; HEAD comes with GET."""
-    frames = partial(_frames, archive, renderer)
-    bulk = partial(_bulk, archive)
+    layouts = Layouts()
+    frames = partial(_frames, archive, renderer, layouts)
+    bulk = partial(_bulk, archive, layouts)
     return [
         *(web.get(path, frames) for path in resource_paths(INSTANCE_PATH + "/frames/{frames}")),
         *(web.get(path, bulk) for path in resource_paths(INSTANCE_PATH + "/bulkdata/{path:.+}")),
     ]
 
 
-async def _frames(archive: Archive, renderer: Renderer | None, request: web.Request) -> web.StreamResponse:
+async def _frames(
+    archive: Archive, renderer: Renderer | None, layouts: Layouts, request: web.Request
+) -> web.StreamResponse:
     async def answer(each: Asked) -> web.StreamResponse:
         numbers = _numbers(request.match_info["frames"])
         async for item in each.delivery:
             form = frame_form(each.accept, request.query.get("accept"), item.transfer_syntax, len(numbers))
             if form.is_as_stored:
-                return await _send(each, form, await frames_of(item, numbers))
+                return await _send(each, form, await frames_of(item, layouts, numbers))
             if renderer is None:
                 raise NotAcceptable("the frames can only be given as they are kept")
             return await _send_unpacked(each, form, item, renderer, numbers)
@@ -60,13 +63,13 @@ async def _frames(archive: Archive, renderer: Renderer | None, request: web.Requ
     return await answered(archive, request, Level.IMAGE, answer)
 
 
-async def _bulk(archive: Archive, request: web.Request) -> web.StreamResponse:
+async def _bulk(archive: Archive, layouts: Layouts, request: web.Request) -> web.StreamResponse:
     async def answer(each: Asked) -> web.StreamResponse:
         packing = bulk_packing(each.accept, request.query.get("accept"))
         async for item in each.delivery:
             value = await bulk_value_of(item, request.match_info["path"])
             if value.data_bytes is None:
-                return await _compressed_pixels(each, item)
+                return await _compressed_pixels(each, item, layouts)
             spans = (Span(value.first, value.first + value.data_bytes - 1),) if value.data_bytes else ()
             return await _send(
                 each, FrameForm(packing, OCTET_STREAM, item.transfer_syntax, True), [Stretch(item, spans)]
@@ -76,9 +79,9 @@ async def _bulk(archive: Archive, request: web.Request) -> web.StreamResponse:
     return await answered(archive, request, Level.IMAGE, answer)
 
 
-async def _compressed_pixels(each: Asked, item: Item) -> web.StreamResponse:
+async def _compressed_pixels(each: Asked, item: Item, layouts: Layouts) -> web.StreamResponse:
     """Compressed pixels have no bytes of their own but those of their frames, one part for each."""
-    stretches = await frames_of(item)
+    stretches = await frames_of(item, layouts)
     media_type = MEDIA_TYPES.get(item.transfer_syntax, OCTET_STREAM)
     return await _send(each, FrameForm(Packing.PARTS, media_type, item.transfer_syntax, True), stretches)
 

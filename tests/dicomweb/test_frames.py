@@ -12,11 +12,12 @@ import pytest
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import get_expected_length
 
+from dicomweb.wado.contents import Layouts, layout_of
 from dicomweb.wado.negotiation import MEDIA_TYPES
 from dicomweb.wado.rendered import Rendered, RenderWish, Viewport, Window, WindowFunction
 from gateway.model.errors import NotFound
 from gateway.model.work.retrievals import Item
-from tests.dicomweb.image_shelf import ImageShelf, Kept, ask, bundled, kept_file
+from tests.dicomweb.image_shelf import ImageShelf, Kept, ShelfItem, ask, bundled, kept_file
 from tests.dicomweb.small_region import PUBLIC_URL
 from tests.dicomweb.test_retrieve import files
 
@@ -231,3 +232,11 @@ async def test_pixels_that_do_not_add_up_can_only_be_had_whole() -> None:
     answer = await ask(ImageShelf([fewer]), f"{INSTANCE}/frames/1", headers=AS_KEPT)
     assert answer.status == 406 and "had whole" in str(answer.problem["detail"])
     assert (await ask(ImageShelf([fewer]), INSTANCE)).status == 200
+
+
+async def test_where_pixels_stand_is_told_of_each_instance_however_many_are_remembered() -> None:
+    items = [ShelfItem(kept_file(name, **UIDS)) for name in (*NATIVE, "JPEG2000.dcm")]
+    for count_max in (0, 1, 2, 100):
+        layouts = Layouts(count_max)
+        for item in (*items, *reversed(items), *items):
+            assert await layouts.of(item) == await layout_of(item)
