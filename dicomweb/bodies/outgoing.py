@@ -15,7 +15,7 @@ from aiohttp.http import StreamWriter
 
 from gateway.model.errors import Damaged
 
-TURN_BYTES = 1024 * 1024
+TURN_BYTES = 256 * 1024
 """After so many, others have their turn: a reader that is as fast as we are never makes us wait."""
 
 
