@@ -20,6 +20,7 @@ from gateway.custody.archives import Addresses
 from gateway.custody.returning import REGISTER
 from gateway.jobs.runner import JobFailed, Work
 from gateway.model.errors import InvalidRequest
+from gateway.model.faults import faultpoint
 from gateway.model.imaging import JsonValue
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
@@ -67,6 +68,7 @@ class Desk:
             return taken
 
         transaction_id = await self._store.write(take)
+        faultpoint("commitment.taken")
         self._lines[transaction_id] = line
         while len(self._lines) > LINES_MAX:
             self._lines.popitem(last=False)
@@ -94,6 +96,7 @@ class Desk:
         if not await self._store.write(hear):
             log.warning("commitment reported that was not asked", trust=archive.code)
             raise InvalidRequest("the transaction is not known")
+        faultpoint("custody.heard")
         self.has_news.set()
 
     async def tell(self, work: Work) -> None:
@@ -119,6 +122,7 @@ class Desk:
             transactions.told(tx, transaction_id)
             record_change(tx, author, REGISTER, "told", transaction_id, detail)
 
+        faultpoint("commitment.telling")
         await self._store.write(told)
 
     async def _told_by_line(self, transaction_id: str, answer: CommitmentReport) -> bool:

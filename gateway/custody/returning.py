@@ -22,6 +22,7 @@ from gateway.custody.archives import Addresses, Archive
 from gateway.jobs.runner import JobFailed, Work
 from gateway.keeping.cache import KeptCache
 from gateway.model.errors import InvalidRequest
+from gateway.model.faults import faultpoint
 from gateway.model.imaging import JsonValue
 from gateway.model.settings import Limits
 from gateway.model.work.commitments import CommitmentReport, CommitmentRequest, Custody, Reference
@@ -92,6 +93,7 @@ class Returning:
         }
         await self._store.write(lambda tx: record_change(tx, author, REGISTER, "return", study_uid, detail))
         sent, words = await self._sent(work, archive, sole_copies, instances)
+        faultpoint("custody.returned")
         if sent and archive.custody is Custody.STORED:
             await self._store.write(partial(_stored, author=author, archive=custodian, study_uid=study_uid, sent=sent))
         elif sent:
@@ -149,6 +151,7 @@ class Returning:
                 sent=sent,
             )
         )
+        faultpoint("custody.asking")
         try:
             await ask(archive.receiver, request, self._terms.limits, partial(self._heard, custodian))
         except NotAsked as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from gateway.model.settings import Limits
 from gateway.model.work.commitments import CommitmentReport, CommitmentRequest, Reference
 from gateway.model.work.jobs import JobState
 from gateway.model.work.transfers import CachedInstance, Standing
+from gateway.node import new_uid
 from policy.identity import CallerBinding
 from policy.parties import Caller, Principal, PrincipalKind, PurposeOfUse, TrustId
 from storage import audit_log
@@ -161,17 +161,6 @@ class Rig:
         return any(job.state is JobState.RUNNING or job.run_at <= now for job in found)
 
 
-class Counting:
-    """UIDs in a row."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-
-    def new_uid(self) -> str:
-        """The next one."""
-        return f"2.25.{next(self._numbers)}"
-
-
 def content_of(sop_uid: str, seed: int = 0) -> bytes:
     """What was sent of an instance."""
     return body(2_000, hash(sop_uid) % 1_000 + 1_000 * seed)
@@ -192,14 +181,13 @@ def request_for(transaction_uid: str, *sop_uids: str) -> CommitmentRequest:
 async def custody_of(place: Place, archive: CommittingArchive | None = None) -> AsyncIterator[Rig]:
     """A node as it is when its doors open; the archive hears of its door, if there is one."""
     configuration = place.configuration()
-    counting = Counting()
     async with AsyncExitStack() as stack:
         kept = await stack.enter_async_context(place.open())
         clock = place.clock
         assert isinstance(clock, FakeClock)
         figures = Figures()
         show = figures.images.sole_copies
-        custody = Custody(configuration, kept.store, kept.keeping, clock, new_uid=counting.new_uid, show=show)
+        custody = Custody(configuration, kept.store, kept.keeping, clock, new_uid=new_uid, show=show)
         asked = Asked()
 
         def sink_for(context: Context, command: Command) -> Sink | None:

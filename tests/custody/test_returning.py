@@ -200,7 +200,7 @@ async def test_what_archives_commit_themselves_to_stands_in_the_audit(place: Pla
     async with archived(place, archive) as rig:
         await rig.push(ONE)
         await rig.turn()
-        report = CommitmentReport("2.25.1", (Reference(CT, ONE),))
+        report = CommitmentReport(str(archive.asked.get_nowait().TransactionUID), (Reference(CT, ONE),))
         await rig.custody.desk.heard(TrustId("RZ1"), report)  # heard again: recorded again
         acts = await rig.acts()
     assert acts == ["return", "committed", "committed"]

@@ -21,6 +21,8 @@ from pynetdicom.presentation import build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance  # type: ignore[attr-defined]  # made at import
 
 HANG_S = 20.0
+NO_ANSWER = -1
+"""In place of a status, where the other end was gone."""
 
 
 class Reports(Enum):
@@ -82,7 +84,7 @@ class CommittingArchive:
             told, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
         )
         association.release()
-        status = int(answer.Status)
+        status = int(answer.get("Status", NO_ANSWER))
         self.answered.put(status)
         return status
 
@@ -119,7 +121,7 @@ def committing(archive: CommittingArchive) -> Iterator[CommittingArchive]:
         answer, _ = association.send_n_event_report(  # type: ignore[attr-defined]  # pynetdicom's own
             told, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
         )
-        archive.answered.put(int(answer.Status))
+        archive.answered.put(int(answer.get("Status", NO_ANSWER)))
 
     handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, on_store), (evt.EVT_N_ACTION, on_action)]
     server = ae.start_server(("127.0.0.1", archive.port), block=False, evt_handlers=handlers)
