@@ -126,7 +126,7 @@ class Bucket:
             for some in obstore.list(self._connected(), self._folder):
                 for each in some:
                     name = each["path"].rpartition("/")[2]
-                    if (pack_id := _pack_id(name)) and self._pack(pack_id).endswith(each["path"]):
+                    if (pack_id := _pack_id(name)) and self._pack(pack_id) == each["path"]:
                         yield pack_id, each["size"]
         except _FAILURES as error:
             raise self._lost(error) from None
