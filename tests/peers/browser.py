@@ -46,7 +46,6 @@ class Page:
     """Of its scripts."""
     waited: str
     """What it waited for in vain; blank: everything was there."""
-    isolated: bool
 
     @property
     def failed(self) -> list[Request]:

@@ -143,7 +143,7 @@ async def test_the_browser_may_load_from_nowhere_else(tmp_path: Path) -> None:
         assert {value for value in sources if "//" in value or "*" in value} == {"https://gateway.example"}
         assert "'unsafe-inline'" not in policy["script-src"]
         assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
-        assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
 def test_scripts_in_the_page_are_allowed_by_what_is_in_them() -> None:

@@ -21,9 +21,8 @@ from gateway.web.pages import NOTICE
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _HEADERS = MappingProxyType(
     {
-        # Nothing of another origin shares memory with it, which is what browsers ask for shared buffers.
+        # No embedder policy: Chromium would show no PDF in such a page, and OHIF decodes without shared buffers.
         "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Embedder-Policy": "require-corp",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     }
@@ -72,7 +71,6 @@ def configuration(dicomweb_url: str, region: str) -> str:
                     "enableStudyLazyLoad": True,
                     "omitQuotationForMultipartRequest": True,
                     "dicomUploadEnabled": False,
-                    "singlepart": "pdf,video",
                     "bulkDataURI": {"enabled": True},
                 },
             }
@@ -102,7 +100,7 @@ def _content_security_policy(page: str, dicomweb_url: str) -> str:
         f"connect-src {own} blob: data:",
         f"media-src {own} blob:",
         # Encapsulated documents are shown by the browser's own reader.
-        "object-src blob:",
+        "object-src 'self' blob:",
         "frame-src blob:",
         "manifest-src 'self'",
         "base-uri 'none'",

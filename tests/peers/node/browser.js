@@ -72,7 +72,6 @@ async function main(wanted) {
       answer.waited = String(error).split('\n')[0];
     }
     answer.text = await page.evaluate(() => document.body.innerText).catch(() => '');
-    answer.isolated = await page.evaluate(() => crossOriginIsolated).catch(() => false);
     if (wanted.picture) await page.screenshot({ path: wanted.picture });
     process.stdout.write(`${JSON.stringify(answer)}\n`);
   } finally {
