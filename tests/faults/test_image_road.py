@@ -30,6 +30,7 @@ from gateway.demo.images import study_instance_uid
 from gateway.demo.received import Image, image_of
 from gateway.demo.region import Region, RegionError
 from gateway.demo.viewer import Viewer
+from tests.forked import Forks
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
@@ -73,8 +74,8 @@ def made() -> Pushed:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
-    async with Region(tmp_path_factory.mktemp("road")) as running:
+async def region(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> AsyncIterator[Region]:
+    async with Region(tmp_path_factory.mktemp("road"), start=forks.start) as running:
         await running.stop_gateway()
         yield running
 
