@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from bench.rig.dimse.wire import TIMEOUT_S
 from bench.rig.load import Door, context_of
 from bench.rig.workers import Told, Worker, work
 
 MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+PATIENCE_S = 600.0
+"""Without a byte: of several that want much of one archive, some wait until others have theirs."""
 _BUFFER_BYTES = 1_048_576
 
 
@@ -72,7 +73,7 @@ def _read(load: Load, path: str) -> tuple[int, float]:
     """How many bytes of body came, and after what time the first."""
     began = time.perf_counter()
     context = context_of(load.door)
-    with socket.create_connection(("127.0.0.1", load.door.port), timeout=TIMEOUT_S) as plain:
+    with socket.create_connection(("127.0.0.1", load.door.port), timeout=PATIENCE_S) as plain:
         connection = context.wrap_socket(plain, server_hostname="localhost") if context is not None else plain
         lines: Sequence[str] = (
             f"GET {path} HTTP/1.1",
