@@ -24,7 +24,7 @@ from storage.cache.cache import SealedCache
 from storage.keyring.keyring import Keyring
 from storage.registers.state import Author, record_change
 from storage.store import SqlStore
-from storage.work import forgetting
+from storage.work import commitments, forgetting, transactions
 from storage.work.ledger import SqlLedger
 
 log = structlog.get_logger(__name__)
@@ -152,6 +152,12 @@ class Upkeep:
         ended = partial(forgetting.forget_ended, before=now - self._settings.ended_kept)
         while await self._store.write(ended):
             pass
+        for forget, kept in (
+            (transactions.forget, self._settings.ended_kept),
+            (commitments.forget, self._settings.retrievals_kept),
+        ):
+            while await self._store.write(partial(forget, before=now - kept)):
+                pass
 
 
 async def _one(some: Sequence[CachedInstance]) -> AsyncIterator[Sequence[CachedInstance]]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.keeping.work import FORGET, recurring_job
 from gateway.model.errors import InvalidRequest, OverCapacity
 from gateway.model.work.commitments import (
     CommitmentRequest,
@@ -19,7 +20,7 @@ from gateway.model.work.commitments import (
     Terms,
     answered,
 )
-from storage.work import transactions
+from storage.work import jobs, transactions
 from tests.clock import FakeClock
 from tests.custody.custody_rig import REGION, RZ1, RZ2, Line, archived, caller_of, custody_of, destination, request_for
 from tests.gateway.keeping_rig import Place
@@ -229,3 +230,22 @@ def test_an_answer_names_every_instance_once_and_commits_to_nothing_that_is_not_
             uid for uid, each in known.items() if each == KeptInstance("1.1", Kept.COMMITTED)
         }
         assert not wrongly_failed
+
+
+async def test_what_was_committed_and_asked_is_forgotten_in_the_end(place: Place, clock: FakeClock) -> None:
+    line = Line(is_open=True)
+    place.more = ["[jobs]\nended_kept_days = 1\nretrievals_kept_days = 2"]
+    async with archived(place, CommittingArchive(Reports.ON_THE_SAME)) as rig:
+        await rig.push(ONE)
+        await rig.turn()
+
+        async def told_after(days: int) -> int:
+            """How many have failed of what it is told by then."""
+            await clock.advance(days * 86_400.0)
+            await rig.kept.store.write(lambda tx: jobs.enqueue(tx, recurring_job(FORGET)))
+            await rig.follow()
+            await rig.take("1.9", ONE, line=line)
+            await rig.follow()
+            return len(line.told[-1].failed)
+
+        assert [await told_after(1), await told_after(2)] == [0, 1]
