@@ -37,7 +37,7 @@ class Pseudonyms:
         return hmac.digest(self.key, b"row " + patient_row.encode(), hashlib.sha256)[:HASH_BYTES]
 
     def of_place(self, node: str) -> bytes:
-        """What stands for this database's node of this name, and for no other gateway's: a mark where they share room."""
+        """What stands for this database's node of this name, and for no other gateway's where they share room."""
         return hmac.digest(self.key, b"place " + node.encode(), hashlib.sha256)[:HASH_BYTES]
 
 

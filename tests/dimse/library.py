@@ -15,10 +15,12 @@ from gateway.model.work.retrievals import (
     Counts,
     Delivery,
     Failure,
+    Given,
     Halt,
     InstanceState,
     Item,
     RetrieveWish,
+    Written,
 )
 from gateway.model.work.transfers import InstanceRef, Taking
 from policy.parties import Caller
@@ -79,11 +81,16 @@ class Loan:
         """See `Delivery`."""
         return self._given()
 
-    def sent(self, item: Item, warning: str = "") -> None:
+    async def described(self) -> AsyncIterator[Written]:
+        """See `Delivery`."""
+        async for item in self._given():
+            yield Written(item.ref, await item.metadata())
+
+    def sent(self, item: Given, warning: str = "") -> None:
         """See `Delivery`."""
         self.states[item.ref.sop_uid] = InstanceState.WARNING if warning else InstanceState.SENT
 
-    def failed(self, item: Item, words: str) -> None:
+    def failed(self, item: Given, words: str) -> None:
         """See `Delivery`."""
         self._fail(item.ref, words)
 
