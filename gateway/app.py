@@ -97,8 +97,8 @@ class Gateway:
             checkpointer = guards.checkpointer(self._configuration, store, key)
             self._health = Health(store, self._figures, self._clock, new_id)
             notebook = open_notebook(self._configuration, store, self._clock)
-            watched = WatchedStore(store, self._health)
             roll = LiveRoll(store, self._clock)
+            watched = WatchedStore(store, self._health, roll.follow)
             await roll.refresh()
             keeping = await stack.enter_async_context(self._keeping(store))
             self._means = Means(

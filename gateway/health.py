@@ -7,7 +7,7 @@ tries to record that recording works again, for without readiness nobody would s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -134,17 +134,21 @@ class Health:
 
 
 class WatchedStore:
-    """A store whose audit failures are known to `Health`; otherwise the store itself."""
+    """A store whose audit failures are known to `Health`, and whose facts bring the roll of trusts up to date."""
 
-    def __init__(self, store: Store, health: Health) -> None:
+    def __init__(self, store: Store, health: Health, follow: Callable[[int], Awaitable[None]]) -> None:
+        """`follow` returns when what is told of trusts and studies is no older than that version of the registers."""
         self._store = store
         self._health = health
+        self._follow = follow
 
     async def facts(
         self, recipient: TrustId, patients: Sequence[NhsNumber], *, at: datetime, known_at: datetime | None = None
     ) -> FactsSnapshot:
         """See `gateway.model.seams.Store`."""
-        return await self._store.facts(recipient, patients, at=at, known_at=known_at)
+        found = await self._store.facts(recipient, patients, at=at, known_at=known_at)
+        await self._follow(found.register_version)
+        return found
 
     async def cross_references(self, identifiers: Collection[PatientId]) -> Mapping[PatientId, CrossReference]:
         """See `gateway.model.seams.Store`."""

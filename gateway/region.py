@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -34,6 +35,7 @@ class LiveRoll:
         self._clock = clock
         self._version = -1
         self._roll = Roll()
+        self._reading = asyncio.Lock()
 
     def __call__(self) -> Roll:
         """Every trust's standing."""
@@ -58,6 +60,15 @@ class LiveRoll:
             log.error("quarantine is full", studies=len(self._roll.quarantined))
         if replace(before, quarantined=frozenset()) != replace(self._roll, quarantined=frozenset()):
             log.info("standing of trusts changed", trusts=len(self._roll.standings))
+
+    async def follow(self, version: int) -> None:
+        """Be no older than facts of this version that a question is judged by: a study that another question has just
+        found to be of two patients is withheld from this one on (SAF-08). Raises a `ServiceFault`.
+        """
+        if version > self._version:
+            async with self._reading:
+                if version > self._version:
+                    await self.refresh()
 
     async def watch(self) -> None:
         """Refresh for ever, at intervals of the clock."""

@@ -27,14 +27,21 @@ async def mixed(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Async
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=["qido", "c-find"])
-async def door(mixed: MixedRegion, request: pytest.FixtureRequest) -> AsyncIterator[Door]:
-    """A door into the region's gateway, by either protocol; everybody is honest and heard at the story's begin."""
+@pytest_asyncio.fixture(loop_scope="session")
+async def honest(mixed: MixedRegion) -> AsyncIterator[QidoDoor]:
+    """Everybody is honest and heard at the story's begin, as a door by QIDO-RS has shown."""
     async with AsyncExitStack() as stack:
         qido = QidoDoor(mixed, stack)
         await mixed.be_honest()
         await until_all_are_heard(qido)
-        yield qido if request.param == "qido" else FindDoor(mixed, stack)
+        yield qido
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=["qido", "c-find"])
+async def door(mixed: MixedRegion, honest: QidoDoor, request: pytest.FixtureRequest) -> AsyncIterator[Door]:
+    """A door into the region's gateway, by either protocol."""
+    async with AsyncExitStack() as stack:
+        yield honest if request.param == "qido" else FindDoor(mixed, stack)
 
 
 async def until_all_are_heard(door: QidoDoor) -> None:

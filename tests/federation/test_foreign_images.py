@@ -15,7 +15,7 @@ from tests.federation.mixed import MixedRegion
 from tests.stories.fetching import DOORS, opened
 from tests.stories.test_retrieving import assert_as_kept
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer, pytest.mark.usefixtures("honest")]
 
 
 def filed(folder: Path, study_uid: str) -> dict[str, Image]:
@@ -36,7 +36,6 @@ def filed(folder: Path, study_uid: str) -> dict[str, Image]:
 async def test_a_study_of_a_foreign_archive_arrives_as_it_is_kept(
     mixed: MixedRegion, by: str, study_uid: str, holder: Trust, folder: str
 ) -> None:
-    await mixed.be_honest()
     async with AsyncExitStack() as stack:
         received = await (await opened(mixed, by, stack)).study(study_uid)
     kept = filed(mixed.folder / folder, study_uid)

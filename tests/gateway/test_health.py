@@ -35,6 +35,10 @@ class HandClock:
         self.passed_s += delay_s
 
 
+async def nothing_to_follow(version: int) -> None:
+    """No roll of trusts hangs on the registers here."""
+
+
 class FailingStore:
     """A store whose registers and audit fail on demand."""
 
@@ -131,7 +135,7 @@ async def test_an_unreadable_register_is_an_alarm_at_once_and_again_while_it_las
 
 async def test_a_record_that_could_not_be_written_turns_it_red_until_one_can(setting: Setting, log: LogCapture) -> None:
     setting.health.open()
-    watched = WatchedStore(setting.store, setting.health)
+    watched = WatchedStore(setting.store, setting.health, nothing_to_follow)
     entry = AuditEntry(AuditEvent.QUERY_ATTEMPT, START, "r", {})
     setting.store.is_audit_down = True
     with pytest.raises(AuditUnavailable):
@@ -149,7 +153,9 @@ async def test_a_record_that_could_not_be_written_turns_it_red_until_one_can(set
 async def test_a_question_that_could_be_recorded_turns_it_green_again(setting: Setting) -> None:
     setting.health.open()
     setting.health.audit_failed()
-    await WatchedStore(setting.store, setting.health).append_audit(AuditEntry(AuditEvent.QUERY_ATTEMPT, START, "r", {}))
+    await WatchedStore(setting.store, setting.health, nothing_to_follow).append_audit(
+        AuditEntry(AuditEvent.QUERY_ATTEMPT, START, "r", {})
+    )
     assert setting.health.is_ready
 
 
