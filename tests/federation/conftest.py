@@ -47,8 +47,14 @@ async def door(mixed: MixedRegion, honest: QidoDoor, request: pytest.FixtureRequ
 async def until_all_are_heard(door: QidoDoor) -> None:
     """Wait until no trust is left alone any more for what an earlier story made of it."""
     viewer = await door.viewer(VIEWER)
-    async with asyncio.timeout(HEARD_AGAIN_S):
-        while True:
-            answer = await viewer.studies(PatientID=ANNE.nhs_number)
-            if answer.outcome is Outcome.ANSWERED and not answer.missing:
-                return
+    answer = None
+    try:
+        async with asyncio.timeout(HEARD_AGAIN_S):
+            while True:
+                answer = await viewer.studies(PatientID=ANNE.nhs_number)
+                if answer.outcome is Outcome.ANSWERED and not answer.missing:
+                    return
+    except TimeoutError:
+        raise AssertionError(
+            "still not heard: " + (f"{answer.outcome}, {answer.missing}, {answer.notices}" if answer else "no answer")
+        ) from None
