@@ -266,20 +266,16 @@ async def test_a_foreign_sender_is_told_on_its_own_association_while_that_is_ope
     desk = Notebook()
     async with committing_door(desk) as house:
         sender = Sender(house.port)
-        is_taken, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def asking() -> int:
             with sender.asking("1.9", (CT, "1.2.3"), (CT, "1.2.4")) as status:
                 told = sender.told.get(timeout=HANG_S)
                 assert (told.event_type, told.committed, told.failed) == (2, ["1.2.3"], {"1.2.4": 0x0112})
-                # Its answer leaves after this was told: whoever released before would have taken nothing.
-                asyncio.run_coroutine_threadsafe(is_taken.wait(), loop).result(HANG_S)
                 return status
 
         under_way = asyncio.create_task(asyncio.to_thread(asking))
         line = await asyncio.wait_for(desk.lines.get(), HANG_S)
         assert await line(CommitmentReport("1.9", (ONE,), ((TWO, 0x0112),)))
-        is_taken.set()
         assert await under_way == 0
         assert desk.taken == [("rz1-pacs", THEIRS, REQUEST)]
         # It has released by now: nobody is told there any more.

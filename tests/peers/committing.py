@@ -152,6 +152,8 @@ class Sender:
         self.told: Queue[Told] = Queue()
         self.answers = 0x0000
         """The status with which it answers reports."""
+        self._answering: Queue[Told] = Queue()
+        """Heard, and our answer to it not yet sent: whoever released now would have taken nothing."""
         self.port = 0
         self._ae = AE(ae_title)
         self._ae.add_requested_context(StorageCommitmentPushModel, ExplicitVRLittleEndian)
@@ -162,7 +164,7 @@ class Sender:
     @contextmanager
     def listening(self, port: int = 0) -> Iterator[Sender]:
         """Taking reports on associations of others."""
-        handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, self._on_report(is_same_association=False))]
+        handlers = self._handlers(is_same_association=False)
         server = self._ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
         assert server is not None
         self.port = int(server.server_address[1])
@@ -174,7 +176,7 @@ class Sender:
     @contextmanager
     def asking(self, transaction_uid: str, *instances: tuple[str, str]) -> Iterator[int]:
         """Ask for commitment; the status that it was answered with, and the association open meanwhile."""
-        handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, self._on_report(is_same_association=True))]
+        handlers = self._handlers(is_same_association=True)
         association = self._ae.associate("127.0.0.1", self.gateway_port, ae_title="GATEWAY", evt_handlers=handlers)
         assert association.is_established
         try:
@@ -188,6 +190,14 @@ class Sender:
         finally:
             association.release()
 
+    def _handlers(self, *, is_same_association: bool) -> list[evt.EventHandlerType]:
+        on_report = self._on_report(is_same_association=is_same_association)
+        return [(evt.EVT_N_EVENT_REPORT, on_report), (evt.EVT_PDU_SENT, self._on_sent)]
+
+    def _on_sent(self, _event: Event) -> None:
+        while not self._answering.empty():
+            self.told.put(self._answering.get())
+
     def _on_report(self, *, is_same_association: bool):  # type: ignore[no-untyped-def]  # pynetdicom's handler
         def on_report(event: Event) -> tuple[int, None]:
             told = event.event_information
@@ -198,7 +208,7 @@ class Sender:
             }
             uid = str(told.TransactionUID)
             if self.answers == 0:
-                self.told.put(Told(int(event.event_type or 0), committed, failed, uid, is_same_association))
+                self._answering.put(Told(int(event.event_type or 0), committed, failed, uid, is_same_association))
             return self.answers, None
 
         return on_report
