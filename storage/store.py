@@ -135,6 +135,14 @@ class SqlStore:
         author = Author("gateway", "", "images are kept under the patient's keys")
         return await self.database.write(lambda tx: patients.ensure(tx, identifier, author, source="images"))
 
+    async def patient_rows(self, identifiers: Collection[PatientId]) -> frozenset[str]:
+        """See `gateway.model.seams.Store`."""
+        try:
+            async with asyncio.timeout(self.settings.register_read_timeout_s):
+                return await self.database.read(lambda read: patients.rows_of(read, identifiers))
+        except TimeoutError as error:
+            raise StoreUnavailable("the patients could not be read in time") from error
+
     async def register_version(self) -> int:
         """See `gateway.model.seams.Store`."""
         return await self.database.read(version)

@@ -7,7 +7,7 @@ start. What is kept is told from memory and is never behind. Knows no permission
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -19,13 +19,22 @@ import structlog
 
 from gateway.model.errors import Damaged, GatewayError, KeyClosed, NotFound
 from gateway.model.seams import Clock
-from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Standing, StudyKeys
+from gateway.model.work.transfers import (
+    CachedInstance,
+    CachedStudy,
+    KeyDomain,
+    ReceivedHead,
+    SoleStudy,
+    Standing,
+    StudyKeys,
+)
+from policy.parties import TrustId
 from storage.cache import census, index
 from storage.cache.entries import Kept, open_entry
 from storage.cache.index import StudyRow
 from storage.cache.packs.frames import ID_BYTES
 from storage.cache.packs.port import Objects
-from storage.cache.reading import first_opened, is_whole, opened, wholes
+from storage.cache.reading import Fresh, first_opened, is_whole, opened, wholes
 from storage.cache.shelves import Shelf
 from storage.cache.sole import SoleCopies
 from storage.cache.upkeep import CacheSettings, Upkeep
@@ -58,7 +67,8 @@ class SealedCache:
         self._random = random
         self._upkeep = Upkeep(store, objects, clock, settings)
         self._shelves = self._upkeep.shelves
-        self._means = Means(objects, random, clock.now, keys.key, self._upkeep.keep)
+        self._fresh = Fresh()
+        self._means = Means(objects, random, clock.now, keys.key, self._upkeep.keep, self._fresh)
         self._pool = ThreadPoolExecutor(settings.readers, thread_name_prefix="cache-reader")
 
     async def __aenter__(self) -> SealedCache:
@@ -155,6 +165,8 @@ class SealedCache:
                     self._upkeep.touch(shelf)
                     places.append((shelf, kept))
                     wanted.append((kept, key))
+            if len(wanted) == 1 and places[0] is not None and (plain := self._fresh.take(places[0][1].object_id)):
+                return [plain]
             slice_max = -(-len(wanted) // self._objects.reads_at_once)
             slices = [wanted[at : at + slice_max] for at in range(0, len(wanted), slice_max or 1)]
             read = await asyncio.gather(*(self._in_pool(wholes, self._objects, each, beginnings) for each in slices))
@@ -213,6 +225,18 @@ class SealedCache:
         """What nobody else is known to have."""
         return SoleCopies(self._upkeep, self._keys, self._pieces)
 
+    def sole_studies(self) -> Mapping[str, SoleStudy]:
+        """See `StudyCache`."""
+        return self._upkeep.sole.all
+
+    def sole_studies_of(self, patient_rows: Collection[str]) -> Sequence[str]:
+        """See `StudyCache`."""
+        return self._upkeep.sole.of(map(self._stand_ins.of_row, patient_rows))
+
+    async def unread_sources(self) -> frozenset[TrustId]:
+        """See `StudyCache`."""
+        return frozenset()
+
     async def forget(self, study_uid: str, why: str) -> None:
         """See `StudyCache`."""
         for domain in KeyDomain:
@@ -224,6 +248,7 @@ class SealedCache:
     async def shred(self, patient_row: str, domain: KeyDomain) -> None:
         """See `StudyCache`. The keys are closed first, whatever becomes of the rest (SAF-25)."""
         await self._keys.close_patient(patient_row, domain)
+        self._fresh.clear()
         now = self._clock.now()
         for study_uid in await self._studies_of(patient_row, domain):
             async with self._shelves.using(domain, study_uid) as shelf:
@@ -274,6 +299,10 @@ class SealedCache:
         """Every study of which something is kept, whatever for."""
         await self._upkeep.write()
         return await self._upkeep.store.read(partial(census.study_uids, place=self._upkeep.place))
+
+    async def studies_of(self, patient_row: str, domain: KeyDomain = KeyDomain.CACHE) -> Sequence[str]:
+        """The studies of a patient of which something is kept, closed ones too."""
+        return await self._studies_of(patient_row, domain)
 
     async def verify(self, instance: CachedInstance) -> bool:
         """Whether an instance opens from end to end and is what came; if not, it is quarantined."""

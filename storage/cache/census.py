@@ -12,6 +12,8 @@ from datetime import datetime
 from sqlalchemy import and_, case, func, or_, select
 
 from gateway.model.work.transfers import CacheClass, CachedInstance, KeyDomain, Standing
+from policy.parties import TrustId
+from storage.cache import index
 from storage.cache.index import cache_instance, cache_study, kept_of
 from storage.database import Read
 
@@ -100,6 +102,11 @@ def uncompared(read: Read, place: str, before: datetime, count_max: int) -> list
         or_(at.is_(None), at < before),
     )
     return list(read.connection.execute(found.order_by(func.random()).limit(count_max)).scalars())
+
+
+def sole_sources(read: Read, place: str) -> frozenset[TrustId]:
+    """The trusts of which something is handed out that nobody else is known to have."""
+    return frozenset(source for _, _, source in index.sole_studies(read, place, is_open=True))
 
 
 def study_uids(read: Read, place: str) -> list[str]:

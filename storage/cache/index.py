@@ -178,7 +178,8 @@ def instances(read: Read, place: str, domain: KeyDomain, study_uid: str) -> list
 def add(tx: Tx, place: str, kept: Kept) -> None:
     """Index an object; a current one takes the place of the earlier versions."""
     instance = kept.instance
-    if kept.standing is Standing.CURRENT:
+    # A first version takes nobody's place, and to look for one would cost a walk through its study.
+    if kept.standing is Standing.CURRENT and instance.version > 1:
         of = _of(place, instance.domain, instance.ref.study_uid)
         _SUPERSEDE.run(tx.connection, [{**of, "of_sop": instance.ref.sop_uid, "before_version": instance.version}])
     _ADD[tx.connection.dialect.name].run(tx.connection, [_values(place, kept)])
@@ -277,6 +278,28 @@ def of_patient(read: Read, place: str, patient: bytes, domain: KeyDomain) -> lis
     """The studies that are kept of a patient in a domain."""
     of = (cache_study.c.place == place) & (cache_study.c.patient == patient) & (cache_study.c.domain == domain.value)
     return list(read.connection.execute(select(cache_study.c.study_uid).where(of)).scalars())
+
+
+def sole_studies(read: Read, place: str, *, is_open: bool = False) -> list[tuple[str, bytes, TrustId]]:
+    """The studies of which something is handed out that nobody else is known to have, what stands for their patients,
+    and who sent them; those alone that are not closed if `is_open`.
+    """
+    of = (cache_study.c.place == place) & (cache_study.c.domain == KeyDomain.CACHE.value)
+    found = (
+        select(cache_study.c.study_uid, cache_study.c.patient, cache_instance.c.source)
+        .join_from(
+            cache_study,
+            cache_instance,
+            (cache_instance.c.place == cache_study.c.place)
+            & (cache_instance.c.domain == cache_study.c.domain)
+            & (cache_instance.c.study_uid == cache_study.c.study_uid),
+        )
+        .where(of, cache_instance.c.standing == Standing.CURRENT.value, _IS_SOLE)
+        .distinct()
+    )
+    if is_open:
+        found = found.where(cache_study.c.closed_at.is_(None))
+    return [(row.study_uid, bytes(row.patient), TrustId(row.source)) for row in read.connection.execute(found)]
 
 
 def patients_open(read: Read, place: str, domain: KeyDomain) -> frozenset[bytes]:

@@ -1,15 +1,61 @@
-"""Open what lies in packs, some segments at a time, verified as they open (DEC-23). Blocks: for a pool's threads."""
+"""Open what lies in packs, some segments at a time, verified as they open (DEC-23); what has just come need not be.
+
+Opening blocks, and is for a pool's threads; `Fresh` belongs to the event loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import sha256
 
 from gateway.model.errors import Damaged, GatewayError
 from storage.cache.entries import Kept, context
 from storage.cache.packs.port import Objects
 from storage.cache.sealed import HEAD_BYTES, PREAMBLE_BYTES, SEGMENT_BYTES, Opener
-from storage.cache.writing import DIGEST_BYTES
+
+FRESH_BYTES_MAX = 1024 * 1024
+"""A longer instance is read back by whoever waits for it."""
+FRESH_HELD_BYTES_MAX = 16 * 1024 * 1024
+"""Of all that is held open; what came first goes first."""
+FRESH_S = 10.0
+"""Whoever waits asks at once; what nobody has asked for after as long, or twice as long, is let go."""
+
+
+class Fresh:
+    """What has just been sealed while somebody waits for it, still open: the first who asks need not read it back."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()
+        self._held_bytes = 0
+        self._old: tuple[bytes, ...] = ()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(self, object_id: bytes, plain: tuple[bytes, ...]) -> None:
+        """Hold it for whoever waits."""
+        self._held[object_id] = plain
+        self._held_bytes += sum(map(len, plain))
+        while self._held_bytes > FRESH_HELD_BYTES_MAX:
+            self.take(next(iter(self._held)))
+        self._timer = self._timer or asyncio.get_running_loop().call_later(FRESH_S, self._age)
+
+    def take(self, object_id: bytes) -> tuple[bytes, ...] | None:
+        """All of it, once."""
+        plain = self._held.pop(object_id, None)
+        self._held_bytes -= sum(map(len, plain or ()))
+        return plain
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._held.clear()
+        self._held_bytes = 0
+
+    def _age(self) -> None:
+        for object_id in self._old:
+            self.take(object_id)
+        self._old = tuple(self._held)
+        self._timer = asyncio.get_running_loop().call_later(FRESH_S, self._age) if self._held else None
 
 
 def opener(objects: Objects, kept: Kept, key: bytes) -> Opener:
@@ -64,7 +110,7 @@ def is_whole(objects: Objects, kept: Kept, key: bytes) -> bool:
     """Whether an object opens from end to end and has the digest that was taken when it came. Blocks."""
     try:
         opening = opener(objects, kept, key)
-        digest = blake2b(digest_size=DIGEST_BYTES)
+        digest = sha256()
         for first in range(0, opening.segments, objects.segments_at_once):
             numbers = range(first, min(first + objects.segments_at_once, opening.segments))
             digest.update(opened(objects, kept, opening, numbers))

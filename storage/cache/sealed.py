@@ -59,13 +59,22 @@ def sealed_length(plain_length: int) -> int:
 class Sealer:
     """Seals one object, piece by piece: `head`, then what `add` returns, then what `finish` returns."""
 
-    def __init__(self, key_id: bytes, key: bytes, context: bytes, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        key_id: bytes,
+        key: bytes,
+        context: bytes,
+        random: Callable[[int], bytes],
+        plain: list[bytes] | None = None,
+    ) -> None:
+        """`plain` is given what each segment holds, as it is sealed."""
         before = preamble(key_id)
+        self._plain = plain
         salt, self._prefix = random(_SALT_BYTES), random(_PREFIX_BYTES)
         self._cipher = AESGCM(_derived(key, salt, before + context))
         self.head = before + bytes((STREAM_HEADER_BYTES,)) + salt + self._prefix
-        self._pending = bytearray(_FIRST_PLAIN)
-        self._filled = 0
+        self._pending = bytearray()
+        self._room = _FIRST_PLAIN
         self._segment = 0
         self._is_finished = False
 
@@ -77,29 +86,28 @@ class Sealer:
         sealed: list[bytes] = []
         # A full segment waits until something follows it, for the last one is sealed as such.
         while rest:
-            if self._filled == len(self._pending):
+            if len(self._pending) == self._room:
                 sealed.append(self._seal(self._pending, is_last=False))
-                self._pending, self._filled = bytearray(_PLAIN), 0
-            if not self._filled:
-                while len(rest) > len(self._pending):
-                    sealed.append(self._seal(rest[: len(self._pending)], is_last=False))
-                    rest = rest[len(self._pending) :]
-                    if len(self._pending) != _PLAIN:
-                        self._pending = bytearray(_PLAIN)
-            taken = min(len(rest), len(self._pending) - self._filled)
-            self._pending[self._filled : self._filled + taken] = rest[:taken]
-            self._filled += taken
+                self._pending = bytearray()
+            while not self._pending and len(rest) > self._room:
+                room = self._room
+                sealed.append(self._seal(rest[:room], is_last=False))
+                rest = rest[room:]
+            taken = min(len(rest), self._room - len(self._pending))
+            self._pending += rest[:taken]
             rest = rest[taken:]
         return sealed
 
     def finish(self) -> bytes:
         """The last segment; nothing can be added behind it."""
         self._is_finished = True
-        return self._seal(memoryview(self._pending)[: self._filled], is_last=True)
+        return self._seal(self._pending, is_last=True)
 
     def _seal(self, plain: bytearray | memoryview, *, is_last: bool) -> bytes:
         nonce = _nonce(self._prefix, self._segment, is_last=is_last)
-        self._segment += 1
+        self._segment, self._room = self._segment + 1, _PLAIN
+        if self._plain is not None:
+            self._plain.append(bytes(plain))
         return self._cipher.encrypt(nonce, plain, None)
 
 

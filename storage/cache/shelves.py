@@ -7,12 +7,14 @@ follows. A shelf goes when nobody uses it, everything of it is indexed and there
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from gateway.model.work.transfers import KeyDomain, Standing
+from gateway.model.work.transfers import KeyDomain, SoleStudy, Standing
+from policy.parties import TrustId
 from storage.cache.entries import Kept
 from storage.cache.index import StudyRow
 
@@ -69,6 +71,59 @@ class Shelf:
     def is_idle(self) -> bool:
         """Whether the index knows all of it and nobody needs it here."""
         return not (self.unindexed or self.committing)
+
+
+class SoleStudies:
+    """Studies that hold what nobody else is known to have, with what stands for their patients; never behind."""
+
+    def __init__(self) -> None:
+        self._patients: dict[str, bytes] = {}
+        self._studies: dict[bytes, set[str]] = {}
+        self._known: dict[str, SoleStudy] = {}
+        self._changed = itertools.count()
+
+    def begin(self, known: Iterable[tuple[str, bytes, TrustId]]) -> None:
+        """With what the index knows, by study UID, patient and who sent it."""
+        for study_uid, patient, source in known:
+            self._add(study_uid, patient, source)
+
+    def follow(self, shelf: Shelf, *, came: Kept | None = None) -> None:
+        """Something of a shelf has changed: this one `came`, or others are good for something else."""
+        if shelf.domain is not KeyDomain.CACHE or (came is not None and not came.instance.is_sole_copy):
+            return
+        kept = shelf.current.values() if came is None else (came,)
+        sources = {each.instance.source for each in kept if each.instance.is_sole_copy}
+        if came is None:
+            self._remove(shelf.study_uid)
+        if shelf.row is not None:
+            for source in sorted(sources):
+                self._add(shelf.study_uid, shelf.row.patient, source)
+
+    def of(self, patients: Iterable[bytes]) -> list[str]:
+        """Those of these patients."""
+        return sorted({study_uid for patient in patients for study_uid in self._studies.get(patient, ())})
+
+    @property
+    def all(self) -> Mapping[str, SoleStudy]:
+        """All of them, by UID, as they are now and change."""
+        return self._known
+
+    def _add(self, study_uid: str, patient: bytes, source: TrustId) -> None:
+        if self._patients.get(study_uid, patient) != patient:
+            self._remove(study_uid)
+        self._patients[study_uid] = patient
+        known = self._known.get(study_uid)
+        sources = frozenset((source,)) if known is None else known.sources | {source}
+        self._known[study_uid] = SoleStudy(sources, next(self._changed))
+        self._studies.setdefault(patient, set()).add(study_uid)
+
+    def _remove(self, study_uid: str) -> None:
+        self._known.pop(study_uid, None)
+        patient = self._patients.pop(study_uid, None)
+        if patient is not None:
+            self._studies[patient].discard(study_uid)
+            if not self._studies[patient]:
+                del self._studies[patient]
 
 
 Load = Callable[[KeyDomain, str], Awaitable[tuple[StudyRow | None, list[Kept]]]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,7 +26,7 @@ from storage.cache.entries import Entry, Kept
 from storage.cache.index import StudyRow
 from storage.cache.packs.frames import Extent
 from storage.cache.packs.port import Objects
-from storage.cache.shelves import Shelf, Shelves
+from storage.cache.shelves import Shelf, Shelves, SoleStudies
 from storage.database import Read, Tx
 from storage.store import SqlStore
 
@@ -36,7 +36,11 @@ CHANGES_AT_ONCE_MAX = 500
 """Changes of the index in one transaction: a few milliseconds, so that no audit record waits long behind it."""
 CHANGES_WAITING_MAX = 50_000
 """Changes that the index may be behind; beyond it nothing is taken in."""
+INDEX_PAUSE_S = 0.1
+"""How long the index lets changes gather, so that a stream of instances does not cost it a sync each."""
 _RETRY_S = 1.0
+_ROOM_RETRY_S = 10.0
+"""What was in use when room was short may not be any more."""
 _TOUCHED_AFTER = timedelta(seconds=60)
 """How much older than the truth `used_at` may be."""
 
@@ -66,6 +70,7 @@ class Upkeep:
         self.store = store
         self.place = settings.place
         self.shelves = Shelves(self._load)
+        self.sole = SoleStudies()
         self._objects = objects
         self._clock = clock
         self._quota_bytes = settings.quota_bytes
@@ -76,6 +81,8 @@ class Upkeep:
         self._held: Counter[CacheClass] = Counter()
         self._live: Counter[bytes] = Counter()
         self._settled: set[bytes] = set()
+        self._is_short = False
+        """Whether what is in use kept room from being made."""
 
     async def start(self, keys: StudyKeys) -> None:
         """Make packs and index agree; raises a `ServiceFault` where that cannot be done."""
@@ -87,17 +94,21 @@ class Upkeep:
         self._change(partial(index.take_out, place=self.place, gone=missing))
         self._change(partial(index.settle, place=self.place, packs=found.read))
         await self.write()
+        self.sole.begin(await self.store.read(partial(index.sole_studies, place=self.place)))
         buried = [extent for extents in found.dead.values() for extent in extents]
         await self._objects.drop([*found.orphans, *buried])
         await self._objects.drop(packs=found.empty)
-        self._change(partial(index.given_back, object_ids={*found.dead, *(kept.object_id for kept in missing)}))
+        gone = {object_id for object_id, extents in found.dead.items() if not _touches(extents, found.unclear)}
+        self._change(partial(index.given_back, object_ids={*gone, *(kept.object_id for kept in missing)}))
         self._change(partial(index.unsettle, packs=found.empty))
         await self.write()
         for kept in missing:
             self.shelves.forget(kept.instance.domain, kept.instance.ref.study_uid)
         self._live = found.live
-        self._settled = {pack_id for pack_id, objects in found.live.items() if objects}
+        self._settled = {pack_id for pack_id, objects in found.live.items() if objects} - found.unclear
         self._held.update(await self.store.read(partial(eviction.held_by_class, place=self.place)))
+        if found.keyless:
+            log.error("kept objects without a key", alarm=True, instances=len(found.keyless))
         log.info(
             "study cache opened",
             packs=len(self._settled),
@@ -119,7 +130,8 @@ class Upkeep:
     async def run(self) -> None:
         """Write the index behind what is kept, make room, give room back; for ever."""
         while True:
-            await self._changed.wait()
+            await self._something_to_do()
+            await self._clock.sleep(INDEX_PAUSE_S)
             self._changed.clear()
             try:
                 await self.write()
@@ -129,6 +141,17 @@ class Upkeep:
                 log.warning("study cache index behind", changes=len(self._changes), error=str(fault))
                 await self._clock.sleep(_RETRY_S)
                 self._changed.set()
+
+    async def _something_to_do(self) -> None:
+        if not self._is_short:
+            await self._changed.wait()
+            return
+        waiting = {asyncio.ensure_future(each) for each in (self._changed.wait(), self._clock.sleep(_ROOM_RETRY_S))}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
 
     async def stop(self) -> None:
         """Index what is not yet; what cannot be now is at the next start."""
@@ -158,6 +181,7 @@ class Upkeep:
 
     async def make_room(self) -> int:
         """Let the least used studies of each class go that takes more than its quota; how many went."""
+        self._is_short = False
         if all(self._held[cache_class] <= quota_bytes for cache_class, quota_bytes in self._quota_bytes.items()):
             return 0
         self._held = Counter(await self.store.read(partial(eviction.held_by_class, place=self.place)))
@@ -165,6 +189,7 @@ class Upkeep:
         for cache_class, quota_bytes in self._quota_bytes.items():
             too_much_bytes = self._held[cache_class] - quota_bytes
             candidates = await self.store.read(partial(eviction.least_used, place=self.place, cache_class=cache_class))
+            self._is_short |= too_much_bytes > 0 and any(self.shelves.is_in_use(each.study_uid) for each in candidates)
             for victim in eviction.choose(candidates, too_much_bytes, self.shelves.is_in_use):
                 count += bool(await self.take_out(victim.domain, victim.study_uid))
         if count:
@@ -208,6 +233,8 @@ class Upkeep:
     def stand(self, shelf: Shelf, kept: Kept, standing: Standing, why: str) -> None:
         """An object is good for something else from now on."""
         shelf.put(kept.standing_as(standing))
+        if kept.instance.is_sole_copy:
+            self.sole.follow(shelf)
         self._change(partial(index.set_standing, object_id=kept.object_id, standing=standing, why=why))
 
     def confirm_elsewhere(self, shelf: Shelf, confirmed: Sequence[Kept]) -> None:
@@ -215,6 +242,7 @@ class Upkeep:
         for kept in confirmed:
             shelf.put(replace(kept, instance=replace(kept.instance, is_sole_copy=False)))
         if confirmed:
+            self.sole.follow(shelf)
             self._change(partial(index.confirm_elsewhere, object_ids=[kept.object_id for kept in confirmed]))
 
     def alter(self, shelf: Shelf, row: StudyRow) -> None:
@@ -253,6 +281,8 @@ class Upkeep:
         shelf.put(entry.kept)
         shelf.unindexed += 1
         self.alter(shelf, _row_with(shelf.row, entry, self._clock.now()))
+        if entry.kept.standing is Standing.CURRENT:
+            self.sole.follow(shelf, came=entry.kept)
         self._change(partial(index.add, place=self.place, kept=entry.kept), done)
 
     def _change(self, body: Callable[[Tx], object], done: Callable[[], None] = lambda: None) -> None:
@@ -272,6 +302,10 @@ def _apply(tx: Tx, changes: Sequence[_Change]) -> None:
     for change in changes:
         change.body(tx)
     faultpoint("cache.index.after")
+
+
+def _touches(extents: Sequence[Extent], packs: Collection[bytes]) -> bool:
+    return any(extent.pack_id in packs for extent in extents)
 
 
 def _behind_newer(shelf: Shelf, entry: Entry) -> Entry:

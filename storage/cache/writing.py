@@ -12,17 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from hashlib import blake2b
+from hashlib import sha256
 
 from gateway.model.errors import InvalidRequest, OverCapacity, StoreUnavailable
 from gateway.model.work.transfers import UNREAD, CachedInstance, Described, KeyDomain, ReceivedHead, Standing
 from storage.cache.entries import Entry, Kept, context, seal_entry
 from storage.cache.packs.frames import Extent
 from storage.cache.packs.port import Objects
+from storage.cache.reading import FRESH_BYTES_MAX, Fresh
 from storage.cache.sealed import Sealer
 from storage.cache.shelves import Shelf
 
-DIGEST_BYTES = 32
 WINDOW_BYTES = 1024 * 1024
 """Sealed bytes that are gathered before they go to the disk."""
 UNDRAINED_BYTES_MAX = 16 * 1024 * 1024
@@ -40,6 +40,7 @@ class Means:
     """Raises for a key that was closed meanwhile."""
     keep: Callable[[Shelf, Entry], None]
     """Told of each object that became durable."""
+    fresh: Fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ class SealedWriting:
         self._object_id = object_id
         sealed_as = context(head.ref, head.domain, object_id)
         self._must_last = head.is_sole_copy or head.domain is not KeyDomain.CACHE
-        self._sealer = Sealer(owner.key_id, owner.key, sealed_as, means.random)
-        self._hash = blake2b(digest_size=DIGEST_BYTES)
+        self._plain: list[bytes] | None = [] if head.is_waited_for else None
+        self._sealer = Sealer(owner.key_id, owner.key, sealed_as, means.random, self._plain)
+        self._hash = sha256()
         self._window: list[bytes | memoryview] = [self._sealer.head]
         self._window_bytes = len(self._sealer.head)
         self._extents: tuple[Extent, ...] = ()
@@ -77,6 +79,8 @@ class SealedWriting:
         self._hash.update(piece)
         self._plain_bytes += len(piece)
         self._gather(self._sealer.add(piece))
+        if self._plain is not None and self._plain_bytes > FRESH_BYTES_MAX:
+            self._plain.clear()
         if self._window_bytes >= WINDOW_BYTES:
             self._waiting = [(count, future) for count, future in self._waiting if not _went_well(future)]
             if sum(count for count, _ in self._waiting) > UNDRAINED_BYTES_MAX:
@@ -153,6 +157,8 @@ class SealedWriting:
         if self._shelf.committing.get(self._head.ref.sop_uid) is future:
             del self._shelf.committing[self._head.ref.sop_uid]
         if _went_well(future):
+            if self._plain is not None and self._plain_bytes <= FRESH_BYTES_MAX:
+                self._means.fresh.put(entry.kept.object_id, tuple(self._plain))
             self._means.keep(self._shelf, entry)
         else:
             self._give_back(entry.kept.extents)

@@ -18,7 +18,7 @@ from gateway.model.faults import faultpoint
 from storage.database import Read, Tx
 from storage.keyring.keeping import kept_context
 from storage.keyring.rows import EpochRow, Masters, epoch_of, hold_current, patient_context, raise_generation
-from storage.keyring.tables import key_closure, key_epoch, key_store, patient_key, study_key
+from storage.keyring.tables import destroyed_key, key_closure, key_epoch, key_store, patient_key, study_key
 from storage.keyring.wrapping import Random, WrapperEpoch, context, open_key, seal_key
 
 
@@ -73,7 +73,9 @@ def end_closures(tx: Tx, closed_before: datetime) -> int:
     """
     ids = list(tx.connection.execute(_doomed(closed_before)).scalars())
     theirs = study_key.c.patient_key_id.in_(_doomed(closed_before))
-    tx.connection.execute(delete(study_key).where(theirs, study_key.c.custodian.is_(None)))
+    gone = theirs & study_key.c.custodian.is_(None)
+    tx.connection.execute(insert(destroyed_key).from_select(["key_id"], select(study_key.c.key_id).where(gone)))
+    tx.connection.execute(delete(study_key).where(gone))
     tx.connection.execute(update(study_key).where(theirs).values(patient_key_id=None, wrapped=None))
     tx.connection.execute(delete(patient_key).where(patient_key.c.patient_key_id.in_(_doomed(closed_before))))
     tx.connection.execute(update(key_closure).where(_has_ended(closed_before)).values(shredded_at=tx.now))

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, insert, select, update
 
-from gateway.model.errors import KeyClosed
+from gateway.model.errors import Damaged, KeyClosed
 from gateway.model.faults import faultpoint
 from policy.parties import TrustId
 from storage.database import Read, Tx
 from storage.keyring.rows import Masters, StudyKey, epoch_of, hold_current, open_study_key
-from storage.keyring.tables import key_epoch, key_store, study_key
+from storage.keyring.tables import destroyed_key, key_epoch, key_store, study_key
 from storage.keyring.wrapping import Random, context, open_key, seal_key
 
 
@@ -69,12 +69,28 @@ def open_kept(read: Read, key_id: bytes, custodian: TrustId, masters: Masters) -
     return StudyKey(key_id, open_key(epoch_of(row).master(masters), row.kept_wrapped, bound_to))
 
 
+def open_even_closed(read: Read, key_id: bytes, masters: Masters) -> StudyKey:
+    """The data key of this id, whoever it is kept for; raises as `open_kept`, and `Damaged` for one never made here."""
+    known = select(study_key.c.patient_key_id, study_key.c.custodian).where(study_key.c.key_id == key_id)
+    row = read.connection.execute(known).one_or_none()
+    if row is None:
+        was = select(destroyed_key.c.key_id).where(destroyed_key.c.key_id == key_id)
+        if read.connection.execute(was).first() is not None:
+            raise KeyClosed("the key of this object was destroyed")
+        raise Damaged("the key store never had the key of this object")
+    if row.patient_key_id is not None:
+        return open_study_key(read, key_id, masters, even_closed=True)
+    return open_kept(read, key_id, TrustId(row.custodian), masters)
+
+
 def discard_kept(tx: Tx, key_id: bytes) -> None:
     """Give up what is kept for a custodian; the next walk destroys it."""
     hold_current(tx)
     faultpoint("keyring.discard.before")
     mine = study_key.c.key_id == key_id
-    tx.connection.execute(delete(study_key).where(mine, study_key.c.patient_key_id.is_(None)))
+    gone = mine & study_key.c.patient_key_id.is_(None)
+    tx.connection.execute(insert(destroyed_key).from_select(["key_id"], select(study_key.c.key_id).where(gone)))
+    tx.connection.execute(delete(study_key).where(gone))
     tx.connection.execute(update(study_key).where(mine).values(custodian=None, kept_epoch_id=None, kept_wrapped=None))
     tx.connection.execute(update(key_store).values(is_walk_due=True))
 

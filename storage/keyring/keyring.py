@@ -123,6 +123,14 @@ class Keyring:
         found = await self._remembered(key_id, partial(rows.open_study_key, key_id=key_id))
         return found.key
 
+    async def key_even_closed(self, key_id: bytes) -> bytes:
+        """The key of this id while there is one, for whoever makes an index anew; kept in no memory.
+
+        Raises `KeyClosed` if it was destroyed, `RegisterUnavailable`, `Damaged` (altered, or never made here).
+        """
+        opened = await self._masters.reading(partial(keeping.open_even_closed, key_id=key_id))
+        return opened.key
+
     async def close_patient(self, patient_row: str, domain: KeyDomain) -> None:
         """Open nothing of the patient in this domain any more, and make no key; asks no wrapper. May be repeated."""
         try:

@@ -82,6 +82,13 @@ Index(
     postgresql_where=_IS_PATIENTS,
 )
 
+destroyed_key = Table(
+    "destroyed_key",
+    metadata,
+    Column("key_id", LargeBinary, primary_key=True),
+)
+"""The random ids of study keys that were. What they sealed is gone; of an id that is nowhere here nobody can say so."""
+
 key_closure = Table(
     "key_closure",
     metadata,

@@ -38,9 +38,7 @@ async def begin_store(masters: MasterKeys, lock_wait_s: float) -> None:
         await masters.write(partial(epochs.first, new=new))
 
 
-async def walk(
-    masters: MasterKeys, *, closed_before: datetime, is_forced: bool, batch_max: int, lock_wait_s: float = 0.0
-) -> Walked:
+async def walk(masters: MasterKeys, *, closed_before: datetime, is_forced: bool, batch_max: int) -> Walked:
     """Walk if anything is due, or in any case if it `is_forced`; raises `RegisterUnavailable`, `OverCapacity`.
 
     `closed_before`: closures at least as old are shredded.
@@ -48,7 +46,7 @@ async def walk(
     due = await masters.read(partial(epochs.due, closed_before=closed_before))
     if not (is_forced or due.has_ended or due.has_discards or due.is_unfinished):
         return Walked()
-    async with key_database.walking(masters.database, lock_wait_s):
+    async with key_database.walking(masters.database, 0.0):
         due = await masters.read(partial(epochs.due, closed_before=closed_before))
         shredded = 0
         if due.has_ended and not due.has_shreds:

@@ -204,9 +204,9 @@ def as_agreement(clause: Clause, custodian: TrustId, version: int, position: int
     )
 
 
-def in_force_at(read: Read, custodian: TrustId, at: datetime, known_at: datetime = STILL_BELIEVED) -> list[Agreement]:
+def in_force_at(read: Read, custodian: TrustId, at: datetime) -> list[Agreement]:
     """The clauses of the custodian's version in force at `at`."""
-    parameters = {"custodian": custodian.code, "at": at, "known": known_at}
+    parameters = {"custodian": custodian.code, "at": at, "known": STILL_BELIEVED}
     return [agreement(row) for row in read.connection.execute(_OF_CUSTODIAN, parameters)]
 
 

@@ -182,9 +182,9 @@ def end_grant(tx: Tx, grant_id: str, author: Author) -> None:
     record_change(tx, author, GRANTS, "end", grant_id)
 
 
-def labels_of(read: Read, patient_id: str, at: datetime, known_at: datetime = STILL_BELIEVED) -> list[SensitiveLabel]:
+def labels_of(read: Read, patient_id: str, at: datetime) -> list[SensitiveLabel]:
     """The labels on a patient row in force at `at`."""
-    parameters = {"patient": patient_id, "at": at, "known": known_at}
+    parameters = {"patient": patient_id, "at": at, "known": STILL_BELIEVED}
     return [label(row) for row in read.connection.execute(LABELS_IN_FORCE, parameters)]
 
 

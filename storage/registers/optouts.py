@@ -227,12 +227,6 @@ def move_case(tx: Tx, case_id: str, event: CaseEvent, role: Role, at: datetime, 
     return after
 
 
-def case_by_id(read: Read, case_id: str) -> KeptCase | None:
-    """One case."""
-    row = read.connection.execute(_CASE, {"of_case": case_id}).one_or_none()
-    return None if row is None else _kept(row)
-
-
 def cases(read: Read, patient_ids: Collection[str] | None = None) -> list[KeptCase]:
     """All cases, or those of some patient rows, in order of receipt."""
     statement = _CASES if patient_ids is None else _CASES.where(optout_case.c.patient_id.in_(sorted(patient_ids)))

@@ -8,6 +8,7 @@ PDS supersession or by two named people (SAF-33). No demographics are kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -145,7 +146,7 @@ _MERGES_OF = Prepared(
         believed(patient_merge),
     )
 )
-_NUMBERS_OF = (
+_NUMBERS_OF = Prepared(
     select(patient_identifier)
     .where(patient_identifier.c.patient_id == bindparam("patient"), believed(patient_identifier))
     .order_by(patient_identifier.c.valid_from, patient_identifier.c.identifier_id)
@@ -281,7 +282,7 @@ def _add_identifier(
 
 def identifiers(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED) -> list[Identifier]:
     """A row's identifiers, oldest first."""
-    rows = read.connection.execute(_NUMBERS_OF, {"patient": patient_id, "known": known_at})
+    rows = _NUMBERS_OF.rows(read.connection, {"patient": patient_id, "known": known_at})
     return [
         Identifier(
             row.patient_id, PatientId(row.issuer, row.value), row.status, row.source, row.valid_from, row.valid_until
@@ -321,6 +322,16 @@ def person(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED) -> 
     survivor = _follow(leads, patient_id)
     joined = frozenset(member for member in related if _follow(leads, member) == survivor)
     return Person(patient_id, survivor, joined, frozenset(related))
+
+
+def rows_of(read: Read, identifiers: Iterable[PatientId]) -> frozenset[str]:
+    """The rows of whom these identifiers lead to, over confirmed merges; what leads to nobody adds none."""
+    rows: set[str] = set()
+    for identifier in identifiers:
+        row = find(read, identifier)
+        if row is not None and row not in rows:
+            rows |= person(read, row).joined
+    return frozenset(rows)
 
 
 def _follow(leads: dict[str, str], patient_id: str) -> str:

@@ -173,7 +173,8 @@ def _begins_quarantine(read: Read, fingerprint: str, item: QualityItem) -> bool:
 
 def _fingerprint(item: QualityItem) -> str:
     digits = item.patient.digits if item.patient else ""
-    return hashlib.sha256("\0".join((item.kind, item.custodian.code, item.study_uid, digits)).encode()).hexdigest()
+    said = [item.kind, item.custodian.code, item.study_uid, digits, *([item.occasion] if item.occasion else [])]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
 def _open_item(row: TableRow) -> OpenItem:

@@ -120,9 +120,9 @@ def undo(tx: Tx, relationship_id: str, author: Author) -> None:
     record_change(tx, author, REGISTER, "undo", relationship_id)
 
 
-def of_patient(read: Read, patient_id: str, known_at: datetime = STILL_BELIEVED) -> list[CareRelationship]:
-    """Every relationship of a patient row, past and to come, as believed at `known_at`."""
-    rows = read.connection.execute(_OF_PATIENT, {"patient": patient_id, "known": known_at})
+def of_patient(read: Read, patient_id: str) -> list[CareRelationship]:
+    """Every relationship of a patient row, past and to come."""
+    rows = read.connection.execute(_OF_PATIENT, {"patient": patient_id, "known": STILL_BELIEVED})
     return [care_relationship(row) for row in rows]
 
 

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from storage import checkpoints, reserve
 from storage.cache import index as cache_index
+from storage.clinical import readers, referrals
 from storage.observations import locations, notices, standings
 from storage.registers import agreements, labels, optouts, patients, quality, relationships, state, trusts
+from storage.release import deliveries, feeds, holds, releases, standing
+from storage.release import patients as release_patients
+from storage.release import tables as release_tables
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
 from storage.work import commitments, jobs, ledger, recipients, transactions
@@ -22,6 +26,9 @@ MODULES = (
     checkpoints,
     commitments,
     commits,
+    deliveries,
+    feeds,
+    holds,
     jobs,
     labels,
     ledger,
@@ -30,9 +37,15 @@ MODULES = (
     optouts,
     patients,
     quality,
+    readers,
     recipients,
+    referrals,
     relationships,
+    releases,
+    release_patients,
+    release_tables,
     reserve,
+    standing,
     standings,
     state,
     transactions,

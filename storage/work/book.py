@@ -25,7 +25,7 @@ class SqlJobBook:
 
     async def ready_lanes(self, kinds: Collection[str]) -> frozenset[Lane]:
         """The lanes in which a job is due."""
-        return await self._store.read(partial(jobs.ready_lanes, kinds=kinds))
+        return await self._store.read(partial(standing.ready_lanes, kinds=kinds))
 
     async def claim(self, owner: str, lane: Lane, limit: int, lease: timedelta, kinds: Collection[str]) -> list[Job]:
         """Take ready jobs of a lane."""
@@ -47,7 +47,7 @@ class SqlJobBook:
 
     async def give_back_expired(self) -> int:
         """Make the jobs of runners that are gone ready; how many."""
-        if not await self._store.read(lambda read: jobs.has_expired(read, lease_now=self._lease_now(read))):
+        if not await self._store.read(lambda read: standing.has_expired(read, lease_now=self._lease_now(read))):
             return 0
         return await self._store.write(lambda tx: jobs.give_back_expired(tx, lease_now=self._lease_now(tx)))
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    false,
     select,
     tuple_,
     update,
@@ -70,6 +71,7 @@ job = Table(
     Column("started_at", Instant),
     Column("ended_at", Instant),
     Column("is_cancel_requested", Boolean, nullable=False),
+    Column("is_wanted_again", Boolean, nullable=False, server_default=false()),
     Column("failure", Text),
     Column("words", Text, nullable=False),
     Column("instances_done", BigInteger, nullable=False),
@@ -78,8 +80,8 @@ job = Table(
     Column("bytes_total", BigInteger),
 )
 
-_IS_READY = job.c.state == JobState.READY.value
-_IS_RUNNING = job.c.state == JobState.RUNNING.value
+IS_READY = job.c.state == JobState.READY.value
+IS_RUNNING = job.c.state == JobState.RUNNING.value
 _IS_OPEN = job.c.state.in_([JobState.READY.value, JobState.RUNNING.value])
 
 Index(
@@ -87,10 +89,10 @@ Index(
     job.c.lane,
     job.c.run_at,
     job.c.job_id,
-    sqlite_where=_IS_READY,
-    postgresql_where=_IS_READY,
+    sqlite_where=IS_READY,
+    postgresql_where=IS_READY,
 )
-Index("ix_job_running", job.c.lease_until, sqlite_where=_IS_RUNNING, postgresql_where=_IS_RUNNING)
+Index("ix_job_running", job.c.lease_until, sqlite_where=IS_RUNNING, postgresql_where=IS_RUNNING)
 Index("uq_job_dedupe", job.c.dedupe_key, unique=True, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 Index("ix_job_patient", job.c.patient_row, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 
@@ -98,7 +100,7 @@ _MINE = (
     (job.c.job_id == bindparam("of_job"))
     & (job.c.owner == bindparam("of_owner"))
     & (job.c.attempts == bindparam("of_attempt"))
-    & _IS_RUNNING
+    & IS_RUNNING
 )
 
 
@@ -124,7 +126,7 @@ def claim(
     """
     due = (
         select(job.c.job_id)
-        .where(_IS_READY, job.c.lane == lane.value, job.c.run_at <= tx.now, job.c.kind.in_(sorted(kinds)))
+        .where(IS_READY, job.c.lane == lane.value, job.c.run_at <= tx.now, job.c.kind.in_(sorted(kinds)))
         .order_by(job.c.run_at, job.c.job_id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -140,6 +142,7 @@ def claim(
             attempts=job.c.attempts + 1,
             lease_until=lease_now + lease,
             started_at=tx.now,
+            is_wanted_again=False,
         )
         .returning(job)
     )
@@ -156,7 +159,7 @@ def renew(tx: Tx, claims: Sequence[Claim], lease: timedelta, *, lease_now: datet
     )
     renewed = (
         update(job)
-        .where(held, _IS_RUNNING)
+        .where(held, IS_RUNNING)
         .values(lease_until=lease_now + lease)
         .returning(job.c.job_id, job.c.owner, job.c.attempts, job.c.is_cancel_requested)
     )
@@ -165,23 +168,9 @@ def renew(tx: Tx, claims: Sequence[Claim], lease: timedelta, *, lease_now: datet
     }
 
 
-def has_expired(read: Read, *, lease_now: datetime) -> bool:
-    """Whether the runner of some job is gone."""
-    expired = select(job.c.job_id).where(_IS_RUNNING, job.c.lease_until < lease_now).limit(1)
-    return read.connection.execute(expired).first() is not None
-
-
-def ready_lanes(read: Read, kinds: Collection[str]) -> frozenset[Lane]:
-    """The lanes in which a job is due."""
-    due = select(job.c.job_id).where(_IS_READY, job.c.run_at <= read.now, job.c.kind.in_(sorted(kinds))).limit(1)
-    return frozenset(
-        lane for lane in Lane if read.connection.execute(due.where(job.c.lane == lane.value)).first() is not None
-    )
-
-
 def give_back_expired(tx: Tx, *, lease_now: datetime) -> int:
     """Jobs whose runner is gone become ready, those that spent all attempts failed; how many there were."""
-    expired = select(job).where(_IS_RUNNING, job.c.lease_until < lease_now).order_by(job.c.lease_until)
+    expired = select(job).where(IS_RUNNING, job.c.lease_until < lease_now).order_by(job.c.lease_until)
     found = tx.connection.execute(expired.limit(EXPIRED_AT_ONCE_MAX).with_for_update(skip_locked=True)).all()
     for row in found:
         lost = Claim(row.job_id, row.owner, row.attempts)
@@ -216,7 +205,7 @@ def fail(tx: Tx, held: Claim, kind: FailureKind, words: str, terms: RetryTerms) 
 
     False if it is somebody else's by now.
     """
-    found = tx.connection.execute(select(job).where(_MINE), _of(held)).one_or_none()
+    found = tx.connection.execute(select(job).where(_MINE).with_for_update(), _of(held)).one_or_none()
     if found is None:
         return False
     if found.is_cancel_requested:
@@ -228,6 +217,9 @@ def fail(tx: Tx, held: Claim, kind: FailureKind, words: str, terms: RetryTerms) 
 
 def give_back(tx: Tx, held: Claim) -> bool:
     """Its runner stops in order: the attempt does not count. False if it is somebody else's by now."""
+    asked = select(job.c.is_cancel_requested).where(_MINE).with_for_update()
+    if tx.connection.execute(asked, _of(held)).scalar_one_or_none():
+        return _end(tx, held, JobState.CANCELLED)
     values = {"state": JobState.READY.value, "lease_until": None, "attempts": job.c.attempts - 1}
     return tx.connection.execute(update(job).where(_MINE).values(values), _of(held)).rowcount == 1
 
@@ -303,12 +295,16 @@ def listed(read: Read, states: Collection[JobState] = (), kind: str = "", limit:
 
 
 def _urged(tx: Tx, new: NewJob, run_at: datetime) -> str | None:
-    """The open job of the same key, made as urgent and as early as the new one."""
-    same = select(job.c.job_id, job.c.lane, job.c.run_at).where(job.c.dedupe_key == new.dedupe_key, _IS_OPEN)
+    """The open job of the same key, made as urgent and as early as the new one, or to be run again as that one is."""
+    same = select(job).where(job.c.dedupe_key == new.dedupe_key, _IS_OPEN)
     found = tx.connection.execute(same.with_for_update()).one_or_none()
     if found is None:
         return None
     sooner = {"lane": min(found.lane, new.lane.value), "run_at": min(found.run_at, run_at)}
+    is_ending = found.is_cancel_requested or new.follows_running
+    if found.state == JobState.RUNNING.value and is_ending and not found.is_wanted_again:
+        # Its attempts go on counting, because a claim is told from an earlier one by their number.
+        sooner |= {"run_at": run_at, "is_wanted_again": True, "attempts_max": found.attempts + new.attempts_max}
     tx.connection.execute(update(job).where(job.c.job_id == found.job_id, _IS_OPEN).values(sooner))
     return str(found.job_id)
 
@@ -339,17 +335,29 @@ def _inserted(tx: Tx, job_id: str, new: NewJob, run_at: datetime) -> bool:
 
 
 def _cancel(tx: Tx, job_ids: Sequence[str], words: str) -> None:
-    told = {"is_cancel_requested": True, "words": words[:WORDS_MAX]}
-    tx.connection.execute(update(job).where(job.c.job_id.in_(job_ids), _IS_RUNNING).values(told))
+    told = {"is_cancel_requested": True, "is_wanted_again": False, "words": words[:WORDS_MAX]}
+    tx.connection.execute(update(job).where(job.c.job_id.in_(job_ids), IS_RUNNING).values(told))
     ended = {**told, "state": JobState.CANCELLED.value, "ended_at": tx.now}
-    tx.connection.execute(update(job).where(job.c.job_id.in_(job_ids), _IS_READY).values(ended))
+    tx.connection.execute(update(job).where(job.c.job_id.in_(job_ids), IS_READY).values(ended))
 
 
 def _end(tx: Tx, held: Claim, state: JobState, failure: FailureKind | None = None, words: str = "") -> bool:
+    """It comes to its end, but one that was asked for again since it began: that is ready for its next run."""
     values: dict[str, object] = {"state": state.value, "lease_until": None, "ended_at": tx.now}
     if state is not JobState.CANCELLED:  # whoever cancelled it has said why
         values |= {"failure": failure.value if failure is not None else None, "words": words[:WORDS_MAX]}
-    return tx.connection.execute(update(job).where(_MINE).values(values), _of(held)).rowcount == 1
+    ended = update(job).where(_MINE, ~job.c.is_wanted_again).values(values)
+    if tx.connection.execute(ended, _of(held)).rowcount == 1:
+        return True
+    again = {
+        "state": JobState.READY.value,
+        "lease_until": None,
+        "is_cancel_requested": False,
+        "is_wanted_again": False,
+        "failure": None,
+        "words": "",
+    }
+    return tx.connection.execute(update(job).where(_MINE).values(again), _of(held)).rowcount == 1
 
 
 def _ready_again(tx: Tx, held: Claim, run_at: datetime, failure: FailureKind | None, words: str) -> bool:

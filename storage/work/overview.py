@@ -13,6 +13,7 @@ from storage.database import Read
 from storage.work.ledger import retrieval, retrieval_instance
 
 RETRIEVALS_MAX = 1_000
+_NOT_HANDED_OUT = [state for state in InstanceState if not state.is_ended] + [InstanceState.UNREAD]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def recent(read: Read, *, only_open: bool, only_failed: bool, limit: int) -> lis
             head.ended_at,
             head.halted or "",
             Counts(
-                sum(int(getattr(row, state.value)) for state in InstanceState if not state.is_ended),
+                sum(int(getattr(row, state.value)) for state in _NOT_HANDED_OUT),
                 int(row.sent),
                 int(row.failed),
                 int(row.warning),

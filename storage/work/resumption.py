@@ -30,7 +30,9 @@ def begin(tx: Tx, found: LedgerRetrieval, author: Author) -> list[Ticket]:
         raise InvalidRequest("the retrieval is still under way")
     left = missing(tx, found)
     if not left:
-        raise InvalidRequest("everything of the retrieval was delivered")
+        is_whole = all(each.state is not InstanceState.UNREAD for each in found.instances)
+        what = "everything of the retrieval was delivered" if is_whole else "its caller wanted no more of the retrieval"
+        raise InvalidRequest(what)
     tickets = [
         jobs.enqueue(
             tx,
@@ -65,7 +67,7 @@ def missing(read: Read, found: LedgerRetrieval, patient_row: str = "") -> list[L
     return [
         each
         for each in found.instances
-        if each.state not in _DELIVERED
+        if each.state not in (*_DELIVERED, InstanceState.UNREAD)
         and each.frozen.ref.sop_uid not in delivered
         and patient_row in ("", each.frozen.patient_row)
     ]

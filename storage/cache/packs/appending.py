@@ -86,7 +86,10 @@ class Appender:
                 outcomes[number] = self._failed(error, is_write=isinstance(job, Write))
             except StoreUnavailable as error:
                 outcomes[number] = error
-        if any(isinstance(job, Write) and job.packs and outcomes[number] is None for number, job in enumerate(jobs)):
+        is_waited_for = any(
+            isinstance(job, Write) and job.packs and outcomes[number] is None for number, job in enumerate(jobs)
+        )
+        if is_waited_for and self._descriptor >= 0:  # else a later write failed, and its pack was given up
             self._sync_or_give_up()
         return [(job, outcomes[number] or self._lost(job)) for number, job in enumerate(jobs)]
 

@@ -155,9 +155,9 @@ class LocalObjects:
     def frames(self, pack_id: bytes) -> Iterator[Frame]:
         """See `Objects`. Raises `OSError`."""
         with closing(_Pack(self._path(pack_id))) as pack:
-            at = 0
+            at, length = 0, pack.length
             while frame := read_head(pack_id, at, pack.read(at, HEAD_BYTES)):
-                if frame.payload.at + frame.payload.length > pack.length:
+                if frame.payload.at + frame.payload.length > length:
                     return
                 yield frame
                 at = frame.payload.at + frame.payload.length
@@ -178,7 +178,7 @@ class LocalObjects:
 
     def _path(self, pack_id: bytes) -> Path:
         name = pack_id.hex()
-        return self.folder / name[:2] / (name + _SUFFIX)
+        return self.folder / f"{name[:2]}/{name}{_SUFFIX}"
 
     def _take(self) -> None:
         try:
@@ -238,7 +238,11 @@ class _Pack:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.length = os.fstat(self._descriptor).st_size
+
+    @property
+    def length(self) -> int:
+        """How much of it there is now. A system call, and a turn at the interpreter to wait for."""
+        return os.fstat(self._descriptor).st_size
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -32,6 +32,7 @@ DELETES_AT_ONCE_MAX = 500
 CREDENTIALS_READ_ANEW = timedelta(minutes=5)
 """Credentials in files are read again after so long, so that they can be changed while the gateway serves."""
 MARK_BYTES_MAX = 64
+MARK_GONE = "the mark of the node's part is gone from the bucket: was it emptied?"
 ANOTHERS = "the node's part of the bucket belongs to another gateway"
 
 _FAILURES = (BaseError, OSError)
@@ -73,6 +74,25 @@ class Bucket:
             raise self._lost(error) from None
         if found[:MARK_BYTES_MAX] != self._mark:
             raise self.reach.lose(ANOTHERS)
+
+    async def trial(self, name: str, content: bytes) -> AsyncIterator[datetime | None]:
+        """Put an object that is no pack, read it back and delete it: gives after each what time the store says it has.
+
+        Only reading says one: of the put. Raises `OutOfReach` at the step that fails.
+        """
+        path = self._at(name)
+        try:
+            await obstore.put_async(self._connected(), path, content, use_multipart=False)
+            yield None
+            answer = await obstore.get_async(self._connected(), path)
+            found = bytes(await answer.bytes_async())
+            if found != content:
+                raise self.reach.lose("the bucket gives other bytes than it took")
+            yield answer.meta["last_modified"]
+            await obstore.delete_async(self._connected(), path)
+            yield None
+        except _FAILURES as error:
+            raise self._lost(error) from None
 
     async def put(self, pack_id: bytes, buffers: Sequence[Buffer]) -> None:
         """Put a pack in one request; it is durable when this returns. Raises `OutOfReach`."""
@@ -167,10 +187,12 @@ class Bucket:
     def _lost(self, error: Exception) -> OutOfReach:
         """What a failure says, in words that help: S3's codes where it sent one."""
         match error:
+            case _ if _says(error, "RequestTimeTooSkewed"):
+                words = "the bucket has another time than we: look at this node's clock"
             case UnauthenticatedError() | PermissionDeniedError():
                 words = "the bucket refuses our credentials: look at cache.s3 and the policy of the bucket"
             case FileNotFoundError() if _says(error, "NoSuchKey"):
-                words = "the mark of the node's part is gone from the bucket: was it emptied?"
+                words = MARK_GONE
             case FileNotFoundError():
                 words = "there is no such bucket: look at cache.s3.bucket and endpoint"
             case _ if _says(error, "NoSuchBucket"):

@@ -1,0 +1,1 @@
+"""What governance asks of all reports at once, beside the lists."""

@@ -1,0 +1,58 @@
+"""How release went, of one trust or of all: how many versions went out, how long after their time, what is stuck.
+
+One statement each, over the indexes of releases and of what a person has to look at.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, func, select, true
+
+from policy.parties import TrustId
+from storage.database import Read
+from storage.release.deliveries import UNDELIVERABLE, report_delivery
+from storage.release.releases import NoticeState, report_notice, report_release
+from storage.release.tables import report
+
+DELAYS_MAX = 10_000
+"""Releases of which a median is taken, the newest."""
+_STUCK = [state.value for state in sorted(UNDELIVERABLE)]
+_UNTOLD = [NoticeState.NOTIFYING.value, NoticeState.UNKNOWN.value, NoticeState.FAILED.value]
+
+
+def released_between(read: Read, since: datetime, until: datetime, trust: TrustId | None = None) -> int:
+    """How many versions were released in `[since, until)`."""
+    joined = report_release.join(report, report.c.report_id == report_release.c.report_id)
+    within = (report_release.c.released_at >= since) & (report_release.c.released_at < until)
+    return _count(read, select(func.count()).select_from(joined).where(_of(trust), within))
+
+
+def delays_s(read: Read, since: datetime, trust: TrustId | None = None) -> list[float]:
+    """Seconds from due to released, of what was released since."""
+    joined = report_release.join(report, report.c.report_id == report_release.c.report_id)
+    statement = (
+        select(report_release.c.due_at, report_release.c.released_at)
+        .select_from(joined)
+        .where(_of(trust), report_release.c.released_at >= since, report_release.c.due_at.is_not(None))
+        .order_by(report_release.c.released_at.desc())
+        .limit(DELAYS_MAX)
+    )
+    return [(row.released_at - row.due_at).total_seconds() for row in read.connection.execute(statement)]
+
+
+def undeliverable(read: Read, trust: TrustId | None = None) -> int:
+    """How many documents, and tellings of patients, wait for a person to see what became of them (SAF-67)."""
+    documents = report_delivery.join(report, report.c.report_id == report_delivery.c.report_id)
+    tellings = report_notice.join(report, report.c.report_id == report_notice.c.report_id)
+    of_documents = select(func.count()).select_from(documents).where(_of(trust), report_delivery.c.state.in_(_STUCK))
+    of_tellings = select(func.count()).select_from(tellings).where(_of(trust), report_notice.c.state.in_(_UNTOLD))
+    return _count(read, of_documents) + _count(read, of_tellings)
+
+
+def _of(trust: TrustId | None) -> ColumnElement[bool]:
+    return true() if trust is None else report.c.trust == trust.code
+
+
+def _count(read: Read, statement: Select[int]) -> int:
+    return int(read.connection.execute(statement).scalar_one())

@@ -1,0 +1,234 @@
+"""Which studies a report is of: what its versions name, what that turned out to be, and what a person says.
+
+A UID names its study by itself; an accession number of the trust waits until a study of that number is seen (REL-39
+lets nothing wait for it). Which study a number belongs to is found out elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.model.audit import AuditEntry, AuditEvent
+from gateway.model.errors import InvalidRequest
+from gateway.model.faults import faultpoint
+from gateway.model.imaging import JsonValue
+from policy.parties import TrustId
+from storage.database import Read, Tx
+from storage.registers.state import Author
+from storage.release.tables import LinkKind, report, report_study
+from storage.tables.columns import Instant
+from storage.tables.prepared import Prepared
+
+LIST_MAX = 1_000
+STUDIES_MAX = 100
+"""Of one report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlinked:
+    """A number that a report names, and whose study nobody has seen."""
+
+    report_id: str
+    trust: TrustId
+    patient_id: str | None
+    accession: str
+
+
+_NUMBERS = (LinkKind.ORDER.value, LinkKind.ACCESSION.value, LinkKind.RESOURCE.value)
+_ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended(:of_number, 0))")
+_ADD_LINK = {
+    "sqlite": Prepared(sqlite.insert(report_study).on_conflict_do_nothing()),
+    "postgresql": Prepared(postgresql.insert(report_study).on_conflict_do_nothing()),
+}
+_PAIR = Prepared(
+    update(report_study)
+    .where(
+        report_study.c.report_id == bindparam("of_report"),
+        report_study.c.kind == LinkKind.ACCESSION.value,
+        report_study.c.named == bindparam("of_number"),
+        report_study.c.study_uid.is_(None),
+    )
+    .values(study_uid=bindparam("to_study"), linked_at=bindparam("at", type_=Instant))
+)
+_ORDER = Prepared(
+    update(report)
+    .where(report.c.report_id == bindparam("of_report"), report.c.accession.is_(None))
+    .values(accession=bindparam("to_accession"))
+)
+_LINK = Prepared(
+    update(report)
+    .where(report.c.report_id == bindparam("of_report"))
+    .values(is_linked=True, study_uid=func.coalesce(report.c.study_uid, bindparam("to_study")))
+)
+
+
+def name(
+    tx: Tx,
+    report_id: str,
+    study_uids: Sequence[str],
+    accessions: Sequence[str],
+    orders: Sequence[str] = (),
+    resources: Sequence[str] = (),
+) -> None:
+    """Write down what a version names; a UID links its report at once, and the one number that stands beside the one
+    UID. May be said twice.
+    """
+    uids, numbers = tuple(dict.fromkeys(study_uids)), tuple(dict.fromkeys(accessions))
+    pair = uids[0] if len(uids) == len(numbers) == 1 else None
+    rows = [_row(tx, report_id, LinkKind.STUDY_UID, uid, uid) for uid in uids]
+    rows += [_row(tx, report_id, LinkKind.ACCESSION, number, pair) for number in numbers]
+    rows += [_row(tx, report_id, LinkKind.ORDER, number, None) for number in dict.fromkeys(orders)]
+    rows += [_row(tx, report_id, LinkKind.RESOURCE, called, None) for called in dict.fromkeys(resources)]
+    if rows:
+        _ADD_LINK[tx.connection.dialect.name].run(tx.connection, rows)
+    if pair is not None:
+        _PAIR.run(tx.connection, [{"of_report": report_id, "of_number": numbers[0], "to_study": pair, "at": tx.now}])
+    if numbers:
+        _ORDER.run(tx.connection, [{"of_report": report_id, "to_accession": numbers[0]}])
+    if uids:
+        _LINK.run(tx.connection, [{"of_report": report_id, "to_study": uids[0]}])
+
+
+def alone(tx: Tx, trust: TrustId, numbers: Iterable[str]) -> None:
+    """Until the transaction ends nobody else files what names one of these: two messages at once see each other."""
+    if tx.connection.dialect.name == "postgresql":
+        for number in sorted(set(numbers)):
+            tx.connection.execute(_ALONE, {"of_number": f"{trust.code}/{number}"})
+
+
+def namesakes(read: Read, trust: TrustId, numbers: Sequence[str]) -> tuple[str, ...]:
+    """Reports of a trust of which any version names one of these numbers or resources, the oldest first."""
+    wanted = sorted(set(numbers))
+    statement = (
+        select(report.c.report_id)
+        .join(report_study, report.c.report_id == report_study.c.report_id)
+        .where(report.c.trust == trust.code, report_study.c.kind.in_(_NUMBERS), report_study.c.named.in_(wanted))
+        .distinct()
+        .add_columns(report.c.created_at)
+        .order_by(report.c.created_at, report.c.report_id)
+        .limit(LIST_MAX)
+    )
+    return tuple(row.report_id for row in read.connection.execute(statement))
+
+
+def numbers_of(read: Read, report_id: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The order numbers, the accession numbers and the resources that any version of a report names."""
+    statement = select(report_study.c.kind, report_study.c.named).where(
+        report_study.c.report_id == report_id, report_study.c.kind.in_(_NUMBERS)
+    )
+    rows = list(read.connection.execute(statement))
+
+    def of(kind: LinkKind) -> frozenset[str]:
+        return frozenset(row.named for row in rows if row.kind == kind.value)
+
+    return of(LinkKind.ORDER), of(LinkKind.ACCESSION), of(LinkKind.RESOURCE)
+
+
+def unlinked(read: Read, after: tuple[str, str], count_max: int) -> Sequence[Unlinked]:
+    """Numbers without a study, in order, from those behind the report and number `after`."""
+    at = (report_study.c.report_id > after[0]) | (
+        (report_study.c.report_id == after[0]) & (report_study.c.named > after[1])
+    )
+    statement = (
+        select(report_study.c.report_id, report_study.c.named, report.c.trust, report.c.patient_id)
+        .join(report, report.c.report_id == report_study.c.report_id)
+        .where(report_study.c.kind == LinkKind.ACCESSION.value, report_study.c.study_uid.is_(None), at)
+        .order_by(report_study.c.report_id, report_study.c.named)
+        .limit(min(count_max, LIST_MAX))
+    )
+    return [
+        Unlinked(row.report_id, TrustId(row.trust), row.patient_id, row.named)
+        for row in read.connection.execute(statement)
+    ]
+
+
+def studies_of(read: Read, report_id: str) -> tuple[str, ...]:
+    """The studies that a report is known to be of; a person's word goes first."""
+    is_persons = report_study.c.kind != LinkKind.PERSON.value
+    statement = (
+        select(report_study.c.study_uid)
+        .where(report_study.c.report_id == report_id, report_study.c.study_uid.is_not(None))
+        .order_by(is_persons, report_study.c.study_uid)
+        .limit(STUDIES_MAX)
+    )
+    return tuple(dict.fromkeys(read.connection.execute(statement).scalars()))
+
+
+def told_by_others(read: Read, wanted: Unlinked) -> str | None:
+    """The one study to which another report of the same trust and patient links this number."""
+    if wanted.patient_id is None:
+        return None
+    statement = (
+        select(report_study.c.study_uid)
+        .join(report, report.c.report_id == report_study.c.report_id)
+        .where(
+            report.c.trust == wanted.trust.code,
+            report.c.patient_id == wanted.patient_id,
+            report_study.c.kind == LinkKind.ACCESSION.value,
+            report_study.c.named == wanted.accession,
+            report_study.c.study_uid.is_not(None),
+        )
+        .distinct()
+        .limit(2)
+    )
+    found: list[str] = list(read.connection.execute(statement).scalars())
+    return found[0] if len(found) == 1 else None
+
+
+def seen(tx: Tx, wanted: Unlinked, study_uid: str, by: str) -> bool:
+    """A study of this number was seen: its report is linked; False where somebody did that meanwhile."""
+    is_this = (
+        (report_study.c.report_id == wanted.report_id)
+        & (report_study.c.kind == LinkKind.ACCESSION.value)
+        & (report_study.c.named == wanted.accession)
+        & report_study.c.study_uid.is_(None)
+    )
+    values = {"study_uid": study_uid, "linked_by": by, "linked_at": tx.now}
+    faultpoint("links.seen.before")
+    if tx.connection.execute(update(report_study).where(is_this).values(values)).rowcount == 0:
+        return False
+    _linked(tx, wanted.report_id, study_uid, Author(by, "", "its accession number was seen"))
+    return True
+
+
+def link_by_person(tx: Tx, report_id: str, study_uid: str, author: Author) -> bool:
+    """A person says of which study a report is; False where it was so already. Raises `InvalidRequest`."""
+    if not author.subject.strip() or not author.reason.strip():
+        raise InvalidRequest("a name and a reason are needed")
+    if tx.connection.execute(select(report.c.report_id).where(report.c.report_id == report_id)).first() is None:
+        raise InvalidRequest("no such report")
+    if study_uid in studies_of(tx, report_id):
+        return False
+    row = _row(tx, report_id, LinkKind.PERSON, study_uid, study_uid)
+    row |= {"linked_by": author.subject, "reason": author.reason}
+    _ADD_LINK[tx.connection.dialect.name].run(tx.connection, [row])
+    _linked(tx, report_id, study_uid, author)
+    return True
+
+
+def _row(tx: Tx, report_id: str, kind: LinkKind, named: str, study_uid: str | None) -> dict[str, object]:
+    return {
+        "report_id": report_id,
+        "kind": kind.value,
+        "named": named,
+        "study_uid": study_uid,
+        "linked_by": "",
+        "reason": "",
+        "linked_at": None if study_uid is None else tx.now,
+    }
+
+
+def _linked(tx: Tx, report_id: str, study_uid: str, author: Author) -> None:
+    _LINK.run(tx.connection, [{"of_report": report_id, "to_study": study_uid}])
+    told: dict[str, JsonValue] = {
+        "act": "link",
+        "by": author.subject,
+        "reason": author.reason,
+        "report": report_id,
+        "study": study_uid,
+    }
+    tx.chain.append(AuditEntry(AuditEvent.RELEASE_CHANGE, tx.now, author.request_id, told))

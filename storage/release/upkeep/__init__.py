@@ -1,0 +1,1 @@
+"""What follows for reports from time and from the registers, whoever changed them."""
