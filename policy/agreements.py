@@ -33,11 +33,6 @@ class Coverage:
         """The custodian shares nothing with this recipient for this purpose."""
         return self.modalities is not None and not self.modalities
 
-    @property
-    def is_everything(self) -> bool:
-        """No modality is left out."""
-        return self.modalities is None
-
     def never_shown(self, of: Collection[str]) -> tuple[str, ...]:
         """Those of the modalities `of` (such as those a question names) that are never shown, sorted."""
         return () if self.modalities is None else tuple(sorted(set(of) - self.modalities))

@@ -58,10 +58,10 @@ def test_a_trusts_own_images_are_covered_whole() -> None:
 
 def test_coverage_can_be_put_both_ways() -> None:
     some = _covered(CT_AND_CR)
-    assert some.modalities == frozenset({"CT", "CR"}) and not some.is_nothing and not some.is_everything
+    assert some.modalities == frozenset({"CT", "CR"}) and not some.is_nothing
     assert some.never_shown({"MR", "CT", "US"}) == ("MR", "US")
     assert NOTHING.is_nothing and NOTHING.never_shown({"CT"}) == ("CT",)
-    assert EVERYTHING.is_everything and EVERYTHING.never_shown({"CT"}) == ()
+    assert EVERYTHING.modalities is None and EVERYTHING.never_shown({"CT"}) == ()
 
 
 def test_agreements_at_fault_say_nothing_about_coverage() -> None:

@@ -1,0 +1,1 @@
+"""When a report reaches its patient, and why not yet: rules that clinicians argue about, as pure functions."""
