@@ -75,6 +75,10 @@ class Report:
         head = [self.title, self.status, *(f"{name}: {value}" for name, value in self.subject), ""]
         return "\n".join((*head, *map(_text_line, self.lines), ""))
 
+    def body(self) -> str:
+        """What was found alone, as plain text: without title, status and subject."""
+        return "\n".join(map(_text_line, self.lines))
+
     def html(self) -> str:
         """The report as a page; nothing in it is markup but ours."""
         subject = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in self.subject)

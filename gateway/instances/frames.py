@@ -34,7 +34,6 @@ from gateway.model.errors import InvalidRequest, NotFound
 HEADER_BYTES_MAX = 16 * 1024 * 1024
 FRAMES_MAX = 100_000
 FRAGMENTS_MAX = 400_000
-SIDE_MAX = 65_535
 SAMPLES_MAX = 4
 _WINDOW_BYTES = 16 * 1024
 

@@ -36,7 +36,6 @@ _OF_STUDY = (STUDY_DATE, ACCESSION_NUMBER, MODALITY, STUDY_UID, SERIES_UID, SERI
 _OF_PATIENT = (PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID, BIRTH_DATE, SEX)
 _OF_INSTANCE = (CHARACTER_SET, SOP_CLASS_UID, SOP_INSTANCE_UID, INSTANCE_NUMBER, FRAMES, ROWS, COLUMNS)
 WANTED = frozenset((*_OF_STUDY, *_OF_PATIENT, *_OF_INSTANCE))
-_LAST = max(WANTED)
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
@@ -84,7 +83,15 @@ class _Frame:
 class HeaderReader:
     """Reads one instance's header from its pieces. `feed` until it returns True, or `end` where the bytes do."""
 
-    def __init__(self, transfer_syntax: str, *, header_bytes_max: int = HEADER_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        transfer_syntax: str,
+        *,
+        header_bytes_max: int = HEADER_BYTES_MAX,
+        wanted: frozenset[int] = WANTED,
+    ) -> None:
+        """`wanted` elements alone are read, and nothing behind the last of them."""
+        self._wanted, self._last = wanted, max(wanted)
         self._is_explicit = transfer_syntax != IMPLICIT
         self._structs = _BIG if transfer_syntax == BIG_ENDIAN else _LITTLE
         self._element = struct.Struct(">HH2sH" if transfer_syntax == BIG_ENDIAN else "<HH2sH")
@@ -150,12 +157,12 @@ class HeaderReader:
         """Most of a header at a tenth of the price: elements of two-byte length that nobody wants, at the top."""
         if self._stack or self._elements == 0:
             return
-        buffer, wanted, short_vrs, unpack = self._buffer, WANTED, _SHORT_VRS, self._element.unpack_from
-        at, last = self._at - self._dropped, len(self._buffer) - 8
+        buffer, wanted, short_vrs, unpack = self._buffer, self._wanted, _SHORT_VRS, self._element.unpack_from
+        at, last, last_wanted = self._at - self._dropped, len(self._buffer) - 8, self._last
         while at <= last and self._elements <= ELEMENTS_MAX:
             group, number, vr, length = unpack(buffer, at)
             tag = group << 16 | number
-            if vr not in short_vrs or tag in wanted or tag > _LAST:
+            if vr not in short_vrs or tag in wanted or tag > last_wanted:
                 break
             at += 8 + length
             self._elements += 1
@@ -178,12 +185,12 @@ class HeaderReader:
             return self._inside(self._stack[-1], tag, vr, start, length)
         if tag >> 16 == 0xFFFE:
             raise InvalidRequest("an item of the instance stands outside a sequence")
-        if tag > _LAST:
+        if tag > self._last:
             self._is_done = True
             return False
         if length == _UNDEFINED:
             self._enter(vr, start)
-        elif tag in WANTED:
+        elif tag in self._wanted:
             return self._take(tag, start, length)
         else:
             self._at = start + length

@@ -42,6 +42,9 @@ _VRS = {
     INSTANCE_NUMBER: "IS",
 }
 
+ROW_TAGS = frozenset(f"{tag:08X}" for tag in _VRS)
+"""What a row says at most."""
+
 
 def row_of(header: Header) -> Attributes:
     """The instance's row at level IMAGE; attributes that it does not have, or that cannot be read, are left out."""

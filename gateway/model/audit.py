@@ -35,6 +35,12 @@ class AuditEvent(StrEnum):
     STORE_OUTCOME = "store-outcome"
     LOCATION_SAMPLE = "location-sample"
     REGISTER_CHANGE = "register-change"
+    REPORT_FILED = "report-filed"
+    RELEASE_CHANGE = "release-change"
+    """A report went on, or back, on its way to its patient."""
+    REPORT_READ = "report-read"
+    """By its patient, a proxy, or a clinician of another trust."""
+    REPORT_REFUSED = "report-refused"
     AUDIT_READ = "audit-read"
     EXPLAIN = "explain"
     SECURITY_ALERT = "security-alert"
@@ -60,9 +66,15 @@ class AuditEvent(StrEnum):
                 return "110104"
             case AuditEvent.REGISTER_CHANGE:
                 return "110110"
+            case AuditEvent.REPORT_FILED:
+                return "110107"
+            case AuditEvent.RELEASE_CHANGE:
+                return "110106"
+            case AuditEvent.REPORT_READ:
+                return "110103"
             case AuditEvent.AUDIT_READ | AuditEvent.EXPLAIN:
                 return "110101"
-            case AuditEvent.SECURITY_ALERT:
+            case AuditEvent.SECURITY_ALERT | AuditEvent.REPORT_REFUSED:
                 return "110113"
             case (
                 AuditEvent.SERVICE_START

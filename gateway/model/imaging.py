@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from policy.parties import NhsNumber, TrustId
@@ -150,6 +151,10 @@ class Source:
     not_asked_because: NotAskedReason | None = None
     note: str = ""
     """Words behind its state, the same for every caller and patient: until when it is down, and why."""
+    is_held_here: bool = False
+    """Something that is shown of it is held by this gateway: its archive did not list it, or has not all of it yet."""
+    checked_at: datetime | None = None
+    """When what is given in its stead, for it is missing, was last compared with its archive (SAF-37)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,10 @@ CONTENT_DIFFERS = "instance-content-differs"
 """The kind of `QualityItem` for one UID with two contents (SAF-35)."""
 
 
+SENT_OTHERWISE = "archive-sends-otherwise"
+"""The kind of `QualityItem` for an archive that lists what it does not send, or sends what nobody asked it for."""
+
+
 SOLE_COPY = "sole-copy"
 """The kind of `QualityItem` for a study that its custodian's archive does not commit itself to (SAF-21)."""
 
@@ -160,6 +164,8 @@ class QualityItem:
     study_uid: str
     patient: NhsNumber | None
     detail: Mapping[str, JsonValue]
+    occasion: str = ""
+    """Tells it apart from other items of its kind about the same study, where each of them has to be seen."""
 
 
 class TraceState(StrEnum):
@@ -234,6 +240,11 @@ class Store(Protocol):
 
     async def patient_row(self, identifier: PatientId) -> str:
         """The internal row of a patient, made if there is none yet: whose keys seal their images. Raises
+        `StoreUnavailable`.
+        """
+
+    async def patient_rows(self, identifiers: Collection[PatientId]) -> frozenset[str]:
+        """The internal rows of whom these identifiers lead to, over confirmed merges; none is made. Raises
         `StoreUnavailable`.
         """
 

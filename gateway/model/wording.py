@@ -15,6 +15,8 @@ from typing import assert_never
 
 from gateway.model.imaging import NotAskedReason, Source, SourceState
 
+SENTENCE = "Not all imaging is shared here. An empty or short list does not mean none exists."
+"""SAF-03: stands in every answer, whatever it holds."""
 LO_CHARS_MAX = 64
 
 _TEXT_CHARS_MAX = 200

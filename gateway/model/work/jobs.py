@@ -8,6 +8,7 @@ A job is a row; whoever runs it holds a lease and may lose it, so a handler may 
       |---------|                    a transient failure, a lease that ended, a node that was stopped
     ready, running -> cancelled      by a person, or by whoever no longer wants it
     failed, cancelled -> ready       by a person (retry)
+    running -> ready                 at its end, whichever it is, if it was asked for again since it began
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ class NewJob:
     detail: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
     """What the handler needs: identifiers, never names or text of a patient."""
     dedupe_key: str = ""
-    """Of all open jobs of one key there is one; empty: no other is like it."""
+    """Of all open jobs of one key there is one; empty: no other is like it. One that is being cancelled runs again."""
+    follows_running: bool = False
+    """Whether one of its key that runs is to run again: it may have looked before the reason for this one came."""
     patient_row: str = ""
     """The internal row of the patient whom it is about, so that an opt-out finds it."""
     run_at: datetime | None = None

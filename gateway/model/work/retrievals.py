@@ -48,6 +48,10 @@ class RetrieveWish:
     """The durable job that asks in the caller's name; empty: the caller itself does."""
 
 
+NOT_KEPT = "there is no room to keep it, or it cannot be kept"
+"""Why an instance failed in which its holder has no part."""
+
+
 class InstanceState(StrEnum):
     """Where one instance of a retrieval stands."""
 
@@ -58,16 +62,21 @@ class InstanceState(StrEnum):
     WARNING = "warning"
     """Taken with a warning, which still is delivered (PS3.4 C.4.2.1.5)."""
     FAILED = "failed"
+    UNREAD = "unread"
+    """Its caller asked for no bytes of it in the end: for headers alone, or for what it turned out to have."""
 
     @property
     def is_ended(self) -> bool:
         """Whether its sub-operation is over."""
-        return self in (InstanceState.SENT, InstanceState.WARNING, InstanceState.FAILED)
+        return self in (InstanceState.SENT, InstanceState.WARNING, InstanceState.FAILED, InstanceState.UNREAD)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sub-operations of one retrieval (PS3.7 9.1.3.1); they always add up to the frozen set."""
+    """Sub-operations of one retrieval (PS3.7 9.1.3.1); they always add up to the frozen set.
+
+    What nobody wanted in the end remains.
+    """
 
     remaining: int
     completed: int
@@ -242,7 +251,9 @@ class Delivery(Protocol):
 
     @property
     def etag(self) -> str:
-        """Of the frozen set: changes whenever an instance of it is added, removed or replaced."""
+        """Of the frozen set: changes whenever an instance of it is added, removed or replaced. Empty as long as
+        something of it is not here, for nobody knows it before it has come.
+        """
 
     def __aiter__(self) -> AsyncIterator[Item]:
         """Instances as they can be handed out: those in the cache first, then the others as they come.
@@ -262,6 +273,20 @@ class Delivery(Protocol):
 
     def cancel(self) -> None:
         """Stop before the next instance: the caller said so (C-CANCEL), or went away."""
+
+    def spare(self) -> None:
+        """Stop so too, for the caller wants no more than was said already: nothing has failed by that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What became of a wish that is to be at hand, and handed out to nobody yet."""
+
+    kept: int
+    failed: int
+    """Of what may be had."""
+    sources: Sequence[Source]
+    """Every trust's part."""
 
 
 class Retrievals(Protocol):

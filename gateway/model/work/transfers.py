@@ -7,15 +7,16 @@ the fetchers know no cache. Permission is asked at every hand-out, never here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
 from gateway.model.errors import GatewayError
 from gateway.model.imaging import Level
+from gateway.model.work.precedence import Urgency
 from policy.parties import PurposeOfUse, TrustId
 
 
@@ -62,6 +63,7 @@ class FetchRequest:
     """Told with the trust."""
     sop_classes: frozenset[str] = frozenset()
     """Of what is wanted, as far as it is known; empty: any."""
+    urgency: Urgency = field(default_factory=Urgency, compare=False)
 
 
 class Taking(Protocol):
@@ -144,6 +146,8 @@ class ReceivedHead:
     study_date: date | None = None
     is_sole_copy: bool = False
     """Nobody else is known to hold it (SAF-21)."""
+    is_waited_for: bool = False
+    """Somebody is going to read it as soon as it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,16 @@ class CachedStudy:
     pinned_until: datetime | None
     validated_at: datetime | None
     """When its set of instances was last compared with the holder's (SAF-37)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoleStudy:
+    """A study that holds what nobody else is known to have."""
+
+    sources: frozenset[TrustId]
+    """The trusts that sent it."""
+    change: int
+    """Another number once more of it came."""
 
 
 class Writing(Protocol):
@@ -261,6 +275,19 @@ class StudyCache(Protocol):
     async def validated(self, study_uid: str, at: datetime) -> None:
         """Note that its set of instances was the holder's at this instant."""
 
+    def sole_studies(self) -> Mapping[str, SoleStudy]:
+        """The studies that hold what nobody else is known to have (SAF-21), by UID; some may be closed. From memory: no
+        question waits for it.
+        """
+
+    def sole_studies_of(self, patient_rows: Collection[str]) -> Sequence[str]:
+        """Those of these patients, by UID."""
+
+    async def unread_sources(self) -> frozenset[TrustId]:
+        """The trusts of which it has such studies and can say nothing, because it is not open; for every patient alike.
+        Raises nothing.
+        """
+
     async def forget(self, study_uid: str, why: str) -> None:
         """Give a study up in all domains, except sole copies; `why` is for the log, without patient data."""
 
@@ -276,6 +303,12 @@ class StudyKeys(Protocol):
 
     async def key(self, key_id: bytes) -> bytes:
         """The key of this id; raises `KeyClosed` for one that is closed, destroyed or unknown."""
+
+    async def key_even_closed(self, key_id: bytes) -> bytes:
+        """The key of this id while there is one, so that what is kept is known; nothing is handed out by it.
+
+        Raises `KeyClosed` for one that was destroyed, `Damaged` for one that was never made here or does not open.
+        """
 
     async def close_patient(self, patient_row: str, domain: KeyDomain) -> None:
         """Withdraw a patient's keys of a domain: in every process, nothing of them opens any more."""
