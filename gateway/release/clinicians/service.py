@@ -1,0 +1,44 @@
+"""What one node does with reports for clinicians, put together: documents, changes, arrivals, answers (SAF-63)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.keeping.keeping import Keeping
+from gateway.model.errors import GatewayError
+from gateway.model.reporting.seams import ReportIntake
+from gateway.model.seams import Clock
+from gateway.release.clinicians.arriving import ARRIVED, Arrivals
+from gateway.release.clinicians.book import Book
+from gateway.release.clinicians.readers import kept_for_reading
+from gateway.release.clinicians.telling import CHANGED, Telling
+from gateway.release.contents import Contents
+from policy.parties import TrustId
+from storage.store import SqlStore
+
+
+def _is_open(keeping: Keeping) -> bool:
+    try:
+        return bool(keeping.keyring)
+    except GatewayError:
+        return False
+
+
+class ForClinicians:
+    """The jobs, and what the core is given."""
+
+    def __init__(
+        self,
+        store: SqlStore,
+        keeping: Keeping,
+        contents: Contents,
+        intake: ReportIntake,
+        issuer_of: Callable[[TrustId], str],
+        clock: Clock,
+    ) -> None:
+        """`issuer_of` names what a trust's systems mean by a bare Patient ID."""
+        book = Book(store, contents, is_open=lambda: _is_open(keeping))
+        self.kept = kept_for_reading(store, book)
+        self.arrivals = Arrivals(store, keeping.cache, intake, issuer_of, clock)
+        keeping.handle(CHANGED, Telling(store, book, keeping.cache, clock))
+        keeping.handle(ARRIVED, self.arrivals)

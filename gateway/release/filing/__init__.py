@@ -1,0 +1,1 @@
+"""Where what feeds say belongs among the reports that are there."""

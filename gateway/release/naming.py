@@ -1,0 +1,147 @@
+"""How a report and its versions are named: by what they are and say, never by when or how they came (REL-30).
+
+So the same statement over two feeds, or after a restart, is one version. What a message merely carries (its number,
+its time of arrival, the spelling of an examination) is no part of the name; whatever a rule of release looks at is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import orjson
+
+from gateway.model.reporting.incoming import IncomingReport, ReportSource
+from policy.parties import TrustId
+from policy.release.lifecycle import order
+from policy.release.reports import Said, Version
+
+STOPS = frozenset({Said.TAKEN_BACK, Said.CANCELLED, Said.WITHDRAWN})
+_PRECEDENCE = {source: place for place, source in enumerate(ReportSource)}
+
+
+def report_id_of(trust: TrustId, report_number: str) -> str:
+    """The report that a trust calls so."""
+    return _digest(["report", trust.code, report_number])
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a report, or a statement about one, is known by."""
+
+    orders: frozenset[str]
+    """Numbers of the report itself; none where it is known by accession numbers alone."""
+    accessions: frozenset[str]
+    resources: frozenset[str] = frozenset()
+    """How feeds call the resource that it is."""
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Every one of them."""
+        return self.orders | self.accessions | self.resources
+
+    def names(self, other: Numbers) -> bool:
+        """Whether these may be one report: two order numbers of one accession are two reports (REL-38).
+
+        A resource of one id is one report, unless its numbers say that the sender calls another one so.
+        """
+        if self.orders and other.orders:
+            return not self.orders.isdisjoint(other.orders)
+        if not (self.accessions and other.accessions) and not self.resources.isdisjoint(other.resources):
+            return True
+        return not (self.orders | self.accessions).isdisjoint(other.orders | other.accessions)
+
+
+def numbers_of(incoming: IncomingReport) -> Numbers:
+    """What a statement calls its report."""
+    accessions = frozenset(incoming.accessions)
+    named = {incoming.report_number} - accessions - {incoming.resource_id}
+    return Numbers(frozenset(incoming.order_numbers) | named, accessions, _resources(incoming))
+
+
+def _resources(incoming: IncomingReport) -> frozenset[str]:
+    """No two feeds mean the same by one id."""
+    return frozenset({f"{incoming.feed}/{incoming.resource_id}"} if incoming.resource_id else ())
+
+
+def stop_of_unknown(told: Iterable[Version]) -> Version | None:
+    """The newest word of a report of which nothing is known but that it is stopped; None: more is known."""
+    known = sorted(told, key=order)
+    return known[-1] if known and all(each.said in STOPS for each in known) else None
+
+
+def elsewhere_id(version_id: str, report_id: str) -> str:
+    """How a version is named where it was told of in another report."""
+    return _digest(["elsewhere", version_id, report_id])
+
+
+def told_elsewhere(version: Version, report_id: str, patient: str) -> Version:
+    """What a statement means for another report of the same numbers, which is `patient`'s.
+
+    It stops the text there as strongly as it did in its own, and puts none of its own words in its place.
+    """
+    if version.said in STOPS or version.said is Said.PRELIMINARY:
+        said, verification = version.said, version.verification
+    else:
+        said, verification = Said.TAKEN_BACK, None
+    return replace(
+        version,
+        version_id=elsewhere_id(version.version_id, report_id),
+        said=said,
+        stated_at=order(version)[0],
+        verification=verification,
+        patient=patient,
+        text_digest="",
+        has_content=False,
+        promotes=False,
+        alerts=frozenset(),
+    )
+
+
+def version_of(incoming: IncomingReport, patient: str) -> Version:
+    """What the report says, without its text; `patient` is whose it is, equal for equal identity."""
+    verification = incoming.verification
+    verified = None
+    if verification is not None:
+        verified = [verification.at and verification.at.timestamp(), verification.by, verification.zone.value]
+    subject = incoming.subject
+    statement = [
+        report_id_of(incoming.trust, incoming.report_number),
+        incoming.said.value,
+        incoming.stated_at.timestamp(),
+        verified,
+        subject.key,
+        " ".join(subject.family_name.casefold().split()),
+        subject.birth_date and subject.birth_date.isoformat(),
+        incoming.content.digest,
+        incoming.promotes,
+        incoming.is_administrative,
+        sorted(set(incoming.alert_codes)),
+        sorted(set(incoming.accessions)),
+        *sorted(_resources(incoming)),
+    ]
+    return Version(
+        version_id=_digest(statement),
+        said=incoming.said,
+        stated_at=incoming.stated_at,
+        received_at=incoming.received_at,
+        verification=verification,
+        patient=patient,
+        text_digest=incoming.content.digest,
+        has_content=not incoming.content.is_empty,
+        promotes=incoming.promotes,
+        is_administrative=incoming.is_administrative,
+        alerts=frozenset(incoming.alert_codes),
+        precedence=_PRECEDENCE[incoming.source],
+    )
+
+
+def message_digest(version_ids: Iterable[str], raw: bytes) -> str:
+    """What a message says: its versions, or its bytes where none could be read."""
+    named = sorted(version_ids)
+    return _digest(["message", *named]) if named else hashlib.sha256(raw).hexdigest()
+
+
+def _digest(statement: object) -> str:
+    return hashlib.sha256(orjson.dumps(statement)).hexdigest()[:40]

@@ -1,0 +1,219 @@
+"""A report's referrer in its rows: what is chased, what was proven, who has read it and who has seen to the patient.
+
+`noted` follows each plan in the transaction that makes it, so no verified report is without its chase. The text that
+was verified last is what counts: an acknowledgement of an earlier one says nothing of it. Nothing here tells anybody
+(`gateway.release.referrers.chasing`), and silence keeps no report from its patient (REL-03).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from gateway.model.errors import InvalidRequest
+from gateway.model.imaging import JsonValue
+from gateway.release.planner import Rules, Situation, record
+from policy.release import chasing
+from policy.release.chasing import Referral
+from policy.release.circumstances import Flag, ReleaseState
+from policy.release.reports import Lifecycle, Version
+from storage.clinical import referrals
+from storage.clinical.referrals import KeptReferral
+from storage.database import Read, Tx
+from storage.registers.state import Author
+from storage.release import reports
+
+log = structlog.get_logger(__name__)
+
+NAME_CHARS_MAX = 200
+BULK_MAX = 500
+"""Reports that are acknowledged together."""
+_TOLD_OF = frozenset(
+    {
+        Flag.HOLD_OVERDUE,
+        Flag.HOLD_TO_CALDICOTT,
+        Flag.HOLD_ENDING,
+        Flag.DELAY_ALARM,
+        Flag.NOT_VERIFIED_AGAIN,
+        Flag.WRONG_PATIENT,
+        Flag.STOP_OF_UNKNOWN,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """What became of many acknowledgements in one."""
+
+    acknowledged: tuple[str, ...]
+    left_out: tuple[str, ...]
+    """Coded as alerts, each for itself to be read (SAF-68), or with nothing to acknowledge."""
+
+
+class Referring:
+    """The acts of referrers and of those who stand in for them; each in its caller's transaction, and audited."""
+
+    def __init__(self, rules: Callable[[], Rules]) -> None:
+        self._rules = rules
+
+    def noted(self, tx: Tx, found: Situation) -> bool:
+        """Follow a plan: begin, change or end the chase of the text that was verified last.
+
+        True where another text took the place of the one that was chased: what was answered is not of it.
+        """
+        kept = referrals.current(tx, found.report.report_id)
+        wanted = _wanted(kept, found)
+        if wanted is None or (wanted == kept and Flag.HOLD_OVERDUE not in wanted.referral.flags):
+            return False
+        is_same = kept is not None and kept.version_id == wanted.version_id
+        self._keep(tx, wanted, instead_of=None if is_same else kept, is_new=kept is None)
+        if kept is None and found.stop_of_unknown is not None:
+            told = {"report": wanted.report_id, "trust": wanted.trust.code, "said": found.stop_of_unknown.said.value}
+            log.error("unknown report stopped", alarm=True, **told)
+        return not is_same and kept is not None
+
+    def referred(self, read: Read, report_id: str) -> tuple[bool, bool]:
+        """Whether it is proven that the referrer was sent the report as it stands, and whether it is acknowledged."""
+        kept = referrals.current(read, report_id)
+        if kept is None:
+            return False, False
+        return kept.referral.dispatched_at is not None, kept.referral.acknowledged_at is not None
+
+    def acknowledge(self, tx: Tx, report_id: str, name: str, at: datetime, author: Author) -> bool:
+        """Somebody has read the report and will act on it (SAF-51); False: it was acknowledged already.
+
+        Raises `InvalidRequest` where nothing is there to be read, for a time that cannot be, or without a name.
+        """
+        kept = self._asked(tx, report_id, name, at)
+        if kept.referral.acknowledged_at is not None:
+            return False
+        self._keep(tx, referrals.acknowledged(kept, at, name))
+        return _recorded(tx, kept, "acknowledge", author, {"name": name, "at": at.isoformat()})
+
+    def acknowledge_many(self, tx: Tx, report_ids: Collection[str], name: str, at: datetime, author: Author) -> Bulk:
+        """Acknowledge reports together; alerts are left out (SAF-68). Raises `InvalidRequest` for too many."""
+        if len(report_ids) > BULK_MAX:
+            raise InvalidRequest(f"at most {BULK_MAX} reports are acknowledged together")
+        done, left_out = list[str](), list[str]()
+        for report_id in dict.fromkeys(report_ids):
+            kept = referrals.current(tx, report_id)
+            if kept is None or kept.referral.is_alert or not kept.referral.is_standing:
+                left_out.append(report_id)
+            elif self.acknowledge(tx, report_id, name, at, author):
+                done.append(report_id)
+        return Bulk(tuple(done), tuple(left_out))
+
+    def record_follow_up(self, tx: Tx, report_id: str, name: str, at: datetime, author: Author) -> bool:
+        """Somebody has seen to the patient (SAF-68); False: that was recorded already. Raises as `acknowledge`."""
+        kept = self._asked(tx, report_id, name, at)
+        if kept.referral.followed_up_at is not None:
+            return False
+        self._keep(tx, referrals.followed_up(kept, at, name))
+        return _recorded(tx, kept, "follow-up", author, {"name": name, "at": at.isoformat()})
+
+    def prove_dispatch(self, tx: Tx, report_id: str, reference: str, at: datetime, author: Author) -> bool:
+        """The referrer was sent the report as it stands: control ID and positive answer, or the RIS's word.
+
+        False: that was proven already. Raises as `acknowledge`.
+        """
+        kept = self._asked(tx, report_id, reference, at)
+        if kept.referral.dispatched_at is not None:
+            return False
+        self._keep(tx, referrals.dispatched(kept, at, reference))
+        return _recorded(tx, kept, "prove-dispatch", author, {"reference": reference, "at": at.isoformat()})
+
+    def _asked(self, tx: Tx, report_id: str, name: str, at: datetime) -> KeptReferral:
+        reports.hold(tx, report_id)
+        kept = referrals.current(tx, report_id)
+        if kept is None:
+            raise InvalidRequest("nothing of this report is verified: there is nothing to acknowledge")
+        if not name.strip() or len(name) > NAME_CHARS_MAX:
+            raise InvalidRequest(f"a name or reference has 1 to {NAME_CHARS_MAX} characters")
+        if not kept.referral.verified_at <= at <= self._rules().now():
+            raise InvalidRequest("the time lies between the verification of the report and now")
+        return kept
+
+    def _keep(
+        self, tx: Tx, kept: KeptReferral, *, instead_of: KeptReferral | None = None, is_new: bool = False
+    ) -> None:
+        rules = self._rules()
+        told = frozenset[str]() if is_new else referrals.told(tx, kept)
+        look_at = chasing.next_at(kept.referral, told, rules.terms_of(kept.trust), rules.calendar, rules.now())
+        referrals.keep(tx, kept, look_at, instead_of)
+
+
+def _wanted(kept: KeptReferral | None, found: Situation) -> KeptReferral | None:
+    """The referral as it should stand; None: there is none."""
+    report, plan = found.report, found.plan
+    newest = _newest(found.lifecycle)
+    is_contact_due = Flag.CORRECTION_CONTACT_DUE in plan.flags
+    contact_from = (kept.referral.contact_from if kept else None) or found.now if is_contact_due else None
+    flags = plan.flags & _TOLD_OF
+    if newest is None:
+        if kept is None:
+            return _of_unknown(found, flags)
+        is_new = contact_from is not None and kept.referral.contact_from is None
+        changed = replace(kept.referral, is_standing=False, contact_from=contact_from, flags=flags, release_at=None)
+        return replace(kept, referral=replace(changed, followed_up_at=None) if is_new else changed)
+    if kept is None and plan.state is ReleaseState.NOT_FOR_RELEASE and not _is_new_alert(found, newest):
+        return None
+    if kept is None or kept.version_id != newest.version_id:
+        verified_at = newest.verification.at if newest.verification else None
+        begun = Referral(min(verified_at or newest.received_at, found.now))
+        kept = KeptReferral(report.report_id, newest.version_id, report.trust, found.now, begun)
+    alerts = _alerts(found.lifecycle)
+    if not alerts <= kept.referral.alerts:
+        # Whoever answered knew of no such alert.
+        unanswered = replace(kept.referral, acknowledged_at=None, followed_up_at=None)
+        kept = replace(kept, referral=unanswered, acknowledged_by="", followed_up_by="")
+    changed = replace(
+        kept.referral,
+        alerts=alerts,
+        is_standing=True,
+        contact_from=contact_from,
+        flags=flags,
+        release_at=plan.due_at or (kept.referral.release_at if plan.state is ReleaseState.RELEASED else None),
+    )
+    return replace(kept, referral=changed)
+
+
+def _of_unknown(found: Situation, flags: frozenset[Flag]) -> KeptReferral | None:
+    """Somebody is told of a report that is stopped before anybody has sent it (REL-36); of any other there is none."""
+    stop = found.stop_of_unknown
+    if stop is None:
+        return None
+    begun = Referral(min(stop.stated_at, found.now), is_standing=False, flags=flags)
+    return KeptReferral(found.report.report_id, stop.version_id, found.report.trust, found.now, begun)
+
+
+def _newest(lifecycle: Lifecycle) -> Version | None:
+    """The text that a referrer has to read last; an addendum that changes nothing for the patient is none."""
+    if lifecycle.current is None:
+        return None
+    addenda = [each for each in lifecycle.addenda if not each.is_administrative]
+    return addenda[-1] if addenda else lifecycle.current
+
+
+def _is_new_alert(found: Situation, newest: Version) -> bool:
+    """Whether an alert is told of though the report is not for release: alerts do not hang on it (REL-11).
+
+    Not one so old that its last reminder is over: a trust that loads its history would tell of all of it.
+    """
+    verified_at = newest.verification.at if newest.verification else None
+    oldest = timedelta(days=max(found.terms.reminder_days, default=0))
+    return bool(_alerts(found.lifecycle)) and found.now - (verified_at or newest.received_at) <= oldest
+
+
+def _alerts(lifecycle: Lifecycle) -> frozenset[str]:
+    texts = [each for each in (lifecycle.current, *lifecycle.addenda) if each is not None]
+    return frozenset[str]().union(*(each.alerts for each in texts))
+
+
+def _recorded(tx: Tx, kept: KeptReferral, act: str, author: Author, detail: dict[str, JsonValue]) -> bool:
+    report = reports.get(tx, kept.report_id)
+    assert report is not None
+    record(tx, report, act, author, {"version": kept.version_id, **detail})
+    return True

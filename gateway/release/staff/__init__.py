@@ -1,0 +1,1 @@
+"""What staff see of reports and do about them, behind the API and the command line."""

@@ -1,0 +1,90 @@
+"""What feeds sent is kept as long as its setting says, and what it said for good (SAF-41)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.model.errors import NotFound
+from gateway.release.upkeep.forgetting import Forgetting, Retention
+from policy.release.circumstances import Plan, ReleaseState
+from policy.release.reports import Standing
+from storage.release import messages, reports
+from storage.store import SqlStore
+from tests.clock import FakeClock
+from tests.release.incoming import RECEIVED_AT, TEXT, incoming, message
+from tests.release.rig import Rig
+from tests.storage.keyrings import Place
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def rig(store: SqlStore, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Rig]:
+    async with Place(tmp_path / "keys", clock).keyring() as keys:
+        yield Rig(store, keys)
+
+
+@pytest.mark.parametrize(
+    ("days", "filed", "dead"), [(90, True, True), (90.001, False, True), (365, False, True), (365.001, False, False)]
+)
+async def test_each_payload_is_kept_for_its_own_time(rig: Rig, days: float, filed: bool, dead: bool) -> None:
+    taken = await rig.intake.take(message(incoming(), name="filed"))
+    await rig.intake.take(message(problem="an unknown code", name="dead"))
+    now = RECEIVED_AT + timedelta(days=days)
+    forgetting = Forgetting(rig.store, lambda: Retention(90 * DAY, 365 * DAY, 2922 * DAY), lambda: now, lambda: True)
+    assert await forgetting.forget() == ((not filed) + (not dead), 0)
+    of_filed = await rig.store.read(lambda read: messages.find(read, message().trust, message().feed, "filed"))
+    [letter] = await rig.letters(message()).waiting()
+    assert of_filed is not None
+    assert (of_filed.has_payload, letter.has_payload) == (filed, dead)
+    assert await rig.texts(taken.report_ids[0]) == [TEXT]
+
+
+async def test_more_than_one_round_is_forgotten_in_one_go(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "FORGOTTEN_AT_ONCE_MAX", 2)
+    for number in range(5):
+        await rig.intake.take(message(problem="an unknown code", name=f"{number}"))
+    forgetting = Forgetting(rig.store, lambda: Retention(DAY, DAY, DAY), lambda: RECEIVED_AT + 2 * DAY, lambda: True)
+    assert await forgetting.forget() == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "days", "is_kept"),
+    [
+        (ReleaseState.RELEASED, 10, True),
+        (ReleaseState.RELEASED, 10.001, False),
+        (ReleaseState.WITHDRAWN, 10.001, False),
+        (ReleaseState.HELD, 1000, True),
+        (ReleaseState.EMBARGOED, 1000, True),
+        (ReleaseState.DUE, 1000, True),
+    ],
+)
+async def test_a_text_is_kept_for_its_time_and_as_long_as_it_waits(
+    rig: Rig, clock: FakeClock, state: ReleaseState, days: float, is_kept: bool
+) -> None:
+    report_id = (await rig.intake.take(message(incoming()))).report_ids[0]
+    await rig.store.write(lambda tx: reports.settle(tx, report_id, Plan(state), Standing.VERIFIED, None))
+    now = clock.now() + timedelta(days=days)
+    forgetting = Forgetting(rig.store, lambda: Retention(DAY, DAY, 10 * DAY), lambda: now, lambda: True)
+    assert (await forgetting.forget())[1] == (not is_kept)
+    if is_kept:
+        assert await rig.texts(report_id) == [TEXT]
+        return
+    with pytest.raises(NotFound, match="forgotten"):
+        await rig.texts(report_id)
+    assert (await rig.intake.take(message(incoming(), name="again"))).report_ids == (report_id,)
+    assert len(rig.planned) == 1
+
+
+async def test_a_clock_in_doubt_makes_nothing_forgotten(rig: Rig) -> None:
+    await rig.intake.take(message(problem="an unknown code", name="dead"))
+    sure = [False]
+    terms = Retention(DAY, DAY, DAY)
+    forgetting = Forgetting(rig.store, lambda: terms, lambda: RECEIVED_AT + 3000 * DAY, lambda: sure[0])
+    assert await forgetting.forget() == (0, 0)
+    sure[0] = True
+    assert await forgetting.forget() == (1, 0)
