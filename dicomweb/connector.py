@@ -34,6 +34,7 @@ from gateway.model.errors import PeerProtocolError, PeerRefused, PeerUnavailable
 from gateway.model.imaging import PATIENT_ID, SERIES_UID, STUDY_UID, Attributes, Key, Level, Query
 from gateway.model.seams import PeerAnswer, PeerRequest, ToldByGateway
 from gateway.model.settings import Limits
+from gateway.model.work.precedence import Places
 from gateway.model.work.transfers import FetchRequest, Intake
 from policy.parties import TrustId
 
@@ -81,12 +82,16 @@ class DicomwebPeerProfile:
 class DicomwebPeer:
     """One trust's archive over DICOMweb. A `PeerConnector` and a `Fetcher`."""
 
-    def __init__(self, profile: DicomwebPeerProfile, limits: Limits, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, profile: DicomwebPeerProfile, limits: Limits, tls: ssl.SSLContext | None, places: Places | None = None
+    ) -> None:
+        """`places`: what another connector to the same archive takes too, for fetches of both together."""
         self._profile = profile
         self._limits = limits
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         self._image_session: aiohttp.ClientSession | None = None
+        self._places = places or Places(limits.retrieve_associations_max)
         self._is_closed = False
         self._reading = Reading(
             trust=profile.trust,
@@ -129,7 +134,8 @@ class DicomwebPeer:
     async def fetch(self, request: FetchRequest, intake: Intake) -> None:
         """Fetch images by WADO-RS; see `Fetcher.fetch`."""
         server = Server(self.trust, self._profile.url, self._limits, self._profile.is_gateway)
-        await Fetching(server, self._opened_for_images(), self._told_beside(request), intake).fetch(request)
+        session, told = self._opened_for_images(), self._told_beside(request)
+        await Fetching(server, session, told, intake, self._places).fetch(request)
 
     async def close(self) -> None:
         """Give up pooled connections; idempotent."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from dicomweb.listener import ASKING_TRUST_HEADER, PURPOSE_HEADER
-from dicomweb.notices import CONFLICT_OPENING, COVERAGE_OPENING, MISSING_OPENING
+from dicomweb.notices import CHECKED_OPENING, CONFLICT_OPENING, COVERAGE_OPENING, HELD_OPENING, MISSING_OPENING
 from dicomweb.problem import TYPE_PREFIX
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import SourceState
@@ -85,7 +85,7 @@ def read_sources(lines: Sequence[str], trust: TrustId) -> Said:
 def speaks_of_more(warning: str) -> bool:
     """Whether a warning tells of anything but what `Gateway-Sources` says already, trust by trust."""
     _, _, text = warning.partition(": ")
-    return not text.startswith((MISSING_OPENING, COVERAGE_OPENING, CONFLICT_OPENING))
+    return not text.startswith((MISSING_OPENING, COVERAGE_OPENING, CONFLICT_OPENING, HELD_OPENING, CHECKED_OPENING))
 
 
 def failure_of(body: bytes, trust: TrustId, status: int) -> PeerError:

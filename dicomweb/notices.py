@@ -2,20 +2,20 @@
 
 In words for people (`Warning: 299`, PS3.18 8.3.4 and 10.6.3; SAF-03, SAF-04, SAF-07 to SAF-09) and as fields for
 machines (RFC 9651). Every header here is a function of the question, the caller's coverage and the state of the trusts:
-with and without matches, and with matches withheld, they are the same (SAF-02). Pure.
+with and without matches, and with matches withheld, they are the same (SAF-02); only what is shown says that this
+gateway holds it. Pure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 
 from gateway.model.attributes import keyword_of
 from gateway.model.imaging import Matches, Source, SourceState
+from gateway.model.wording import SENTENCE as SENTENCE
 from gateway.model.wording import ascii_text, words_of
-
-SENTENCE = "Not all imaging is shared here. An empty or short list does not mean none exists."
-"""SAF-03: stands in every answer, whatever it holds."""
 
 FUZZY_NOT_SUPPORTED = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 """PS3.18 8.3.4.2, to the letter."""
@@ -34,6 +34,8 @@ _NAMES_SHOWN_MAX = 10
 MISSING_OPENING = "Imaging may be missing: "
 COVERAGE_OPENING = "The agreement, not this patient, decides: "
 CONFLICT_OPENING = "An item at "
+HELD_OPENING = "Some imaging is held by this gateway for the archive of "
+CHECKED_OPENING = "Images given from the cache were last compared with the archive of "
 """With which the warnings begin that name trusts; machines read them in `Gateway-Sources`."""
 
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
@@ -71,6 +73,9 @@ def _warnings(matches: Matches, unsupported: Sequence[str], is_fuzzy: bool) -> I
     )
     conflicting = [source for source in matches.sources if source.has_identity_conflict]
     yield from _in_groups([f"{_conflict(source)}: {_ring(source)}" for source in conflicting], "")
+    yield from _in_groups([_name(source) for source in matches.sources if source.is_held_here], HELD_OPENING)
+    aged = [f"{_name(source)} {_instant(at)}" for source in matches.sources if (at := source.checked_at) is not None]
+    yield from _in_groups(aged, CHECKED_OPENING)
     if unsupported:
         names = sorted({name if _PARAMETER_NAME.fullmatch(name) else "(unreadable)" for name in unsupported})
         more = f" and {len(names) - _NAMES_SHOWN_MAX} more" if len(names) > _NAMES_SHOWN_MAX else ""
@@ -122,7 +127,15 @@ def _source_member(source: Source) -> str:
         member += ";conflict"
     if source.not_asked_because is not None:
         member += f";reason={source.not_asked_because.value}"
+    if source.is_held_here:
+        member += ";held"
+    if source.checked_at is not None:
+        member += f";checked={_string(_instant(source.checked_at))}"
     return member
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _is_whole(source: Source) -> bool:

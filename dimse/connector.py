@@ -60,6 +60,7 @@ from gateway.model.imaging import (
 )
 from gateway.model.seams import PeerAnswer, PeerRequest
 from gateway.model.settings import Limits
+from gateway.model.work.precedence import Places
 from gateway.model.work.transfers import FetchRequest, Intake
 from policy.parties import TrustId
 
@@ -115,6 +116,7 @@ class DimsePeer:
         tls: ssl.SSLContext | None,
         *,
         awaiting: Awaiting | None = None,
+        places: Places | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._profile = profile
@@ -136,7 +138,7 @@ class DimsePeer:
             ),
             now=now,
         )
-        self._fetching = Fetching(_fetch_profile(profile), limits, self._associated_for_images, awaiting)
+        self._fetching = Fetching(_fetch_profile(profile), limits, self._associated_for_images, awaiting, places)
 
     @property
     def trust(self) -> TrustId:

@@ -87,7 +87,8 @@ def _listings(matches: Matches) -> list[Listing]:
     ]
     if matches.truncated_at is not None:
         listings.append(Listing("cut", [f"at {matches.truncated_at} rows"]))
-    return [*listings, *_coverage(sources)]
+    held = Listing("held here", [source.trust.code for source in sources if source.is_held_here])
+    return [*listings, *_coverage(sources), held]
 
 
 def _notices(matches: Matches) -> Iterator[_Notice]:

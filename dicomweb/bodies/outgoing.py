@@ -17,6 +17,10 @@ from gateway.model.errors import Damaged
 
 TURN_BYTES = 256 * 1024
 """After so many, others have their turn: a reader that is as fast as we are never makes us wait."""
+_JOINED_BYTES_MAX = 64 * 1024
+"""A smaller piece is copied behind its head: one system call, and one packet, instead of two."""
+_WAITING_BYTES_MAX = 64 * 1024
+"""As much may wait for the reader before it is waited for."""
 
 
 class ReaderGone(ConnectionError):
@@ -36,6 +40,8 @@ class Outgoing:
         self._is_chunk_open = False
         self._owed_bytes = 0
         self._turn_bytes = 0
+        self._head = b""
+        """Of a chunk whose first piece is still to come."""
         self.response: web.StreamResponse | None = None
         """What was begun; None: nothing was."""
         self.is_whole = False
@@ -72,7 +78,11 @@ class Outgoing:
             self._is_chunk_open = True
             self._owed_bytes += len(framing := b"%s%x\r\n" % (ending, self._owed_bytes))
             head = framing + head
-        await self.write(head)
+        if not more_bytes:
+            await self.write(head)
+            return
+        self._owed_bytes -= len(head)
+        self._head = head
 
     async def write(self, piece: bytes) -> None:
         """Return once the reader has taken enough of what was written. Raises `ReaderGone`, and `Damaged` for more
@@ -84,15 +94,27 @@ class Outgoing:
         self._owed_bytes -= len(piece)
         if self._owed_bytes < 0:
             raise Damaged("an instance is longer than it was")
+        head, self._head = self._head, b""
         try:
-            async with asyncio.timeout(self._stall_timeout_s):
-                await self.response.write(piece)
+            if head and len(piece) > _JOINED_BYTES_MAX:
+                await self._put(head)
+                head = b""
+            await self._put(head + piece if head else piece)
         except (TimeoutError, ConnectionError) as error:
             raise ReaderGone("the reader takes no more") from error
         self._turn_bytes += len(piece)
         if self._turn_bytes >= TURN_BYTES:
             self._turn_bytes = 0
             await asyncio.sleep(0)
+
+    async def _put(self, piece: bytes) -> None:
+        """Write at once, and wait only for a reader that is behind: a timeout for each piece costs as much as it."""
+        writer = _writer_of(self._request)
+        await writer.write(piece, drain=False)
+        transport = writer.transport
+        if transport is not None and transport.get_write_buffer_size() > _WAITING_BYTES_MAX:
+            async with asyncio.timeout(self._stall_timeout_s):
+                await writer.drain()
 
     async def end(self) -> None:
         """The body is whole. Raises `ReaderGone`, and `Damaged` for less than was promised."""

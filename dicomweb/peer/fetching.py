@@ -2,17 +2,18 @@
 
 One errand becomes a few requests: a study, its series, or single instances where few of a series are wanted. Nothing is
 kept here but the head of a part: pieces go to the intake as they were read, and the archive is read no faster than the
-intake can write. What the intake refuses is passed over; the rest goes on. Never retries, believes no header that it
-need not believe, and says of an answer with a gap that it has one.
+intake can write; while it makes one instance durable the next is read. What the intake refuses is passed over; the rest
+goes on. Never retries, believes no header that it need not believe, and says of an answer with a gap that it has one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ from gateway.model.errors import (
     StoreUnavailable,
 )
 from gateway.model.settings import Limits
+from gateway.model.work.precedence import Places, Urgency
 from gateway.model.work.transfers import FetchRequest, Intake, Taking
 from policy.parties import TrustId
 
@@ -46,6 +48,8 @@ SINGLY_MAX = 16
 """Of a series of which no more instances are wanted, they are asked for one by one."""
 PASSED_OVER_MAX = 16
 """A series of which so many more were not wanted than were: the rest is asked for one by one."""
+KEEPING_MAX = 4
+"""Instances of one answer that are made durable while the next is read."""
 REFUSALS_MAX = 16
 """After so many requests that were refused, the others are not made."""
 
@@ -95,8 +99,16 @@ class Fetching:
     """One errand to one server."""
 
     def __init__(
-        self, server: Server, session: aiohttp.ClientSession, headers: Mapping[str, str], intake: Intake
+        self,
+        server: Server,
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, str],
+        intake: Intake,
+        places: Places,
     ) -> None:
+        """`places` are those of the archive, for all errands to it."""
+        self._places = places
+        self._urgency = Urgency()
         self._server = server
         self._session = session
         self._headers = {"Accept": ACCEPT, "Accept-Encoding": "identity", **headers}
@@ -106,9 +118,11 @@ class Fetching:
         self._refusals = 0
         self._refusal: PeerRefused | None = None
         self._gap: PeerError | StoreUnavailable | None = None
+        self._not_kept: PeerError | StoreUnavailable | None = None
 
     async def fetch(self, request: FetchRequest) -> None:
         """See `Fetcher.fetch`."""
+        self._urgency = request.urgency
         self._left.extend(resources_of(request))
         try:
             async with asyncio.timeout(self._server.limits.retrieve_total_timeout_s):
@@ -130,6 +144,7 @@ class Fetching:
     async def _work(self, group: asyncio.TaskGroup) -> None:
         while self._left:
             resource = self._left.popleft()
+            await self._places.acquire(self._urgency)
             try:
                 with told_as_peer_errors(self._server.trust):
                     await self._get(resource)
@@ -143,6 +158,8 @@ class Fetching:
                 self._left.clear()
             else:
                 self._begin(group)
+            finally:
+                self._places.release()
         self._workers -= 1
 
     async def _get(self, resource: Resource) -> None:
@@ -186,14 +203,20 @@ class Fetching:
             raise PeerUnavailable(self._server.trust, "the archive ended its answer in the middle")
 
     async def _take_all(self, resource: Resource, events: AsyncIterator[Event]) -> None:
+        async with _keeping() as keeping:
+            await self._read_all(resource, events, keeping)
+        if self._not_kept is not None:
+            raise self._not_kept
+
+    async def _read_all(self, resource: Resource, events: AsyncIterator[Event], keeping: _Keeping) -> None:
         wanted, left = resource.wanted, set(resource.wanted or ())
         passed_over = 0
         async for event in events:
-            if wanted is not None and not left:
+            if self._not_kept is not None or (wanted is not None and not left):
                 # The connection is given up with it, so this waits until there is more that is not wanted.
                 return
             part = _Part(event, events)
-            sop_uid = await self._part(part, wanted)
+            sop_uid = await self._part(part, wanted, keeping)
             if wanted is None or sop_uid is None:
                 continue
             passed_over += sop_uid not in left
@@ -202,7 +225,7 @@ class Fetching:
                 self._left.extend(_single(resource.path, sop_uid) for sop_uid in wanted if sop_uid in left)
                 return
 
-    async def _part(self, part: _Part, wanted: frozenset[str] | None) -> str | None:
+    async def _part(self, part: _Part, wanted: frozenset[str] | None, keeping: _Keeping) -> str | None:
         """Hand one part's instance on; its SOP Instance UID, None where it is no instance."""
         try:
             meta, piece = await _opened(part)
@@ -219,15 +242,74 @@ class Fetching:
             await part.pass_over()
             return meta.sop_uid
         try:
-            async with self._intake.take(meta.sop_class_uid, meta.sop_uid, meta.transfer_syntax) as taking:
+            async with AsyncExitStack() as held:
+                take = self._intake.take(meta.sop_class_uid, meta.sop_uid, meta.transfer_syntax)
+                taking = await held.enter_async_context(take)
                 await _fill(taking, piece, part)
-                await taking.keep()
+                await keeping.room.acquire()
+                keeping.begin(self._keep(taking, held.pop_all(), keeping.room))
+                if keeping.is_first():
+                    # Somebody waits for it: nothing is read beside it.
+                    await keeping.over()
         except (PeerError, StoreUnavailable):
             raise
         except GatewayError:
             # Whoever refused it knows why; the archive cannot be told over HTTP.
             await part.pass_over()
         return meta.sop_uid
+
+    async def _keep(self, taking: Taking, held: AsyncExitStack, room: asyncio.Semaphore) -> None:
+        """Bring an instance that was read whole to its end."""
+        try:
+            async with held:
+                await taking.keep()
+        except (PeerError, StoreUnavailable) as failure:
+            self._not_kept = failure
+        except GatewayError:
+            return  # whoever refused it knows why
+        finally:
+            room.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """The instances of one answer that are on their way to being durable."""
+
+    tasks: set[asyncio.Task[None]]
+    room: asyncio.Semaphore
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def is_first(self) -> bool:
+        """Whether the one that was begun last is the first."""
+        return next(self._numbers) == 0
+
+    async def over(self) -> None:
+        """Return once all are at their end."""
+        await asyncio.gather(*self.tasks)
+
+    def begin(self, keep: Coroutine[None, None, None]) -> None:
+        """Let one come to its end beside the reading."""
+        task = asyncio.create_task(keep)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is None:
+            self.tasks.discard(task)
+
+
+@asynccontextmanager
+async def _keeping() -> AsyncIterator[_Keeping]:
+    """What was read whole is kept, however the reading ends; unless nobody wants it any more."""
+    keeping = _Keeping(set(), asyncio.Semaphore(KEEPING_MAX))
+    try:
+        yield keeping
+    except asyncio.CancelledError:
+        for task in keeping.tasks:
+            task.cancel()
+        raise
+    finally:
+        await keeping.over()
 
 
 class _Part:
@@ -276,6 +358,8 @@ async def _fill(taking: Taking, first: memoryview, part: _Part) -> None:
     while piece is not None:
         taking.add(piece)
         await taking.drain()
+        # What has been read already costs no turn of the loop: others would wait until the network is slower than we.
+        await asyncio.sleep(0)
         piece = await part.piece()
 
 

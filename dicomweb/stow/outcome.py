@@ -16,6 +16,7 @@ from gateway.model.errors import (
     OverCapacity,
     RequestTooLarge,
     StoreFull,
+    Unwanted,
 )
 from gateway.model.imaging import Element, JsonValue
 
@@ -58,7 +59,7 @@ def reason_of(error: GatewayError) -> FailureReason:
     match error:
         case Conflicting():
             return FailureReason.CONFLICTING
-        case Denied():
+        case Denied() | Unwanted():
             return FailureReason.NOT_AUTHORISED
         case StoreFull() | OverCapacity() | RequestTooLarge():
             return FailureReason.OUT_OF_RESOURCES
@@ -68,10 +69,12 @@ def reason_of(error: GatewayError) -> FailureReason:
             return FailureReason.PROCESSING_FAILURE
 
 
-def status_of(outcomes: Sequence[Outcome]) -> int:
-    """200 where all are kept, 202 where some are, 409 where none is."""
+def status_of(outcomes: Sequence[Outcome], *, is_full: bool) -> int:
+    """200 where all are kept, 202 where some are; where none is, 507 if there was no room for one, else 409."""
     kept = sum(each.reason is None for each in outcomes)
-    return 200 if kept == len(outcomes) else 202 if kept else 409
+    if kept:
+        return 200 if kept == len(outcomes) else 202
+    return 507 if is_full else 409
 
 
 def answer_of(outcomes: Sequence[Outcome], public_url: str) -> bytes:

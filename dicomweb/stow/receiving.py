@@ -32,6 +32,8 @@ class Receiving:
         """Of the path; empty: any."""
         self._instances_max = instances_max
         self.outcomes: list[Outcome] = []
+        self.is_full = False
+        """Whether there was no room for one of them."""
 
     async def take_file(self, body: AsyncIterator[bytes]) -> None:
         """A body that is one instance. Raises a `ServiceFault` that all instances would meet."""
@@ -59,6 +61,7 @@ class Receiving:
                 await taking.keep()
         except (StoreFull, OverCapacity) as error:
             reason = reason_of(error)
+            self.is_full |= isinstance(error, StoreFull)
         except (ServiceFault, RequestTooLarge):
             # The same for every instance: the request as a whole is refused, and may be sent again as it is.
             raise

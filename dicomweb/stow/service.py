@@ -73,7 +73,8 @@ async def _store(desk: Desk, request: web.Request) -> web.StreamResponse:
     if not receiving.outcomes:
         raise InvalidRequest("the request holds no instances")
     response = web.Response(
-        status=status_of(receiving.outcomes), body=answer_of(receiving.outcomes, desk.public_url.rstrip("/"))
+        status=status_of(receiving.outcomes, is_full=receiving.is_full),
+        body=answer_of(receiving.outcomes, desk.public_url.rstrip("/")),
     )
     response.content_type = answer_type
     return response

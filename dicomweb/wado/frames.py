@@ -138,7 +138,7 @@ async def _begin(each: Asked, multipart: Multipart) -> web.StreamResponse:
 
 async def _close(each: Asked, multipart: Multipart, item: Item) -> web.StreamResponse:
     if each.request.method == hdrs.METH_HEAD:
-        each.delivery.cancel()
+        each.delivery.spare()
         begun = await _begin(each, multipart)
         await each.outgoing.end()
         return begun

@@ -22,10 +22,10 @@ from dicomweb.parameters import uid_from_path
 from dicomweb.problem import http_problem
 from dicomweb.qido import PREFIX
 from dicomweb.wado.negotiation import Syntaxes
-from gateway.model.errors import NotFound, PeerUnavailable, ServiceFault
+from gateway.model.errors import NotFound, PeerUnavailable, ServiceFault, StoreUnavailable
 from gateway.model.imaging import Level, Matches
 from gateway.model.settings import Limits
-from gateway.model.work.retrievals import Delivery, Halt, Item, Retrievals, RetrieveWish
+from gateway.model.work.retrievals import NOT_KEPT, Delivery, Halt, Item, Retrievals, RetrieveWish
 from gateway.sharing.directory import parse_trust
 
 STUDY_PATH = "/studies/{study}"
@@ -94,8 +94,9 @@ class Asked:
 
     @property
     def tag(self) -> str:
-        """The ETag of what is listed: of every form that it may take."""
-        return entity_tag(self.delivery.etag, is_weak=True)
+        """The ETag of what is listed: of every form that it may take; empty while nobody knows it."""
+        etag = self.delivery.etag
+        return entity_tag(etag, is_weak=True) if etag else ""
 
     def dress(self, response: web.StreamResponse, *, tag: str = "") -> web.StreamResponse:
         """Say beside an answer what it says of completeness, and which version it is."""
@@ -115,9 +116,9 @@ class Asked:
 
     def unchanged(self, tag: str) -> web.StreamResponse | None:
         """304 for a caller that has this version; nothing is handed out."""
-        if not has_it(self.request.headers.get(hdrs.IF_NONE_MATCH), tag):
+        if not tag or not has_it(self.request.headers.get(hdrs.IF_NONE_MATCH), tag):
             return None
-        self.delivery.cancel()
+        self.delivery.spare()
         return self.dress(web.Response(status=304), tag=tag)
 
     def nothing(self) -> web.StreamResponse:
@@ -133,7 +134,10 @@ class Asked:
             case None:
                 if not self.delivery.failures:
                     return self.absent()
-        trusts = [failure.trust for failure in self.delivery.failures if failure.trust is not None]
+        failures = self.delivery.failures
+        if all(failure.words == NOT_KEPT for failure in failures):
+            raise StoreUnavailable(NOT_KEPT)
+        trusts = [failure.trust for failure in failures if failure.trust is not None]
         if not trusts:
             raise ServiceFault("what was found could not be had")
         raise PeerUnavailable(trusts[0], "what was found there could not be had")

@@ -66,7 +66,7 @@ class _Array:
         """Write all that can be had; raises where that is nothing."""
         each, address = self._each, self._each.address
         if each.request.method == hdrs.METH_HEAD:
-            each.delivery.cancel()
+            each.delivery.spare()
             begun = await self._begin()
             await each.outgoing.end()
             return begun

@@ -140,7 +140,7 @@ async def _picture(each: Asked, renderer: Renderer, item: Item, wish: RenderWish
     rendered = await renderer.rendered(item, wish)
     each.delivery.sent(item)
     # One picture was asked for: of a whole study no other instance is fetched for it.
-    each.delivery.cancel()
+    each.delivery.spare()
     response = web.Response(body=rendered.body)
     response.headers[hdrs.CONTENT_TYPE] = rendered.media_type
     # A browser that opens it runs nothing and fetches nothing, whatever a document says.

@@ -59,7 +59,7 @@ class _Body:
             return unchanged
         self.multipart = Multipart(each.archive.new_boundary(), DICOM)
         if each.request.method == hdrs.METH_HEAD:
-            each.delivery.cancel()
+            each.delivery.spare()
             begun = await self._begun()
             await each.outgoing.end()
             return begun

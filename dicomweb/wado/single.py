@@ -65,7 +65,7 @@ async def send_stretch(each: Asked, stretch: Stretch, content_type: str) -> web.
             stretch.body_bytes,
         )
     except NotSatisfiable:
-        each.delivery.cancel()
+        each.delivery.spare()
         response = http_problem(416, "the range begins behind the end", each.request_id).response()
         response.headers[hdrs.CONTENT_RANGE] = f"bytes */{stretch.body_bytes}"
         return each.dress(response)
@@ -78,7 +78,7 @@ async def send_stretch(each: Asked, stretch: Stretch, content_type: str) -> web.
     each.dress(begun, tag=tag)
     body_bytes = stretch.body_bytes if span is None else span.size
     if each.request.method == hdrs.METH_HEAD:
-        each.delivery.cancel()
+        each.delivery.spare()
         await outgoing.begin(begun, body_bytes)
         await outgoing.end()
         return begun

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import IntEnum
 from types import MappingProxyType
 from typing import assert_never
@@ -148,6 +149,15 @@ def final(outcome: Outcome, how: MissingSources) -> Final:
     return Final(Ending(status, listed(how_missing)), counts)
 
 
+def broken_off(error: BaseException, counts: Counts, refusal: Refusal = Refusal.STATUS) -> Final:
+    """The last response to a retrieval that raised `error`; absence is no success once images of it have failed."""
+    counts, end = settled(counts), retrieve_ending(error, refusal)
+    if counts.failed and end.status == RetrieveStatus.SUCCESS:
+        is_any = counts.completed + counts.warning > 0
+        end = Ending(RetrieveStatus.SOME_FAILED if is_any else RetrieveStatus.NOT_PERFORMED, NOT_ALL_SENT)
+    return Final(end, counts)
+
+
 def settled(counts: Counts) -> Counts:
     """The counters once nothing more is tried: what remained has failed."""
     return replace(counts, remaining=0, failed=counts.failed + counts.remaining)
@@ -181,9 +191,15 @@ def _missing(sources: Sequence[Source]) -> list[Listing]:
         for each in (
             Listing("missing", [desk(source) for source in sources if source.state.is_missing]),
             Listing("identity differs", [desk(source) for source in sources if source.has_identity_conflict]),
+            Listing("checked", [f"{each.trust.code} {at:%Y-%m-%d %H:%M} UTC" for each, at in _checked(sources)]),
         )
         if each.items
     ]
+
+
+def _checked(sources: Sequence[Source]) -> list[tuple[Source, datetime]]:
+    """When what was sent in place of a silent archive was last compared with it (SAF-37)."""
+    return [(source, at.astimezone(UTC)) for source in sources if (at := source.checked_at) is not None]
 
 
 def _words_of_failure(fault: errors.ServiceFault | None, missing: Sequence[Listing]) -> str:

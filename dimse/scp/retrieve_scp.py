@@ -23,9 +23,8 @@ from dimse.scp.endings import (
     Final,
     Outcome,
     RetrieveStatus,
+    broken_off,
     final,
-    retrieve_ending,
-    settled,
 )
 from dimse.scp.profiles import CallerProfile
 from dimse.scp.wishes import IdentifierTerms, wish_of
@@ -182,10 +181,10 @@ class RetrieveService:
         except NotBegun as refused:
             end = Final(refused.ending, _NONE)
         except GatewayError as error:
-            end = Final(retrieve_ending(error, refusal), settled(run.outcome.counts))
+            end = broken_off(error, run.outcome.counts, refusal)
         except Exception as error:  # outermost frame of a request: a bug is its failure alone
             log.exception("retrieve failed", request=request_id, error=type(error).__name__)
-            end = Final(retrieve_ending(error), settled(run.outcome.counts))
+            end = broken_off(error, run.outcome.counts)
         await _send_final(association, message, end, run.failed_uids)
         return end.ending.status
 

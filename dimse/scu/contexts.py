@@ -7,7 +7,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from dimse.sop_classes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, STORAGE, TRANSFER_SYNTAXES
 from dimse.upper_layer.negotiation import Context, Terms
@@ -69,10 +69,8 @@ def accepted_syntaxes(terms: Terms, sop_class_uid: str, *, we_are_requestor: boo
     return [each.transfer_syntax for each in _ours(terms, sop_class_uid, we_are_requestor)]
 
 
-def _ours(terms: Terms, sop_class_uid: str, we_are_requestor: bool) -> list[Context]:
+def _ours(terms: Terms, sop_class_uid: str, we_are_requestor: bool) -> Iterator[Context]:
     """The contexts of a class in which we are SCU: by C-GET that is the acceptor."""
-    return [
-        each
-        for each in terms.contexts.values()
-        if each.abstract_syntax == sop_class_uid and (each.is_scu if we_are_requestor else each.is_scp)
-    ]
+    for each in terms.contexts.values():
+        if each.abstract_syntax == sop_class_uid and (each.is_scu if we_are_requestor else each.is_scp):
+            yield each

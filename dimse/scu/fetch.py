@@ -25,6 +25,7 @@ from dimse.upper_layer.negotiation import Context, Terms, propose
 from dimse.upper_layer.pdu import CONTEXTS_MAX, AssociateRequest, Roles
 from gateway.model.errors import PeerError, PeerRefused, PeerTimeout
 from gateway.model.settings import Limits
+from gateway.model.work.precedence import Places, Urgency
 from gateway.model.work.transfers import FetchRequest, Intake
 from policy.parties import TrustId
 
@@ -61,13 +62,19 @@ class Fetching:
     """All fetches from one archive."""
 
     def __init__(
-        self, profile: FetchProfile, limits: Limits, associate: Associate, awaiting: Awaiting | None = None
+        self,
+        profile: FetchProfile,
+        limits: Limits,
+        associate: Associate,
+        awaiting: Awaiting | None = None,
+        places: Places | None = None,
     ) -> None:
+        """`places`: what another connector to the same archive takes too, for fetches of both together."""
         self._profile = profile
         self._limits = limits
         self._associate = associate
         self._awaiting = awaiting
-        self._places = asyncio.Semaphore(limits.retrieve_associations_max)
+        self._places = places or Places(limits.retrieve_associations_max)
         self._open: set[Association] = set()
         self._behind: set[asyncio.Task[None]] = set()
         """Requests brought to their end, and releases: at most one for each place."""
@@ -78,7 +85,7 @@ class Fetching:
         Raises `AssociationFailure` too.
         """
         uids_max = self._limits.retrieve_uids_max if self._profile.takes_uid_lists else 1
-        errand = _Errand(intake, sop_classes, deque(parts(request, uids_max)))
+        errand = _Errand(intake, sop_classes, request.urgency, deque(parts(request, uids_max)))
         associations_max = max(1, self._limits.retrieve_associations_max // 2)
         try:
             async with asyncio.timeout(self._limits.retrieve_total_timeout_s), asyncio.TaskGroup() as workers:
@@ -103,7 +110,7 @@ class Fetching:
 
         Only the first may wait for a place, or fail for want of an association: others only speed things up.
         """
-        while errand.left and (is_first or not self._places.locked()):
+        while errand.left and (is_first or self._places.has_room(errand.urgency)):
             try:
                 association = await self._associated(errand)
             except AssociationFailure:
@@ -146,7 +153,7 @@ class Fetching:
         return failed
 
     async def _associated(self, errand: _Errand) -> Association:
-        await self._places.acquire()
+        await self._places.acquire(errand.urgency)
         try:
             association = await self._associate(self._request(errand.sop_classes))
         except BaseException:
@@ -242,6 +249,7 @@ class _Errand:
 
     intake: Intake
     sop_classes: frozenset[str]
+    urgency: Urgency
     left: deque[Part]
     """What is still to be asked."""
     failure: PeerError | None = None

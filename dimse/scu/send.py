@@ -83,7 +83,8 @@ class Sender:
         self._associations_max = limits.store_associations_max
         self._open = 0
         self._idle: list[Association] = []
-        self._turn = asyncio.Condition()
+        self._news = asyncio.Event()
+        """An association is idle or over, or there will be none."""
         self._opening: asyncio.Task[None] | None = None
         self._gone: NotSent | None = None
 
@@ -126,21 +127,21 @@ class Sender:
                 association.abort("given up")
                 raise
             finally:
-                await self._take_back(association)
+                self._take_back(association)
         return NotSent("the destination ends the association at this instance")
 
     async def _lease(self) -> Association | None:
         """An association that nobody else uses, as soon as there is one; None: there will be none any more."""
-        async with self._turn:
-            while self._gone is None:
-                while self._idle:
-                    association = self._idle.pop()
-                    if association.is_open:
-                        return association
-                    self._open -= 1
-                if self._opening is None and self._open < self._associations_max:
-                    self._opening = asyncio.get_running_loop().create_task(self._open_one())
-                await self._turn.wait()
+        while self._gone is None:
+            while self._idle:
+                association = self._idle.pop()
+                if association.is_open:
+                    return association
+                self._open -= 1
+            if self._opening is None and self._open < self._associations_max:
+                self._opening = asyncio.get_running_loop().create_task(self._open_one())
+            self._news.clear()
+            await self._news.wait()
         return None
 
     async def _open_one(self) -> None:
@@ -150,17 +151,16 @@ class Sender:
         except Exception as error:  # outermost frame of the task: a bug must not leave those who wait for it waiting
             log.exception("sending failed", error=type(error).__name__)
             found = NotSent("the destination cannot be reached", is_final=True)
-        async with self._turn:
-            self._opening = None
-            match found:
-                case Association():
-                    self._open += 1
-                    self._idle.append(found)
-                case NotSent():
-                    self._gone = found
-                case None:
-                    self._associations_max = max(1, self._open)
-            self._turn.notify_all()
+        self._opening = None
+        match found:
+            case Association():
+                self._open += 1
+                self._idle.append(found)
+            case NotSent():
+                self._gone = found
+            case None:
+                self._associations_max = max(1, self._open)
+        self._news.set()
 
     async def _association(self) -> Association | NotSent | None:
         """An association; None: it lets us have no more than are open. Tried for a while where there is none at all."""
@@ -187,13 +187,12 @@ class Sender:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-    async def _take_back(self, association: Association) -> None:
-        async with self._turn:
-            if association.is_open:
-                self._idle.append(association)
-            else:
-                self._open -= 1
-            self._turn.notify_all()
+    def _take_back(self, association: Association) -> None:
+        if association.is_open:
+            self._idle.append(association)
+        else:
+            self._open -= 1
+        self._news.set()
 
 
 async def _released(association: Association) -> None:

@@ -56,6 +56,10 @@ _REJECTIONS: Mapping[tuple[int, int], tuple[str, str]] = {
 """Source and reason of a rejection (PS3.8 9.3.4) in words, and what to do."""
 
 
+_ROWS = "rows"
+_ROWS_UNREADABLE = "rows that cannot be read are not shown, and what it answers then counts as incomplete"
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The archive under examination, as its profile has it."""
@@ -92,18 +96,21 @@ class Visit:
             connect_timeout_s=subject.place.connect_timeout_s,
         )
 
-    async def trial(self, trial: Trial, model: Model | None = None) -> Answer:
+    async def trial(self, trial: Trial) -> Answer:
         """Ask on an association of its own, so that no trial suffers from the one before."""
         try:
             association = await self.association()
         except AssociationFailure as error:
             return Answer(ended=f"no association: {error}")
-        context = context_of(association, FIND_CLASSES[model or self.models[0]])
+        context = context_of(association, FIND_CLASSES[self.models[0]])
         assert context is not None
         try:
-            return await ask(association, context, trial, self.subject.limits.find_timeout_s)
+            answer = await ask(association, context, trial, self.subject.limits.find_timeout_s)
         finally:
             await leave(association)
+        if answer.unreadable and not any(finding.check == _ROWS for finding in self.report.findings):
+            self.report.add(Layer.FIND, _ROWS, Verdict.WARNING, answer.unreadable, _ROWS_UNREADABLE)
+        return answer
 
 
 async def associated(visit: Visit) -> Association | None:

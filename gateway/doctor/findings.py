@@ -44,6 +44,7 @@ class Layer(StrEnum):
     QIDO = "qido"
     LIMITS = "limits"
     TEXT = "character set"
+    BUCKET = "bucket"
 
 
 @dataclass(frozen=True, slots=True)

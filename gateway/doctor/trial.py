@@ -23,7 +23,6 @@ from gateway.model.imaging import OTHER_PATIENT_IDS, PATIENT_ID, Attributes, Ele
 ROWS_MAX = 200
 """Rows after which a trial has seen enough."""
 LEVEL_TAG = "00080052"
-CHARACTER_SET_TAG = "00080005"
 _MEDIUM = 0x0000
 _CANCEL_WAIT_S = 2.0
 

@@ -66,7 +66,6 @@ class Reply:
     content_type: str = ""
     charset: str = ""
     body: bytes = b""
-    has_warning: bool = False
     failure: str = ""
     duration_s: float = 0.0
 
@@ -112,7 +111,6 @@ class WebVisit:
             response.content_type if body else "",
             response.charset or "",
             bytes(body),
-            has_warning="Warning" in response.headers,
             duration_s=time.monotonic() - began,
         )
 

@@ -8,14 +8,23 @@ nothing is taken in for a patient of whom the register says that the keys are to
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 
-from gateway.model.errors import GatewayError, KeyClosed, StoreFull, StoreUnavailable
+from gateway.model.errors import GatewayError, KeyClosed, ServiceFault, StoreFull, StoreUnavailable
 from gateway.model.seams import Clock
-from gateway.model.work.transfers import CachedInstance, CachedStudy, KeyDomain, ReceivedHead, Standing, Writing
+from gateway.model.work.transfers import (
+    CachedInstance,
+    CachedStudy,
+    KeyDomain,
+    ReceivedHead,
+    SoleStudy,
+    Standing,
+    Writing,
+)
+from policy.parties import TrustId
 from storage.cache.cache import SealedCache
 from storage.cache.sole import SoleCopies
 
@@ -57,11 +66,13 @@ class KeptCache:
         opened: Callable[[], SealedCache],
         check_room: Callable[[], None],
         opted_out: Callable[[], Collection[str]],
+        sole_sources: Callable[[], Awaitable[frozenset[TrustId]]],
     ) -> None:
         """`opened` gives the cache, or raises the fault that keeps it closed; `check_room` raises `StoreFull`."""
         self._opened = opened
         self._check_room = check_room
         self._opted_out = opted_out
+        self._sole_sources = sole_sources
 
     def put(self, head: ReceivedHead) -> AbstractAsyncContextManager[Writing]:
         """See `StudyCache`. Raises `StoreFull` before anything is written, `KeyClosed` for who is opted out."""
@@ -109,6 +120,10 @@ class KeptCache:
         """See `StudyCache`."""
         return await self._opened().study(study_uid, domain)
 
+    async def studies_of(self, patient_row: str, domain: KeyDomain = KeyDomain.CACHE) -> Sequence[str]:
+        """See `SealedCache`."""
+        return await self._opened().studies_of(patient_row, domain)
+
     async def validated(self, study_uid: str, at: datetime) -> None:
         """See `StudyCache`."""
         await self._opened().validated(study_uid, at)
@@ -121,6 +136,21 @@ class KeptCache:
     def sole_copies(self) -> SoleCopies:
         """See `SealedCache`; raises the fault that keeps it closed."""
         return self._opened().sole_copies
+
+    def sole_studies(self) -> Mapping[str, SoleStudy]:
+        """See `StudyCache`."""
+        return self._opened().sole_studies()
+
+    def sole_studies_of(self, patient_rows: Collection[str]) -> Sequence[str]:
+        """See `StudyCache`."""
+        return self._opened().sole_studies_of(patient_rows)
+
+    async def unread_sources(self) -> frozenset[TrustId]:
+        """See `StudyCache`."""
+        try:
+            return await self._opened().unread_sources()
+        except ServiceFault:
+            return await self._sole_sources()
 
     async def forget(self, study_uid: str, why: str) -> None:
         """See `StudyCache`."""

@@ -74,6 +74,7 @@ class Withdrawals:
             dedupe_key=f"{TELL}/{trust.code}/{study_uid}",
             run_at=self._clock.now() + CONFIRMED_AFTER,
             attempts_max=TELL_ATTEMPTS_MAX,
+            follows_running=True,
         )
 
     def _telling_rejected(self, study_uid: str, trust: TrustId, sop_uids: Sequence[str]) -> NewJob:
@@ -122,7 +123,8 @@ class Freshness:
                 return
             detail: dict[str, JsonValue] = {"study": study_uid}
             soon = self._clock.now() + SETTLED_AFTER
-            new = NewJob(self.kind, Lane.BACKGROUND, detail, f"{self.kind}/{study_uid}", run_at=soon)
+            key = f"{self.kind}/{study_uid}"
+            new = NewJob(self.kind, Lane.BACKGROUND, detail, key, follows_running=True, run_at=soon)
             await self._store.write(partial(jobs.enqueue, new=new))
         except GatewayError as error:
             log.warning("kept study not compared", error=type(error).__name__)

@@ -2,8 +2,9 @@
 
 Questions need none of it. What cannot be opened (a key file that is gone, a wrapper that is away, a folder that another
 process has) is said in words, alarmed, and tried again; meanwhile every door to images is at fault for everybody alike
-(SAF-01) and C-FIND and QIDO go on. The key store is opened apart from the rest, because closing a patient's keys needs
-no wrapper and no cache (SAF-25). The register of opt-outs is followed from before the doors open.
+(SAF-01) and C-FIND and QIDO go on, and say of which trusts they lack something. The key store is opened apart from the
+rest, because closing a patient's keys needs no wrapper and no cache (SAF-25). The register of opt-outs is followed from
+before the doors open.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -26,6 +28,8 @@ from gateway.keeping.objects import cache_settings, checked_room, open_objects
 from gateway.keeping.work import Upkeep, WorkSettings, recurring_job
 from gateway.model.errors import GatewayError, OverCapacity, RegisterUnavailable, ServiceFault, StoreUnavailable
 from gateway.model.seams import Clock
+from policy.parties import TrustId
+from storage.cache import census
 from storage.cache.cache import SealedCache
 from storage.cache.packs.port import Objects
 from storage.keyring.keyring import Keyring
@@ -73,7 +77,10 @@ class Keeping:
         self._closings = Closings(store, clock)
         room = Room(configuration.cache_folder, configuration.cache.disk_reserve_bytes, clock)
         self._check_room = room.check
-        self.cache = KeptCache(self._opened_cache, checked_room(configuration, room), lambda: self._closings.opted_out)
+        self._check_takes_in = checked_room(configuration, room)
+        self.cache = KeptCache(
+            self._opened_cache, self._check_takes_in, lambda: self._closings.opted_out, self._sole_sources
+        )
         """The study cache; every call raises the fault that keeps it closed."""
         self.withdrawals = Withdrawals(store, self.cache, clock)
         """Gives up what archives withdrew."""
@@ -139,6 +146,7 @@ class Keeping:
             await self.keyring.check()
             await self._open_cache()
             await self.follow()
+            self._check_takes_in()
         except ServiceFault as fault:
             self._fault = fault
             self._told(str(fault))
@@ -184,6 +192,14 @@ class Keeping:
         if self._cache is None:
             raise self._fault
         return self._cache
+
+    async def _sole_sources(self) -> frozenset[TrustId]:
+        """By the index, which opens without keys; nothing where it cannot be read, for then nobody is answered."""
+        place = cache_settings(self._configuration).place
+        try:
+            return await self._store.read(partial(census.sole_sources, place=place))
+        except ServiceFault:
+            return frozenset()
 
     def _opened(self) -> tuple[Keyring, SealedCache]:
         return self.keyring, self._opened_cache()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from gateway.config.configuration import Configuration
 from gateway.config.keeping import ObjectStore, S3Section
@@ -21,6 +21,9 @@ from storage.cache.packs.port import Objects
 from storage.cache.remote.settings import BucketSettings
 from storage.cache.upkeep import CacheSettings
 from storage.observations.pseudonyms import Pseudonyms
+
+if TYPE_CHECKING:
+    from storage.cache.remote.bucket import Bucket
 
 
 def open_objects(
@@ -49,17 +52,21 @@ def checked_room(configuration: Configuration, room: Room) -> Callable[[], None]
     return room.check if configuration.cache.store is ObjectStore.DISK else lambda: None
 
 
-async def bucket_fault(configuration: Configuration, stand_ins: Pseudonyms, clock: Clock) -> str:
-    """Why the bucket of this configuration cannot be had now; empty if it can, or where there is none."""
-    if configuration.cache.store is not ObjectStore.S3:
-        return ""
+def bucket_of(configuration: Configuration, stand_ins: Pseudonyms, clock: Clock) -> Bucket:
+    """This node's part of the bucket, to look at; raises `ConfigurationError` where there is none."""
     from storage.cache.remote.bucket import Bucket  # noqa: PLC0415  # as above
     from storage.cache.remote.reach import Reach  # noqa: PLC0415
 
     node = configuration.gateway.node
-    bucket = Bucket(_settings(_section(configuration), node), stand_ins.of_place(node), Reach(clock))
+    return Bucket(_settings(_section(configuration), node), stand_ins.of_place(node), Reach(clock))
+
+
+async def bucket_fault(configuration: Configuration, stand_ins: Pseudonyms, clock: Clock) -> str:
+    """Why the bucket of this configuration cannot be had now; empty if it can, or where there is none."""
+    if configuration.cache.store is not ObjectStore.S3:
+        return ""
     try:
-        await bucket.look()
+        await bucket_of(configuration, stand_ins, clock).look()
     except OutOfReach as error:
         return str(error)
     return ""

@@ -21,7 +21,7 @@ from gateway.model.errors import GatewayError
 from gateway.model.imaging import Level, Source
 from gateway.model.seams import Clock
 from gateway.model.work.jobs import FailureKind, Progress
-from gateway.model.work.retrievals import Delivery, Destination, Halt, RetrieveWish
+from gateway.model.work.retrievals import Brought, Delivery, Destination, Halt, RetrieveWish
 from policy.parties import Caller
 from storage.store import SqlStore
 from storage.work import resumption
@@ -50,7 +50,7 @@ class Asks(Protocol):
     def retrieve(self, caller: Caller, wish: RetrieveWish) -> AbstractAsyncContextManager[Delivery]:
         """See `Retrievals`."""
 
-    async def bring(self, caller: Caller, wish: RetrieveWish) -> tuple[int, Sequence[Source]]:
+    async def bring(self, caller: Caller, wish: RetrieveWish) -> Brought:
         """See `gateway.sharing.retrieval.road.Road.bring`."""
 
 
@@ -93,9 +93,9 @@ class Resuming:
         if found.destination:
             await self._sent(work, caller, wish, found.destination)
         else:
-            instances, sources = await self._door.bring(caller, wish)
-            work.advance(Progress(instances, len(refs)))
-            _check(len(refs), instances, sources)
+            brought = await self._door.bring(caller, wish)
+            work.advance(Progress(brought.kept, len(refs)))
+            _check(len(refs), brought.kept, brought.sources, has_failures=brought.failed > 0)
 
     def _caller(self, found: LedgerRetrieval, request_id: str) -> Caller:
         try:
@@ -134,7 +134,7 @@ class Resuming:
             telling.cancel()
 
 
-def _check(wanted: int, done: int, sources: Sequence[Source], *, has_failures: bool = False) -> None:
+def _check(wanted: int, done: int, sources: Sequence[Source], *, has_failures: bool) -> None:
     """Raise what helps where something is missing still."""
     if done >= wanted:
         return

@@ -39,14 +39,6 @@ _EXTENDED_OFFSETS, _EXTENDED_LENGTHS = "7FE00001", "7FE00002"
 _PHOTOMETRIC, _PLANAR = "00280004", "00280006"
 
 
-async def native_frame(pool: Pool, source: PixelSource, number: int) -> bytes:
-    """Frame `number`, from 1 on, without compression: in little endian, colours pixel by pixel. Raises as a picture."""
-    if source.layout.frame_bytes > pool.limits.frame_bytes_max:
-        raise NotAcceptable("a frame of the instance is larger than is decoded")
-    (frame,) = await source.frames((number,))
-    return (await _decoded(pool, source, frame, EXPLICIT_VR_LITTLE_ENDIAN)).body
-
-
 async def transcoded(pool: Pool, source: PixelSource, target: str) -> AsyncIterator[bytes]:
     """The instance's encoded data set in the target's transfer syntax, in pieces.
 

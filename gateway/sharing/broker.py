@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -28,7 +28,8 @@ from gateway.model.seams import Clock, LocationIndex
 from gateway.model.settings import IdentitySettings, Limits, SharingSettings
 from gateway.sharing import locate
 from gateway.sharing.absence import AbsenceDelays
-from gateway.sharing.answers.sources import Reach, check_somebody_answered, sources_of
+from gateway.sharing.answers.held import Held, held
+from gateway.sharing.answers.sources import Reach, as_shown, check_somebody_answered, in_part, sources_of
 from gateway.sharing.answers.tally import source_record
 from gateway.sharing.directory import Directory
 from gateway.sharing.guard.gate import Gate
@@ -38,7 +39,7 @@ from gateway.sharing.identity.conflicts import Judgement, quality_items
 from gateway.sharing.identity.origins import Origins
 from gateway.sharing.identity.people import Named, People
 from gateway.sharing.identity.tracing import Tracing
-from gateway.sharing.merge import Candidate, Part, as_shown, lacking_keys, merge
+from gateway.sharing.merge import Candidate, Part, lacking_keys, merge
 from gateway.sharing.peers import Peers
 from gateway.sharing.scope import Scope
 from gateway.sharing.snapshots import Heard, Recent, Snapshot, Snapshots
@@ -60,10 +61,7 @@ class Survey:
     """What of a wish may be had, as it is known at this moment."""
 
     passage: Passage
-    matches: tuple[Match, ...]
-    """Its instances, with the identity that this caller is shown."""
-    copies: Mapping[tuple[str, str, str], tuple[Candidate, ...]]
-    """Of each instance, by its UIDs, the holders' rows that may be had."""
+    instances: tuple[Held, ...]
     judgement: Judgement
     sources: tuple[Source, ...]
     heard_at: datetime
@@ -140,8 +138,8 @@ class Broker:
             async with self._guarded(caller, query, named, Action.RETRIEVE, recipient) as (passage, settled):
                 async with self._place(caller.principal.trust):
                     survey = await self._surveyed(passage, caller, settled(), names)
-                absence.is_empty = not survey.matches
-                if survey.matches:
+                absence.is_empty = not survey.instances
+                if survey.instances:
                     yield survey
                     return
         except PeerError:
@@ -204,14 +202,11 @@ class Broker:
             # From memory it would come sooner than absence does: what is withheld by now is asked again (SAF-06).
             kept = None
         conflicting = await self._told_conflicts(passage, heard, scope)
-        if visible and kept is None:
+        if visible and kept is None and not heard.unread:
             self._recent.keep(fingerprint, heard, self._clock.monotonic())
-        copies: dict[tuple[str, str, str], tuple[Candidate, ...]] = {}
-        for row in visible:
-            copies[row.uids] = (*copies.get(row.uids, ()), row)
-        matches = merge(query.level, visible, own_numbers, self._origins)
+        instances = tuple(held(visible, own_numbers, self._origins))
         shown, sources = self._told_of_sources(passage, caller, heard, visible, conflicting, reach, asked, scope)
-        passage.tally.returned = len(matches)
+        passage.tally.returned = len(instances)
         passage.tally.sources = source_record((*heard.parts, *_unheard(reach, asked, heard)), heard.judgement, ())
         if not visible:
             check_somebody_answered(self._directory, shown, sources)
@@ -222,7 +217,7 @@ class Broker:
         async def still_theirs(rows: Sequence[Candidate]) -> bool:
             return len((await self._people.as_now(caller, named, rows))[0]) == len(rows)
 
-        return Survey(passage, tuple(matches), copies, heard.judgement, sources, heard.at, whole, still_theirs)
+        return Survey(passage, instances, heard.judgement, sources, heard.at, whole, still_theirs)
 
     async def _answer(self, passage: Passage, caller: Caller, named: Named, token: str, absence: Absence) -> Matches:
         self._people.check(caller, named)
@@ -255,7 +250,8 @@ class Broker:
             passage.tally.disclose_only(page)
         passage.tally.sources = source_record((*heard.parts, *_unheard(reach, asked, heard)), heard.judgement, page)
         absence.is_empty = not rows
-        check_somebody_answered(self._directory, shown, sources)
+        if not rows:
+            check_somebody_answered(self._directory, shown, sources)
         return Matches(page, sources, remaining, truncated_at, lacking, token if remaining > 0 else "")
 
     def _told_of_sources(
@@ -271,11 +267,12 @@ class Broker:
     ) -> tuple[tuple[Part, ...], tuple[Source, ...]]:
         """Every trust's part as this caller may know it, and the same in words."""
         asker = caller.principal.trust
-        answered = as_shown(heard.parts, self._hearing.expected(asked, asker), scope, visible)
+        answered = in_part(as_shown(heard.parts, self._hearing.expected(asked, asker), scope, visible), heard.unread)
         showing = {row.trust for row in visible} | conflicting
         shown = (*locate.as_told(answered, heard.left_out, showing), *_unheard(reach, asked, heard))
         extents = {trust: self._peers.extent(trust, asker, caller.purpose) for trust in asked}
-        return shown, sources_of(self._directory, reach, shown, conflicting, extents)
+        held = {row.trust for row in visible if row.is_kept}
+        return shown, sources_of(self._directory, reach, shown, conflicting, extents, held)
 
     async def _told_conflicts(self, passage: Passage, heard: Heard, scope: Scope) -> frozenset[TrustId]:
         """Report every conflict to its custodians; the trusts at which the caller is told of one (SAF-08)."""

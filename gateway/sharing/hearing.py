@@ -24,24 +24,48 @@ from gateway.sharing.answers.sources import Reach
 from gateway.sharing.directory import Directory
 from gateway.sharing.guard.passage import Passage
 from gateway.sharing.identity.conflicts import Judgement
-from gateway.sharing.identity.people import Named, People
+from gateway.sharing.identity.people import Named, People, known_by
 from gateway.sharing.locate import LeftOut
 from gateway.sharing.merge import Part, texts
 from gateway.sharing.peers import Peers, TrustAnswer
 from gateway.sharing.scope import Scope, for_peers
 from gateway.sharing.snapshots import Heard
-from policy.parties import Caller, TrustId
+from policy.parties import Caller, PatientId, TrustId
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a trust may take for its answer."""
+
+    matches_max: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """Rows by trust, and the trusts of which more is held than they tell of."""
+
+    rows: Mapping[TrustId, Sequence[Attributes]]
+    cut: frozenset[TrustId] = frozenset()
+
+
 class Witness(Protocol):
-    """Who knows what holders said of studies, where they do not say it now."""
+    """Who knows what holders said of studies, where they do not say it now. Raises nothing."""
 
     async def rows(
         self, study_uids: Collection[str], silent: Collection[TrustId]
     ) -> Mapping[TrustId, Sequence[Attributes]]:
-        """By trust: rows at level IMAGE of what came from the `silent` ones, and of every trust's sole copies."""
+        """By trust: rows at level IMAGE of what came from the `silent` ones, but for sole copies."""
+
+    async def sole(
+        self, question: Query, scope: Scope, known_by: Collection[PatientId], allowance: Allowance
+    ) -> Witnessed:
+        """Every trust's sole copies that may answer the question, at its level; its patient is `known_by` these."""
+
+    async def unread(self) -> frozenset[TrustId]:
+        """The trusts of whose sole copies nothing can be told at this moment; the same for every patient."""
 
 
 NO_ANSWERS = Judgement((), ())
@@ -55,14 +79,6 @@ class Absence:
 
     began: float
     is_empty: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a trust may take for its answer."""
-
-    matches_max: int
-    timeout_s: float
 
 
 class Hearing:
@@ -105,20 +121,24 @@ class Hearing:
         scope = named.scope
         left_out = await self._left_out(caller, scope, asked)
         question = for_peers(studies, scope)
+        unread = frozenset[TrustId]() if self._witness is None else await self._witness.unread()
         began, began_at = self._clock.monotonic(), self._clock.now()
         if passage.is_hidden:
             expected = self.expected(asked, caller.principal.trust)
             await self._let_asking_take_its_time(expected)
             self._note(locate.feigned(question, scope, expected, left_out, began_at))
-            return Heard(NO_ANSWERS, expected, False, left_out, began_at)
+            return Heard(NO_ANSWERS, expected, False, left_out, began_at, unread=unread)
         asker = caller.principal.trust
         request = PeerRequest(
             question, caller.request_id, caller.hops + 1, allowance.matches_max, asker, caller.purpose
         )
         requests = self._people.requests(named, request, asked - left_out.unasked)
-        answers = await self._ask(requests, self.expected(left_out.unasked, asker), allowance.timeout_s)
-        if studies.level is Level.IMAGE:
-            answers = await self._with_kept(answers, scope, reach.not_asked(asked))
+        resting = (*reach.not_asked(asked), *map(locate.unasked_part, left_out.unasked))
+        async with asyncio.TaskGroup() as tasks:
+            # Beside each other: what reading here takes does not show, and nobody waits for it.
+            asking = tasks.create_task(self._ask(requests, self.expected(left_out.unasked, asker), allowance.timeout_s))
+            held = tasks.create_task(self._sole(named, studies, allowance))
+        answers = await self._with_kept(asking.result(), held.result(), studies, scope, resting)
         reading, judgement = await self._people.judged(asker, named, studies, answers)
         for answer, part in zip(answers, reading.parts, strict=True):
             if part.state is not answer.state:
@@ -128,9 +148,10 @@ class Hearing:
         self._note(locate.learnt(question, scope, judgement, reading.parts, left_out, began_at))
         why = {answer.trust: answer.reason for answer in answers}
         answered = (replace(part, reason=why[part.trust]) for part in reading.parts)
-        parts = sorted((*answered, *map(locate.unasked_part, left_out.unasked)), key=lambda part: part.trust)
+        unheard = left_out.unasked - why.keys()
+        parts = sorted((*answered, *map(locate.unasked_part, unheard)), key=lambda part: part.trust)
         told = frozenset(answer.trust for answer in answers if answer.has_identity_conflict)
-        return Heard(judgement, tuple(parts), reading.has_lacking_rows, left_out, began_at, told)
+        return Heard(judgement, tuple(parts), reading.has_lacking_rows, left_out, began_at, told, unread)
 
     async def _left_out(self, caller: Caller, scope: Scope, asked: frozenset[TrustId]) -> LeftOut:
         """Who need not be asked (SAF-05); nobody, whenever that cannot be known."""
@@ -161,24 +182,45 @@ class Hearing:
             tasks.create_task(self._let_asking_take_its_time(unasked))
         return answers.result()
 
-    async def _with_kept(
-        self, answers: Sequence[TrustAnswer], scope: Scope, not_asked: Sequence[Part]
-    ) -> Sequence[TrustAnswer]:
-        """The answers, with what is kept here of trusts that did not give one; they stay named as missing.
+    async def _sole(self, named: Named, question: Query, allowance: Allowance) -> Witnessed:
+        if self._witness is None:
+            return Witnessed({})
+        return await self._witness.sole(question, named.scope, known_by(named), allowance)
 
-        A trust that cannot be asked, being down by plan or without an archive, is there if anything of it is kept.
+    async def _with_kept(
+        self,
+        answers: Sequence[TrustAnswer],
+        sole: Witnessed,
+        question: Query,
+        scope: Scope,
+        not_asked: Sequence[Part],
+    ) -> Sequence[TrustAnswer]:
+        """The answers, with sole copies, and of images what is kept of trusts that gave none; they stay missing.
+
+        A trust that was not asked, being down by plan or without an archive, is there if anything of it is kept.
         """
-        if self._witness is None or not scope.study_uids:
+        if self._witness is None:
             return answers
-        silent = {answer.trust for answer in answers if answer.state.is_missing and not answer.rows}
         resting = [
             TrustAnswer(part.trust, part.state, reason=part.reason)
             for part in not_asked
             if part.reason is not NotAskedReason.BEHIND_GATEWAY
         ]
-        kept = await self._witness.rows(scope.study_uids, silent | {answer.trust for answer in resting})
-        everybody = (*answers, *(answer for answer in resting if answer.trust in kept))
-        return [_with_rows(answer, kept.get(answer.trust, ())) for answer in everybody]
+        kept: Mapping[TrustId, Sequence[Attributes]] = {}
+        if question.level is Level.IMAGE:
+            silent = {answer.trust for answer in answers if answer.state.is_missing and not answer.rows}
+            kept = await self._witness.rows(scope.study_uids, silent | {answer.trust for answer in resting})
+        there = kept.keys() | sole.rows.keys() | sole.cut
+        return [
+            replace(
+                answer,
+                kept=_lacking(answer, (*kept.get(answer.trust, ()), *sole.rows.get(answer.trust, ()))),
+                is_kept_cut=answer.trust in sole.cut,
+            )
+            if answer.trust in there
+            else answer
+            for answer in (*answers, *(answer for answer in resting if answer.trust in there))
+        ]
 
     def _note(self, sightings: Sequence[Sighting]) -> None:
         if self._locations is not None and sightings:
@@ -227,11 +269,10 @@ class Hearing:
         self._delays.timer_was_late(self._clock.monotonic() - began - delay_s)
 
 
-def _with_rows(answer: TrustAnswer, kept: Sequence[Attributes]) -> TrustAnswer:
-    """The answer with kept rows that it lacks; an archive that lists an instance speaks for it."""
+def _lacking(answer: TrustAnswer, kept: Sequence[Attributes]) -> Sequence[Attributes]:
+    """The kept rows that an answer lacks; an archive that lists an instance speaks for it."""
     listed = {text for row in answer.rows for text in texts(row, SOP_UID)}
-    lacking = [row for row in kept if listed.isdisjoint(texts(row, SOP_UID))]
-    return replace(answer, rows=[*answer.rows, *lacking]) if lacking else answer
+    return [row for row in kept if listed.isdisjoint(texts(row, SOP_UID))] if listed else kept
 
 
 def _profile(parts: Sequence[Part]) -> Profile:

@@ -68,9 +68,10 @@ class Matcher:
             return True
         if self._instants is not None and not self._within(self._instants, row):
             return False
-        return all(self._satisfied(tag, test, row) for tag, test in self._tests) and all(
-            self._sequence_matches(tag, items, row) for tag, items in self._items.items()
-        )
+        for tag, test in self._tests:
+            if not self._satisfied(tag, test, row):
+                return False
+        return not self._items or all(self._sequence_matches(tag, items, row) for tag, items in self._items.items())
 
     def _satisfied(self, tag: str, test: Test, row: Attributes) -> bool:
         element = row.get(tag)
@@ -78,7 +79,9 @@ class Matcher:
             self._absent.add(tag)
             return True
         values = element.get("Value")
-        return any(test(value) for value in values) if isinstance(values, list) and values else test(None)
+        if not isinstance(values, list) or not values:
+            return test(None)
+        return test(values[0]) if len(values) == 1 else any(test(value) for value in values)
 
     def _within(self, instants: _Range, row: Attributes) -> bool:
         """Whether the study may have begun in the range: a day without a time may have any (PS3.4 C.2.2.2.5)."""

@@ -73,6 +73,8 @@ PATIENT_COUNTS = ("00201200", "00201202", "00201204")
 INSTANCE_AVAILABILITY = "00080056"
 NEARLINE: Element = {"vr": "CS", "Value": ["NEARLINE"]}
 """It has to be fetched from its holder first (PS3.3 C.4.23)."""
+ONLINE: Element = {"vr": "CS", "Value": ["ONLINE"]}
+"""This gateway holds it in its holder's stead."""
 
 PATIENT_ATTRIBUTES = frozenset(
     (PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, "00100032", PATIENT_SEX, OTHER_PATIENT_IDS)
@@ -105,6 +107,8 @@ class Candidate:
     series_uid: str
     sop_uid: str
     row: Attributes
+    is_kept: bool = False
+    """Whether this gateway holds what the row tells of, and its trust's archive did not speak."""
 
     @property
     def patient(self) -> NhsNumber | None:
@@ -142,7 +146,9 @@ class Reading:
     """Whether some row did not carry a key of the question."""
 
 
-def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attributes) -> Candidate | None:
+def candidate(
+    level: Level, trust: TrustId, identity: RowIdentity, row: Attributes, *, is_kept: bool = False
+) -> Candidate | None:
     """Read a row's unique keys; None when the level's own, or one above it, is missing."""
     study = _uid(row, STUDY_UID)
     series = _uid(row, SERIES_UID) if level in (Level.SERIES, Level.IMAGE) else ""
@@ -156,7 +162,7 @@ def candidate(level: Level, trust: TrustId, identity: RowIdentity, row: Attribut
             is_whole = bool(study and series and sop)
         case _:
             assert_never(level)
-    return Candidate(trust, identity, study, series, sop, row) if is_whole else None
+    return Candidate(trust, identity, study, series, sop, row, is_kept) if is_whole else None
 
 
 def read_answers(
@@ -194,11 +200,17 @@ def read_answers(
                     candidates.append(entry)
                 else:
                     is_complete = False
-        part = _part(answer, len(candidates) - known, is_complete)
-        if len(people) > people_max:
+        is_flood = len(people) > people_max
+        if is_flood:
             del candidates[known:]
-            part = replace(part, state=SourceState.INVALID_ANSWER)
-        parts.append(part)
+        for row in answer.kept:
+            if scope.accession_issuers and not is_issued_by(row, scope.accession_issuers, own_accessions):
+                continue
+            if matcher.matches(row) and carries_pin(scope, row):
+                entry = candidate(query.level, answer.trust, identities.of(row), row, is_kept=True)
+                candidates += [entry] if entry is not None else []
+        part = _part(answer, len(candidates) - known, is_complete)
+        parts.append(replace(part, state=SourceState.INVALID_ANSWER) if is_flood else part)
     return Reading(tuple(candidates), tuple(parts), bool(matcher.unsupported))
 
 
@@ -208,26 +220,6 @@ def lacking_keys(query: Query, scope: Scope, rows: Collection[Candidate]) -> tup
     for row in rows:
         matcher.matches(row.row)
     return tuple(sorted(matcher.unsupported))
-
-
-def as_shown(
-    parts: Sequence[Part], if_empty: Sequence[Part], scope: Scope, shown: Collection[Candidate]
-) -> tuple[Part, ...]:
-    """The parts as a caller may see them; `if_empty` are those of an answer without rows.
-
-    A cut in the rows of one study that is hidden says that there is such a study, so the trust looks as it does when it
-    has nothing. A cut behind rows that were not asked for is told: what was asked for may lie behind it.
-    """
-    if scope.patient is not None or len(scope.study_uids) != 1:
-        return tuple(parts)
-    seen = {row.trust for row in shown}
-    states = {part.trust: part.state for part in if_empty}
-    return tuple(
-        replace(part, state=states.get(part.trust, part.state))
-        if part.state is SourceState.TRUNCATED and part.is_all_to_the_point and part.trust not in seen
-        else part
-        for part in parts
-    )
 
 
 def conflicting_studies(candidates: Collection[Candidate]) -> frozenset[str]:
@@ -259,9 +251,9 @@ def merge(
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for found in candidates:
         groups.setdefault(found.uids if level is not Level.PATIENT else _NO_UIDS, []).append(found)
-    custodies = _custodies(groups.values(), origins) if level is not Level.PATIENT else {}
+    standing = custodies(groups.values(), origins) if level is not Level.PATIENT else {}
     matches = [
-        _united(level, group, own_numbers, origins, custodies.get(group[0].study_uid, {})) for group in groups.values()
+        _united(level, group, own_numbers, origins, standing.get(group[0].study_uid, {})) for group in groups.values()
     ]
     # Two stable sorts: UIDs ascending inside equal dates, dates descending.
     matches.sort(key=lambda match: (match.study_uid, match.series_uid, match.sop_uid))
@@ -270,12 +262,13 @@ def merge(
 
 
 def _part(answer: TrustAnswer, placed: int, is_complete: bool) -> Part:
-    state = SourceState.TRUNCATED if answer.state is SourceState.ANSWERED and not is_complete else answer.state
-    count = len(answer.rows)
+    is_whole = is_complete and not answer.is_kept_cut
+    state = SourceState.TRUNCATED if answer.state is SourceState.ANSWERED and not is_whole else answer.state
+    count = len(answer.rows) + len(answer.kept)
     return Part(answer.trust, state, count, answer.duration_s, is_all_to_the_point=0 < count == placed)
 
 
-def _custodies(groups: Collection[Sequence[Candidate]], origins: Origins) -> dict[str, Mapping[TrustId, Custody]]:
+def custodies(groups: Collection[Sequence[Candidate]], origins: Origins) -> dict[str, Mapping[TrustId, Custody]]:
     """How the holders stand to each study of which there are several copies: for all of it, not series by series."""
     said: dict[str, list[tuple[TrustId, TrustId | None]]] = {g[0].study_uid: [] for g in groups if len(g) > 1}
     for group in groups if said else ():
@@ -292,7 +285,7 @@ def _united(
     origins: Origins,
     standing: Mapping[TrustId, Custody],
 ) -> Match:
-    best = group[0] if len(group) == 1 else min(group, key=lambda found: _precedence(found, standing))
+    best = best_of(group, standing)
     never_shown = _NEVER_SHOWN if best.patient is None else _NEVER_SHOWN_BESIDE_NUMBER
     is_patient = level is Level.PATIENT
     attributes = {
@@ -301,20 +294,22 @@ def _united(
         if tag not in never_shown and (not is_patient or tag in PATIENT_ATTRIBUTES)
     }
     if best.patient is not None:
-        attributes.update(shown_identity(_with_numbers_of_all(best, group), own_numbers.get(best.patient)))
+        attributes.update(shown_identity(identity_of_all(best, group), own_numbers.get(best.patient)))
     holders = (best.trust,) if len(group) == 1 else tuple(sorted({found.trust for found in group}))
-    attributes[INSTANCE_AVAILABILITY] = NEARLINE
+    attributes[INSTANCE_AVAILABILITY] = ONLINE if all(found.is_kept for found in group) else NEARLINE
     if is_patient:
         return Match(level, best.patient, *_NO_UIDS, holders, attributes, best.trust)
     _unite_counts(attributes, group)
     with_issuer(attributes, origins.accession_issuer(best.trust))
     with_origin(attributes, best.trust, holders, origins)
-    others = [found for found in group if found is not best]
+    # What is held for a trust and what its archive lists of the same study are no two copies.
+    others = [found for found in group if found is not best and not (found.is_kept and found.trust == best.trust)]
     versions = tuple(sorted({found.trust for found in others if is_other_version(best.row, found.row, _OF_EACH_COPY)}))
     return Match(level, best.patient, *best.uids, holders, attributes, best.trust, versions)
 
 
-def _with_numbers_of_all(best: Candidate, group: Sequence[Candidate]) -> RowIdentity:
+def identity_of_all(best: Candidate, group: Sequence[Candidate]) -> RowIdentity:
+    """Whose they are, with every number that any of them carries."""
     if len(group) == 1 and len(best.identity.local_ids) < 2:
         return best.identity
     local_ids = sorted({local for found in group for local in found.identity.local_ids})
@@ -322,10 +317,16 @@ def _with_numbers_of_all(best: Candidate, group: Sequence[Candidate]) -> RowIden
     return replace(best.identity, local_ids=tuple(local_ids), carried=carried)
 
 
-def _precedence(found: Candidate, standing: Mapping[TrustId, Custody]) -> tuple[int, int, str, str]:
-    """The custodian's copy speaks, then the most complete; ties go by ODS code and content: order never matters."""
-    content = repr(sorted(found.row.items(), key=lambda item: item[0]))
-    return (standing.get(found.trust, Custody.HOLDER), -max(_counts(found.row)), found.trust.code, content)
+def best_of(group: Sequence[Candidate], standing: Mapping[TrustId, Custody]) -> Candidate:
+    """The custodian's copy speaks, before what is held for it, then the most complete; ties go by ODS code and content:
+    order never matters.
+    """
+
+    def precedence(found: Candidate) -> tuple[int, bool, int, str, str]:
+        stands, content = standing.get(found.trust, Custody.HOLDER), sorted(found.row.items(), key=lambda item: item[0])
+        return (stands, found.is_kept, -max(_counts(found.row)), found.trust.code, repr(content))
+
+    return group[0] if len(group) == 1 else min(group, key=precedence)
 
 
 def _unite_counts(attributes: dict[str, Element], group: Sequence[Candidate]) -> None:
@@ -390,11 +391,9 @@ def texts(row: Attributes, tag: str) -> list[str]:
 
 
 def _text(row: Attributes, tag: str) -> str:
-    found = texts(row, tag)
-    return found[0] if found else ""
+    return next(iter(texts(row, tag)), "")
 
 
 def _uid(row: Attributes, tag: str) -> str:
     """A UID of the row; empty for what is none, for it would become part of addresses."""
-    uid = _text(row, tag)
-    return uid if _UID.fullmatch(uid) else ""
+    return uid if _UID.fullmatch(uid := _text(row, tag)) else ""

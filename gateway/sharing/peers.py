@@ -61,6 +61,10 @@ class TrustAnswer:
     """Why it was not asked."""
     has_identity_conflict: bool = False
     """The gateway that fronts it says that something could not be shown (SAF-08)."""
+    kept: Sequence[Attributes] = ()
+    """Rows of what this gateway holds in its stead (SAF-21, SAF-37)."""
+    is_kept_cut: bool = False
+    """Whether more is held in its stead than these tell of."""
 
     def failure(self, detail: str, missing: tuple[Source, ...] = ()) -> PeerError:
         """This part as an error, told from its state alone: so a failure known and a failure met look the same."""

@@ -31,6 +31,8 @@ class Heard:
     at: datetime
     conflicts_told: frozenset[TrustId] = frozenset()
     """The trusts of which another gateway says that an item could not be shown there (SAF-08)."""
+    unread: frozenset[TrustId] = frozenset()
+    """The trusts of which this gateway held something that it could not look at, whoever was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,15 @@ Found, none and withheld come this way alike: nothing here hangs on what exists,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from gateway.model.errors import PeerError
 from gateway.model.imaging import NotAskedReason, Source, SourceState
 from gateway.sharing.directory import Directory
-from gateway.sharing.merge import Part
+from gateway.sharing.merge import Candidate, Part
 from gateway.sharing.peers import TrustAnswer
+from gateway.sharing.scope import Scope
 from policy.agreements import Coverage
 from policy.parties import TrustId
 
@@ -66,8 +67,12 @@ def sources_of(
     parts: Sequence[Part],
     conflicting: Collection[TrustId],
     extents: Mapping[TrustId, frozenset[str] | None],
+    held: Collection[TrustId] = (),
 ) -> tuple[Source, ...]:
-    """Every trust's part, by ODS code. `extents`: what the gateways in front of trusts say to show the caller's."""
+    """Every trust's part, by ODS code. `extents`: what the gateways in front of trusts say to show the caller's.
+
+    `held` are the trusts of which something is shown that this gateway holds in their stead.
+    """
     told = {part.trust: part for part in parts}
     sources = []
     for trust, coverage in sorted(reach.coverage.items()):
@@ -76,9 +81,40 @@ def sources_of(
         if shared is not None and not shared and state is SourceState.ANSWERED:
             state = SourceState.NOT_SHARED
         modalities = None if shared is None else tuple(sorted(shared))
-        told_of = (modalities, trust in conflicting, part.reason, reach.down.get(trust, ""))
+        told_of = (modalities, trust in conflicting, part.reason, reach.down.get(trust, ""), trust in held)
         sources.append(Source(trust, entry.name, state, entry.desk_phone, *told_of))
     return tuple(sources)
+
+
+def as_shown(
+    parts: Sequence[Part], if_empty: Sequence[Part], scope: Scope, shown: Collection[Candidate]
+) -> tuple[Part, ...]:
+    """The parts as a caller may see them; `if_empty` are those of an answer without rows.
+
+    A cut in the rows of one study that is hidden says that there is such a study, so the trust looks as it does when it
+    has nothing. A cut behind rows that were not asked for is told: what was asked for may lie behind it.
+    """
+    if scope.patient is not None or len(scope.study_uids) != 1:
+        return tuple(parts)
+    seen = {row.trust for row in shown}
+    states = {part.trust: part.state for part in if_empty}
+    return tuple(
+        replace(part, state=states.get(part.trust, part.state))
+        if part.state is SourceState.TRUNCATED and part.is_all_to_the_point and part.trust not in seen
+        else part
+        for part in parts
+    )
+
+
+def in_part(parts: Iterable[Part], unread: Collection[TrustId]) -> tuple[Part, ...]:
+    """The parts, where this gateway holds something of these trusts that it cannot look at: no answer of theirs is
+    whole then, whoever was asked for."""
+    return tuple(
+        replace(part, state=SourceState.TRUNCATED)
+        if part.trust in unread and part.state is SourceState.ANSWERED
+        else part
+        for part in parts
+    )
 
 
 def check_somebody_answered(directory: Directory, parts: Sequence[Part], sources: tuple[Source, ...]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -27,6 +27,7 @@ from policy.parties import Caller, TrustId
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 STRANGER_RULE = "require-care-relationship"
 """The rule by which a caller is told that it has no relationship with whom it names."""
 
@@ -92,13 +93,19 @@ class Watch:
         return matches
 
     async def _counted(self, caller: Caller, query: Query, snapshot: str) -> Matches:
+        return await self.counted(caller, query, lambda: self._door.find(caller, query, snapshot), lambda it: it.rows)
+
+    async def counted(
+        self, caller: Caller, query: Query, ask: Callable[[], Awaitable[T]], found: Callable[[T], Sequence[object]]
+    ) -> T:
+        """Count a question that is asked so, and by what was `found`; raises as asking does."""
         name, patient = caller.principal.subject, single_value(query, PATIENT_ID)
         key = query.key(STUDY_UID)
         study_uids = key.values if key is not None else ()
         ledger, budgets, now_s = self._ledger, self._budgets, self._clock.monotonic()
         await self._tell(caller, ledger.asked(name, patient, study_uids, budgets, now_s))
         try:
-            matches = await self._door.find(caller, query, snapshot)
+            answer = await ask()
         except QueryTooBroad:
             await self._tell(caller, ledger.asked_too_broadly(name, budgets, now_s))
             raise
@@ -106,9 +113,9 @@ class Watch:
             if patient and any(reason.rule == STRANGER_RULE for reason in error.decision.told):
                 await self._tell(caller, ledger.told_stranger(name, patient, budgets, now_s))
             raise
-        if study_uids and not matches.rows:
+        if study_uids and not found(answer):
             await self._tell(caller, ledger.missed(name, budgets, now_s))
-        return matches
+        return answer
 
     @contextlib.asynccontextmanager
     async def survey(
@@ -127,7 +134,7 @@ class Watch:
                 if patient and any(reason.rule == STRANGER_RULE for reason in error.decision.told):
                     await self._tell(caller, self._ledger.told_stranger(name, patient, self._budgets, now_s))
                 raise
-            if not survey.matches:
+            if not survey.instances:
                 await self._tell(caller, self._ledger.missed(name, self._budgets, now_s))
             yield survey
 

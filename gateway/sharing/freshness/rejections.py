@@ -8,7 +8,7 @@ read here. It binds only what came from the archive that it came from itself, in
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import orjson
 import structlog
@@ -16,7 +16,8 @@ import structlog
 from gateway.instances.description import describe
 from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.model.imaging import JsonValue
-from gateway.model.work.transfers import CachedInstance, StudyCache
+from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
+from gateway.sharing.freshness.comparing import Withdraw
 from policy.parties import TrustId
 
 log = structlog.get_logger(__name__)
@@ -25,6 +26,9 @@ KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 REJECTIONS = frozenset({"113001", "113037", "113038", "113039"})
 """Rejected for quality, for patient safety; incorrect worklist entry selected; data retention policy expired."""
 NOTE_BYTES_MAX = 4 * 1024 * 1024
+REJECTED = "its trust has rejected it"
+Rejected = tuple[TrustId, str]
+"""An instance that a trust's note names, by its SOP instance UID; of that trust's copy alone."""
 NOTES_KEPT_MAX = 1_024
 """Notes whose meaning is remembered; the longest unused go first."""
 _TITLE, _EVIDENCE = "0040A043", "0040A375"
@@ -48,8 +52,10 @@ def rejected_by(document: Mapping[str, JsonValue]) -> dict[str, frozenset[str]]:
 class Rejections:
     """Reads the notes among what is kept of a study."""
 
-    def __init__(self, cache: StudyCache) -> None:
+    def __init__(self, cache: StudyCache, withdraw: Withdraw | None = None) -> None:
+        """`withdraw` is told of what is kept and was rejected."""
         self._cache = cache
+        self._withdraw = withdraw
         self._known: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     async def among(self, kept: Sequence[CachedInstance]) -> Mapping[TrustId, frozenset[str]]:
@@ -59,6 +65,15 @@ class Rejections:
             if each.ref.sop_class_uid == KEY_OBJECT_SELECTION:
                 found[each.source] = found.get(each.source, frozenset()) | await self._rejected(each)
         return found
+
+    async def enforced(self, kept: Sequence[CachedInstance]) -> set[Rejected]:
+        """What notes among the kept reject; no copy of it stays in use but a sole one."""
+        said = await self.among(kept)
+        rejected = {(trust, uid) for trust, uids in said.items() for uid in uids}
+        gone = [each for each in kept if (each.source, each.ref.sop_uid) in rejected and not each.is_sole_copy]
+        if gone and self._withdraw is not None:
+            await self._withdraw(gone, is_rejected=True)
+        return rejected
 
     async def _rejected(self, note: CachedInstance) -> frozenset[str]:
         if note.object_id not in self._known:
@@ -83,6 +98,30 @@ class Rejections:
         described = describe(bytes(body), note.transfer_syntax, is_whole=True)
         read = orjson.loads(described.json) if described is not None else {}
         return read if isinstance(read, dict) else {}
+
+
+class LateNotes:
+    """The notes of a frozen set that could not be read before: what they name is kept back once they have come."""
+
+    def __init__(
+        self, rejections: Rejections, cache: StudyCache, refs: Iterable[InstanceRef], waiting: Collection[str]
+    ) -> None:
+        """`waiting` are the SOP instance UIDs that are still to come, at each moment."""
+        self._rejections = rejections
+        self._cache = cache
+        self._notes = {ref.sop_uid: ref for ref in refs if ref.sop_class_uid == KEY_OBJECT_SELECTION}
+        self._waiting = waiting
+        self._rejected: set[Rejected] = set()
+
+    async def name(self, ref: InstanceRef, source: TrustId) -> bool:
+        """Whether one of them rejects this trust's copy of an instance, which then stays in use nowhere."""
+        if not self._notes and not self._rejected:
+            return False
+        come = [self._notes.pop(uid) for uid in self._notes.keys() - self._waiting]
+        is_rejected = (source, ref.sop_uid) in self._rejected
+        for study_uid in {note.study_uid for note in come} | ({ref.study_uid} if is_rejected else set()):
+            self._rejected |= await self._rejections.enforced(await self._cache.instances(study_uid))
+        return is_rejected or (source, ref.sop_uid) in self._rejected
 
 
 def _items(of: Mapping[str, JsonValue], tag: str) -> list[Mapping[str, JsonValue]]:

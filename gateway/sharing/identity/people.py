@@ -16,8 +16,9 @@ from gateway.model.imaging import Query, SourceState
 from gateway.model.seams import CrossReference, PeerRequest, Store
 from gateway.model.settings import IdentitySettings, PatientIdShown
 from gateway.sharing.directory import Directory, TrustEntry
-from gateway.sharing.identity.conflicts import Evidence, Judgement, judge
+from gateway.sharing.identity.conflicts import Evidence, Judgement
 from gateway.sharing.identity.patients import stated
+from gateway.sharing.identity.reports import judge_with_reports
 from gateway.sharing.identity.shown import own_number
 from gateway.sharing.identity.tracing import Tracing
 from gateway.sharing.identity.translation import (
@@ -203,7 +204,7 @@ class People:
         )
         reading = replace(reading, parts=parts)
         candidates, evidence = await self._translated(asker, named, reading.candidates)
-        return reading, judge(query, named.scope, candidates, asker=asker, evidence=evidence)
+        return reading, judge_with_reports(query, named.scope, candidates, asker=asker, evidence=evidence)
 
     async def as_now(
         self, caller: Caller, named: Named, rows: Sequence[Candidate]
@@ -342,6 +343,12 @@ class People:
     def _own(self, trust: TrustId) -> OwnNumbers:
         """The numbers of the asking trust's own hospital, or hospitals."""
         return own_numbers_of(self._entry(trust), self._directory.predecessors(trust))
+
+
+def known_by(named: Named) -> Collection[PatientId]:
+    """Every identifier that leads to a question's patient; none where it names nobody."""
+    pinned = () if named.scope.patient is None else (nhs(named.scope.patient),)
+    return dict.fromkeys((*pinned, *_identifiers_of(named.person)))
 
 
 def _check_asked(named: Named, known: Mapping[PatientId, CrossReference]) -> None:

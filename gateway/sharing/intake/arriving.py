@@ -53,7 +53,10 @@ class Arriving:
         transfer_syntax: str,
         writing: Writing,
         keep: Callable[[Described], Awaitable[None]],
+        stand_back: Callable[[], Awaitable[None]],
     ) -> None:
+        """`stand_back` lets those pass who are in a hurry."""
+        self._stand_back = stand_back
         self._awaited = awaited
         self._reader: HeaderReader | None = HeaderReader(transfer_syntax)
         self._writing = writing
@@ -69,6 +72,7 @@ class Arriving:
 
     async def drain(self) -> None:
         """See `Taking`."""
+        await self._stand_back()
         await self._writing.drain()
 
     async def keep(self) -> None:

@@ -51,11 +51,13 @@ from gateway.model.work.transfers import (
     Taking,
     Writing,
 )
+from gateway.model.work.under_way import UnderWay
 from gateway.sharing.directory import Directory
 from gateway.sharing.guard.gate import Gate
 from gateway.sharing.guard.passage import Passage, Wish
 from gateway.sharing.identity.patients import identity_of
 from gateway.sharing.identity.translation import identifiers_to_look_up, translated
+from gateway.sharing.intake.listening import Listening
 from gateway.sharing.intake.versions import Versions
 from policy.access import Action
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
@@ -82,15 +84,25 @@ class _Sending:
     whose: _Whose
     touched: float
     counts: Counter[str] = field(default_factory=Counter)
-    rest: asyncio.Event = field(default_factory=asyncio.Event)
+    under_way: UnderWay = field(default_factory=UnderWay)
+    """Its instances that have begun and not ended: it is not at rest before they have."""
 
 
 class Reception:
     """Where everything goes that trusts send by themselves. `close` records what is still going on."""
 
     def __init__(
-        self, gate: Gate, directory: Directory, store: Store, cache: StudyCache, clock: Clock, limits: Limits
+        self,
+        gate: Gate,
+        directory: Directory,
+        store: Store,
+        cache: StudyCache,
+        clock: Clock,
+        limits: Limits,
+        arriving: Listening | None = None,
     ) -> None:
+        """`arriving` hears of each instance before it is kept."""
+        self.arriving = arriving
         self._gate = gate
         self._directory = directory
         self._store = store
@@ -112,8 +124,17 @@ class Reception:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def sending(self, caller: Caller, header: Header) -> _Sending:
-        """The sending that an instance belongs to; passes the guard where it is new. Raises `GatewayError`."""
+    async def rested(self) -> None:
+        """Return once nothing is sent any more and all of it is recorded."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    @contextlib.asynccontextmanager
+    async def sending(self, caller: Caller, header: Header) -> AsyncIterator[_Sending]:
+        """The sending that an instance belongs to, until it has ended; passes the guard where it is new.
+
+        Raises `GatewayError`.
+        """
         who, study_uid = caller.principal, header.uid(STUDY_UID)
         name = (header.text(PATIENT_ID), header.text(ISSUER_OF_PATIENT_ID))
         key = (who.subject, study_uid, *name)
@@ -125,12 +146,20 @@ class Reception:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         sending = await asyncio.shield(self._sendings[key])
-        sending.touched = self._clock.monotonic()
-        return sending
+        try:
+            with sending.under_way.one():
+                yield sending
+        finally:
+            sending.touched = self._clock.monotonic()
 
     def put(self, head: ReceivedHead) -> AbstractAsyncContextManager[Writing]:
         """A place in the cache."""
         return self._cache.put(head)
+
+    async def coming(self, ref: InstanceRef, trust: TrustId) -> None:
+        """All of an instance is there, and it is about to be kept; raises `StoreUnavailable`."""
+        if self.arriving is not None:
+            await self.arriving.coming(ref, trust)
 
     async def conflict(
         self, caller: Caller, ref: InstanceRef, number: NhsNumber | None, kept_from: TrustId | None
@@ -157,28 +186,43 @@ class Reception:
                 known.set_result(sending)
                 try:
                     await self._until_at_rest(sending)
+                    self._forget(key, known)
+                    await sending.under_way.until_none()
                 finally:
-                    self._sendings.pop(key, None)
                     passage.tally.returned = sending.counts["kept"]
                     passage.tally.transfers = {**dict(sorted(sending.counts.items()))}
         except GatewayError as error:
-            self._sendings.pop(key, None)
             if not known.done():
                 known.set_exception(error)
                 known.exception()  # whoever waits for it hears of it; nobody has to
             else:
                 log.error("sending not recorded", error=type(error).__name__)
         finally:
-            self._sendings.pop(key, None)
+            self._forget(key, known)
             known.cancel()
 
+    def _forget(self, key: tuple[str, str, str, str], known: asyncio.Future[_Sending]) -> None:
+        """Whatever comes from now on is another sending, and judged anew."""
+        if self._sendings.get(key) is known:
+            del self._sendings[key]
+
     async def _until_at_rest(self, sending: _Sending) -> None:
-        """Until nothing has come for a while, or a register moves: the next instance is judged anew."""
-        version = await self._store.register_version()
-        while (left_s := sending.touched + self._limits.store_rest_s - self._clock.monotonic()) > 0:
+        """Until nothing is under way and nothing has come for a while, or a register moves or cannot be read."""
+        version = await self._version()
+        while (left_s := self._rest_left_s(sending)) > 0:
             await self._clock.sleep(min(left_s, 1.0))
-            if await self._store.register_version() != version:
+            if version is None or await self._version() != version:
                 return
+
+    def _rest_left_s(self, sending: _Sending) -> float:
+        if sending.under_way.count:
+            return self._limits.store_rest_s
+        return sending.touched + self._limits.store_rest_s - self._clock.monotonic()
+
+    async def _version(self) -> int | None:
+        with contextlib.suppress(StoreUnavailable):
+            return await self._store.register_version()
+        return None
 
     async def _whose(self, caller: Caller, header: Header) -> _Whose:
         entry = self._directory.trust(caller.principal.trust)
@@ -241,18 +285,26 @@ class _Coming:
         self._beginning: asyncio.Task[None] | None = None
         self._writing: Writing | None = None
         self._sending: _Sending | None = None
+        self._refused: Unwanted | None = None
+        """Why it is not kept, though it is taken to its end: its trust's own use of it is no sharing (SAF-20)."""
 
     def add(self, piece: bytes | memoryview) -> None:
         """See `Taking`."""
         if self._writing is not None:
             self._writing.add(piece)
             return
+        if self._refused is not None:
+            self._wait(piece)
+            return
         self._is_read = self._is_read or self._reader.feed(piece)
-        self._waiting.append(bytes(piece))
-        self._waiting_bytes += len(piece)
+        self._wait(piece)
         if self._is_read and self._beginning is None and self._waiting_bytes >= _SEALED_AS_IT_COMES_BYTES:
             # The rest is sealed while its sender still sends, and not copied.
             self._beginning = asyncio.get_running_loop().create_task(self._begin())
+
+    def _wait(self, piece: bytes | memoryview) -> None:
+        self._waiting.append(bytes(piece))
+        self._waiting_bytes += len(piece)
 
     async def leave(self) -> None:
         """Begin nothing any more: nobody waits for it."""
@@ -264,8 +316,10 @@ class _Coming:
         """See `Taking`."""
         if self._beginning is not None:
             await self._beginning
-        elif self._is_read and self._writing is None:
+        elif self._is_read and self._writing is None and self._refused is None:
             await self._begin()
+        if self._refused is not None and self._waiting_bytes > self._wanted_bytes():
+            raise self._refused
         if self._writing is not None:
             await self._writing.drain()
 
@@ -275,8 +329,12 @@ class _Coming:
             self._reader.end()
             self._is_read = True
         await self.drain()
+        if self._refused is not None:
+            await self._hand_over()
+            raise self._refused
         assert self._writing is not None and self._sending is not None
         described = Described(metadata=orjson.dumps(row_of(self._reader.header)))
+        await self._reception.coming(self._announced, self._caller.principal.trust)
         try:
             await self._reception.versions.keep(self._announced, self._writing, described, is_custodians=True)
         except Conflicting as error:
@@ -285,7 +343,15 @@ class _Coming:
             await self._reception.conflict(self._caller, self._announced, number, error.kept_from)
             raise
         self._sending.counts["kept"] += 1
-        self._sending.touched = self._reception._clock.monotonic()
+
+    def _wanted_bytes(self) -> int:
+        arriving = self._reception.arriving
+        return arriving.bytes_wanted(self._announced) if arriving is not None else 0
+
+    async def _hand_over(self) -> None:
+        if self._reception.arriving is not None:
+            trust, body = self._caller.principal.trust, b"".join(self._waiting)
+            await self._reception.arriving.unkept(self._announced, trust, self._transfer_syntax, body)
 
     async def _begin(self) -> None:
         header = self._reader.header
@@ -296,7 +362,7 @@ class _Coming:
             raise InvalidRequest("the instance is not the one that was announced")
         if not said.study_uid or not said.series_uid:
             raise InvalidRequest("the instance names no study or no series")
-        self._sending = await self._reception.sending(self._caller, header)
+        self._sending = await self._held.enter_async_context(self._reception.sending(self._caller, header))
         trust = self._caller.principal.trust
         head = ReceivedHead(
             said,
@@ -312,7 +378,13 @@ class _Coming:
             self._writing = await self._held.enter_async_context(self._reception.put(head))
         except KeyClosed as error:
             # Whoever sends is told no more than that (SAF-02); the record says it.
-            raise Unwanted("the instance is not accepted") from error
+            self._sending.counts["not-accepted"] += 1
+            log.warning("instance not accepted", trust=trust.code)
+            refused = Unwanted("the instance is not accepted")
+            if not self._wanted_bytes():
+                raise refused from error
+            self._refused = refused
+            return
         for piece in self._waiting:
             self._writing.add(piece)
         self._waiting.clear()

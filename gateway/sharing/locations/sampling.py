@@ -7,7 +7,7 @@ and of who opted out the index is left as if somebody had been asked (SAF-06). W
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.model.audit import AuditEntry, AuditEvent
@@ -25,6 +25,8 @@ from policy.parties import NhsNumber, TrustId
 SAMPLES_MAX = 100
 """Patients asked for in one sampling of locations."""
 
+Written = Callable[[TrustId, str], Awaitable[Collection[str]]]
+"""What is held here of a trust's study, by SOP instance UID; raises a `ServiceFault`."""
 _HEARD = frozenset({SourceState.ANSWERED, SourceState.TRUNCATED})
 
 
@@ -55,8 +57,12 @@ class Sampling:
         limits: Limits,
         *,
         left_alone: Callable[[], frozenset[TrustId]] = frozenset,
+        written: Written | None = None,
     ) -> None:
-        """`left_alone` names the trusts whose archives are not to be asked anything now."""
+        """`left_alone` names the trusts whose archives are not to be asked anything now; `written` is what this gateway
+        itself holds of a trust's study beside its archive.
+        """
+        self._written = written
         self._gate = gate
         self._peers = peers
         self._people = people
@@ -124,14 +130,15 @@ class Sampling:
         return Sought(True, patients, bool(reading.candidates) and not is_contradicted)
 
     async def instances(self, trust: TrustId, study_uid: str, request_id: str) -> frozenset[str] | None:
-        """What a trust's archive has of a study, by SOP instance UID; None: its whole list cannot be had now.
+        """What a trust has of a study, by SOP instance UID, here or there; None: the whole list cannot be had now.
 
         For what is kept here of it, and asked for nobody: whose it is, and who may have it, is decided when somebody
         wants it. Raises a `ServiceFault` when the registers or the audit fail.
         """
-        if trust not in self._peers.trusts - self._left_alone():
-            return None
-        if self._peers.expected([trust])[0].state is SourceState.BACKING_OFF:
+        written = frozenset(await self._written(trust, study_uid)) if self._written is not None else frozenset[str]()
+        if trust not in self._peers.trusts:
+            return written or None
+        if trust in self._left_alone() or self._peers.expected([trust])[0].state is SourceState.BACKING_OFF:
             return None
         query = Query(Level.IMAGE, (Key((STUDY_UID,), "UI", (study_uid,)),))
         named = await self._people.pinned(query)
@@ -142,7 +149,7 @@ class Sampling:
         reading, _ = await self._people.judged(trust, named, query, answers)
         if any(part.state is not SourceState.ANSWERED for part in reading.parts):
             return None
-        return frozenset(row.sop_uid for row in reading.candidates)
+        return written.union(row.sop_uid for row in reading.candidates)
 
     async def _record(self, trusts: Collection[TrustId], request_id: str, what: Mapping[str, JsonValue]) -> None:
         codes: list[JsonValue] = [trust.code for trust in sorted(trusts)]

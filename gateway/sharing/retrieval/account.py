@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -56,9 +56,10 @@ class Account:
         self._wanted: dict[str, FrozenInstance] = {}
         self._frozen: dict[str, FrozenInstance] = {}
         self._freezing = asyncio.Lock()
+        self._begun: set[asyncio.Task[None]] = set()
         self._lines: dict[str, _Line] = {}
         self._held: dict[str, _Line] = {}
-        """Failures of a shared one: they are none if the next request has better luck."""
+        """What came to nothing in a shared one: it has not if the next request has better luck."""
         self._notes: list[InstanceNote] = []
         self._halted: Halt | None = None
         self._stopped_by: JsonValue = None
@@ -78,24 +79,23 @@ class Account:
         """How many it froze."""
         return len(self._frozen)
 
-    async def freeze(self, instances: Iterable[FrozenInstance]) -> None:
-        """Have these in the set, durably; those that are in it already cost nothing. Raises `StoreUnavailable`."""
+    def has(self, sop_uid: str) -> bool:
+        """Whether it is in the set, durably."""
+        return sop_uid in self._frozen
+
+    def freeze(self, instances: Sequence[FrozenInstance]) -> asyncio.Task[None] | None:
+        """Begin to have these in the set; None: nothing has to be done for it.
+
+        None of them may be handed out before that is done. It raises `StoreUnavailable`.
+        """
         asked = {each.ref.sop_uid: each for each in instances if each.ref.sop_uid not in self._frozen}
         if not asked and self._frozen:
-            return
+            return None
         self._wanted |= asked
-        async with self._freezing:
-            # Whoever waited here may find that theirs went with somebody else's.
-            batch = {uid: each for uid, each in self._wanted.items() if uid not in self._frozen}
-            if not batch and self._frozen:
-                return
-            if not self._frozen:
-                await self._ledger.freeze(replace(self._new, instances=tuple(batch.values())))
-            else:
-                await self._ledger.add(self.retrieval_id, len(self._frozen), tuple(batch.values()))
-            self._frozen |= batch
-            for uid in batch:
-                self._wanted.pop(uid, None)
+        task = asyncio.create_task(self._freeze())
+        self._begun.add(task)
+        task.add_done_callback(self._settled)
+        return task
 
     def has_ended(self, sop_uid: str) -> bool:
         """Whether it is known for good what became of it."""
@@ -106,7 +106,7 @@ class Account:
         uid, line = note.sop_uid, _Line(study_uid, note)
         if uid in self._lines:
             return
-        if self.is_shared and note.state is InstanceState.FAILED:
+        if self.is_shared and note.state in (InstanceState.FAILED, InstanceState.UNREAD):
             self._held[uid] = line
             return
         self._held.pop(uid, None)
@@ -136,6 +136,8 @@ class Account:
             self._lines[uid] = line
             self._notes.append(line.note)
         self._held.clear()
+        if self._begun:
+            await asyncio.wait(self._begun)
         self._tally.transfers = self._for_the_record(requests)
         try:
             await self._write()
@@ -145,6 +147,25 @@ class Account:
             # The ledger was to say which instances went; now the outcome is all that does.
             each: dict[str, JsonValue] = {uid: line.note.state.value for uid, line in sorted(self._lines.items())}
             self._tally.transfers = {**self._for_the_record(requests), "instances": each}
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._begun.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits for it hears of it; nobody has to
+
+    async def _freeze(self) -> None:
+        async with self._freezing:
+            # Whoever waited here may find that theirs went with somebody else's.
+            batch = {uid: each for uid, each in self._wanted.items() if uid not in self._frozen}
+            if not batch and self._frozen:
+                return
+            if not self._frozen:
+                await self._ledger.freeze(replace(self._new, instances=tuple(batch.values())))
+            else:
+                await self._ledger.add(self.retrieval_id, len(self._frozen), tuple(batch.values()))
+            self._frozen |= batch
+            for uid in batch:
+                self._wanted.pop(uid, None)
 
     async def _write(self) -> None:
         notes, self._notes = self._notes, []

@@ -12,12 +12,15 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 
 from gateway.model.errors import Conflicting, GatewayError, PeerError, StoreUnavailable, Unwanted
 from gateway.model.imaging import JsonValue, Level
-from gateway.model.seams import CONTENT_DIFFERS, QualityItem
+from gateway.model.seams import CONTENT_DIFFERS, SENT_OTHERWISE, QualityItem
+from gateway.model.work.precedence import RightOfWay, Urgency
+from gateway.model.work.retrievals import NOT_KEPT
 from gateway.model.work.transfers import (
     CacheClass,
     CachedInstance,
@@ -33,6 +36,7 @@ from gateway.model.work.transfers import (
 )
 from gateway.sharing.intake.arriving import Arriving, Awaited
 from gateway.sharing.intake.versions import Versions
+from gateway.sharing.retrieval.reported import Reported, may_be_report
 from policy.parties import TrustId
 
 log = structlog.get_logger(__name__)
@@ -127,13 +131,16 @@ class _Errand:
 class Acquiring:
     """Every fetch under way in this process."""
 
-    def __init__(self, fetcher: Fetcher, cache: StudyCache, tell: Tell) -> None:
+    def __init__(self, fetcher: Fetcher, cache: StudyCache, tell: Tell, reported: Reported | None = None) -> None:
+        """`reported` writes what of a trust this gateway itself holds: its reports."""
+        self._reported = reported
         self._fetcher = fetcher
         self._cache = cache
         self._versions = Versions(cache)
         self._tell = tell
         self._pending: dict[str, _Pending] = {}
         self._errands: set[_Errand] = set()
+        self.right_of_way = RightOfWay()
 
     @contextlib.asynccontextmanager
     async def riding(self, wanted: Collection[Wanted], listed: Listed, asking: FetchRequest) -> AsyncIterator[Rider]:
@@ -144,10 +151,12 @@ class Acquiring:
             under_way = self._pending.get(each.ref.sop_uid)
             if under_way is not None and _may_join(under_way, each, asking):
                 under_way.riders.add(rider)
+                under_way.errand.asking.urgency.raise_to(asking.urgency.lane)
             else:
                 new.setdefault(each.ref.study_uid, []).append(each)
         for study_uid, of_study in new.items():
-            self._begin(rider, of_study, _Errand(study_uid, asking, listed))
+            errands = replace(asking, urgency=Urgency(asking.urgency.lane))
+            self._begin(rider, of_study, _Errand(study_uid, errands, listed))
         try:
             yield rider
         finally:
@@ -168,7 +177,10 @@ class Acquiring:
             for entry in errand.pending.values():
                 entry.riders.discard(rider)
             if errand.task is not None and not any(entry.riders for entry in errand.pending.values()):
-                errand.task.cancel()
+                for entry in errand.pending.values():
+                    self._withdraw(entry)  # whoever asks while it ends must not join it
+                if not errand.task.cancelling():  # a second one would cut short how it takes leave of its archive
+                    errand.task.cancel()
                 idle.append(errand.task)
         if idle:
             await asyncio.wait(idle)
@@ -198,16 +210,21 @@ class Acquiring:
 
     async def _fetch(self, errand: _Errand, trust: TrustId, entries: Sequence[_Pending]) -> None:
         refs = tuple(entry.wanted.ref for entry in entries)
-        request = _request(errand, trust, refs)
-        words = NOT_SENT
+        words, intake = NOT_SENT, _Intake(self, errand, trust)
         try:
-            await self._fetcher.fetch(request, _Intake(self, errand, trust))
+            not_there = await self._give_reports(errand, trust, refs, intake)
+            refs = tuple(ref for ref in refs if ref.sop_uid not in not_there)
+            if refs:
+                await self._fetcher.fetch(_request(errand, trust, refs, not_there), intake)
+            missing = sum(ref.sop_uid in errand.pending and bool(errand.pending[ref.sop_uid].holdings) for ref in refs)
+            if missing or intake.unasked:
+                await self._flag(errand, trust, {"missing": missing, "unasked": intake.unasked})
         except PeerError as error:
             words = str(error)
         except StoreUnavailable:
             # It would fail at any other holder as well.
             for entry in entries:
-                entry.words = "there is no room to keep it, or it cannot be kept"
+                entry.words = NOT_KEPT
                 entry.holdings.clear()
             return
         except GatewayError as error:
@@ -218,6 +235,23 @@ class Acquiring:
             if entry.holdings and entry.holdings[0].trust == trust:
                 entry.holdings.popleft()
             entry.words = entry.words if entry.words not in (NO_HOLDER, NOT_SENT) else words
+
+    async def _give_reports(
+        self, errand: _Errand, trust: TrustId, refs: Sequence[InstanceRef], intake: _Intake
+    ) -> Collection[str]:
+        """Write what of these are reports; of the study the UIDs that its archive is not to be asked for."""
+        listed = errand.listed.get(trust, ())
+        if self._reported is None or not any(may_be_report(ref) for ref in listed):
+            return ()
+        written = await self._reported.written(trust, errand.study_uid)
+        documents = [written.documents[ref.sop_uid] for ref in refs if ref.sop_uid in written.documents]
+        await self._reported.give(documents, intake)
+        return written.former.union(written.documents)
+
+    async def _flag(self, errand: _Errand, trust: TrustId, detail: dict[str, JsonValue]) -> None:
+        """Tell a trust that its archive does not send what it lists, or other images than it was asked for."""
+        log.warning("archive sends otherwise than it lists", trust=trust.code, **detail)
+        await self._tell([QualityItem(SENT_OTHERWISE, trust, errand.study_uid, None, detail)])
 
     def entry(self, errand: _Errand, sop_uid: str) -> _Pending | None:
         """What of this errand is still to come."""
@@ -244,6 +278,7 @@ class Acquiring:
             wanted.patient_row,
             KeyDomain.CACHE,
             CacheClass.INTERACTIVE,
+            is_waited_for=True,
         )
         listed = next(holding for holding in wanted.holdings if holding.trust == trust)
         async with self._cache.put(head) as writing:
@@ -254,7 +289,8 @@ class Acquiring:
                 self._end(entry, Got(wanted.ref.sop_uid, cached))
 
             try:
-                yield Arriving(Awaited(ref, listed.patient_id), transfer_syntax, writing, keep)
+                stand_back = partial(self.right_of_way.stand_back, entry.errand.asking.urgency)
+                yield Arriving(Awaited(ref, listed.patient_id), transfer_syntax, writing, keep, stand_back)
             except GatewayError as error:
                 entry.words = str(error)
                 if isinstance(error, Conflicting):
@@ -272,10 +308,14 @@ class Acquiring:
     def _end(self, entry: _Pending, got: Got) -> None:
         sop_uid = got.sop_uid
         entry.errand.pending.pop(sop_uid, None)
-        if self._pending.get(sop_uid) is entry:
-            del self._pending[sop_uid]
+        self._withdraw(entry)
         for rider in entry.riders:
             rider.hear(got)
+
+    def _withdraw(self, entry: _Pending) -> None:
+        """Nobody joins it from now on."""
+        if self._pending.get(entry.wanted.ref.sop_uid) is entry:
+            del self._pending[entry.wanted.ref.sop_uid]
 
 
 class _Intake:
@@ -285,6 +325,8 @@ class _Intake:
         self._acquiring = acquiring
         self._errand = errand
         self._trust = trust
+        self.unasked = 0
+        """Instances that were refused because nobody had asked for them."""
 
     def take(
         self, sop_class_uid: str, sop_uid: str, transfer_syntax: str
@@ -292,6 +334,7 @@ class _Intake:
         """See `Intake`."""
         entry = self._acquiring.entry(self._errand, sop_uid)
         if entry is None or not any(holding.trust == self._trust for holding in entry.wanted.holdings):
+            self.unasked += 1
             log.info("instance not waited for", trust=self._trust.code)
             raise Unwanted("nobody waits for this instance")
         return self._acquiring.put(entry, self._trust, sop_class_uid, transfer_syntax)
@@ -305,10 +348,16 @@ def _may_join(under_way: _Pending, wanted: Wanted, asking: FetchRequest) -> bool
     return under_way.wanted.holdings == wanted.holdings and (is_asked_alike or not wanted.is_behind_gateway)
 
 
-def _request(errand: _Errand, trust: TrustId, refs: Sequence[InstanceRef]) -> FetchRequest:
-    """Ask for whole series, or the whole study, where nothing else would come with them."""
+def _request(
+    errand: _Errand, trust: TrustId, refs: Sequence[InstanceRef], not_there: Collection[str] = ()
+) -> FetchRequest:
+    """Ask for whole series, or the whole study, where nothing else would come with them.
+
+    What is `not_there`, by UID, the trust's archive has not got, whoever listed it.
+    """
     classes = frozenset(ref.sop_class_uid for ref in refs)
-    listed = [ref for ref in errand.listed.get(trust, ()) if ref.study_uid == errand.study_uid]
+    theirs = (ref for ref in errand.listed.get(trust, ()) if ref.sop_uid not in not_there)
+    listed = [ref for ref in theirs if ref.study_uid == errand.study_uid]
     wanted, series = {ref.sop_uid for ref in refs}, tuple(dict.fromkeys(ref.series_uid for ref in refs))
     is_whole_study = wanted == {ref.sop_uid for ref in listed}
     is_whole_series = wanted == {ref.sop_uid for ref in listed if ref.series_uid in series}

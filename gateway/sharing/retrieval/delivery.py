@@ -18,9 +18,10 @@ from datetime import timedelta
 import structlog
 
 from gateway.model.errors import Damaged, InvalidRequest, NotFound, OutOfReach, ServiceFault
-from gateway.model.imaging import PATIENT_ID, Attributes, JsonValue, Source
+from gateway.model.imaging import PATIENT_ID, JsonValue, Source
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
+from gateway.model.work.precedence import Hurry
 from gateway.model.work.retrievals import (
     Counts,
     Failure,
@@ -32,51 +33,31 @@ from gateway.model.work.retrievals import (
     TransferLedger,
     Written,
 )
-from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
+from gateway.model.work.transfers import InstanceRef, StudyCache
 from gateway.sharing.broker import Survey
-from gateway.sharing.merge import Candidate
+from gateway.sharing.freshness.rejections import REJECTED, LateNotes
 from gateway.sharing.retrieval.account import Account
 from gateway.sharing.retrieval.acquiring import Got, Rider, Wanted
 from gateway.sharing.retrieval.descriptions import Descriptions
+from gateway.sharing.retrieval.entries import Entry
 from gateway.sharing.retrieval.handing_out import HandedOut
-from policy.parties import TrustId
 
 log = structlog.get_logger(__name__)
 
 SMALL_BYTES = 1024 * 1024
 """Kept instances of at most so many bytes are read whole, several at once."""
 GROUP_BYTES, GROUP_INSTANCES = 2 * 1024 * 1024, 64
-"""So much is read at once, while as much that was read before is handed out."""
+"""So much is read at once."""
+GROUPS_AHEAD = 2
+"""Read, or being read, while one is handed out: threads that read often wait for their turn at the interpreter."""
 DESCRIBED_AT_ONCE = 64
-STOPPED: Mapping[Halt, str] = {
-    Halt.POLICY: "the transfer was stopped",
-    Halt.CANCELLED: "the transfer was stopped",
-    Halt.SERVICE: "the transfer was stopped",
-}
+STOPPED: Mapping[Halt, str] = dict.fromkeys(Halt, "the transfer was stopped")
 """The same for every reason: which of them it was is nobody's business but the record's (SAF-02)."""
 IDENTITY_CHANGED = "an image is no longer taken for this patient's"
 NOT_ENDED = "it was not handed out"
 UNREADABLE = "what was kept of it cannot be read"
 Bring = Callable[[Sequence[Wanted]], AbstractAsyncContextManager[Rider]]
 """Fetches instances from their holders."""
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One instance of the frozen set."""
-
-    wanted: Wanted
-    shown: Attributes
-    """The identity that the caller is shown."""
-    copies: tuple[Candidate, ...]
-    cached: CachedInstance | None = None
-    state: InstanceState = InstanceState.PENDING
-    words: str = ""
-
-    @property
-    def source(self) -> TrustId:
-        """Where it came from; as long as it has not come, where it is to come from."""
-        return self.cached.source if self.cached is not None else self.wanted.holdings[0].trust
 
 
 class Delivery:
@@ -91,23 +72,29 @@ class Delivery:
         rider: Rider,
         means: Means,
         bring: Bring | None,
+        hurry: Hurry | None = None,
         decided_at_s: float | None = None,
         descriptions: Descriptions | None = None,
+        freezing: asyncio.Task[None] | None = None,
+        late: LateNotes | None = None,
+        version: int | None = None,
     ) -> None:
-        """`decided_at_s` is when it was decided that it may be had, where that is not now."""
+        """`decided_at_s` is when it was decided, and by which `version` of the registers, where that is not now;
+        `freezing` makes the set durable. `late` are the notes in it that are still to be read.
+        """
+        self._hurry, self._freezing, self._late = hurry, freezing, late
         self._account = account
         self._survey = survey
         self._sources = tuple(sources)
         self._entries = {entry.wanted.ref.sop_uid: entry for entry in entries}
-        self._rider = rider
-        self._means = means
-        self._bring = bring
+        self._rider, self._means, self._bring = rider, means, bring
         self._ended: Counter[InstanceState] = Counter()
         self._halted: Halt | None = None
         self._stopped_by: JsonValue = None
+        self._unwanted = InstanceState.FAILED
         self._began_at = means.clock.now()
         self._checked = means.clock.monotonic() if decided_at_s is None else decided_at_s
-        self._version = means.register_version()
+        self._version = means.register_version() if version is None else version
         # Of the first series it was decided just now.
         self._series = entries[0].wanted.ref.series_uid if entries else ""
         self._cancelled = asyncio.Event()
@@ -150,31 +137,40 @@ class Delivery:
     @property
     def etag(self) -> str:
         """See `Delivery`."""
-        marks = sorted((uid, entry.cached.digest.hex() if entry.cached else "") for uid, entry in self._entries.items())
-        shown = [entry.shown.get(PATIENT_ID) for entry in self._entries.values()][:1]
-        return hashlib.blake2b(repr((marks, shown)).encode(), digest_size=16).hexdigest()
+        kept = [(uid, each.cached) for uid, each in self._entries.items() if each.cached is not None]
+        if len(kept) < len(self._entries):
+            return ""  # what an archive will send is not known: its header may have been corrected
+        marks = sorted(f"{uid} {cached.digest.hex()}" for uid, cached in kept)
+        shown = next((repr(each.shown.get(PATIENT_ID)) for each in self._entries.values()), "")
+        return hashlib.blake2b("\n".join((*marks, shown)).encode(), digest_size=16).hexdigest()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
-        """See `Delivery`. Of what is kept the next is read while this is handed out; each is judged in its turn."""
+        """See `Delivery`. Of what is kept the next are read while these are handed out; each is judged in its turn."""
         kept = deque(entry for entry in self._entries.values() if entry.cached is not None)
-        group, reading = self._begin_reading(kept, 1)
+        ahead: deque[tuple[list[Entry], asyncio.Task[list[HandedOut | None]]]] = deque()
         try:
-            while group:
+            if kept:
+                ahead.append(self._begin_reading(kept, 1))
+            while ahead:
+                group, reading = ahead[0]
                 prepared = await reading
-                coming, reading = self._begin_reading(kept, GROUP_INSTANCES)
+                # Only now: nothing is read beside the first that its reader waits for.
+                while kept and len(ahead) <= GROUPS_AHEAD:
+                    ahead.append(self._begin_reading(kept, GROUP_INSTANCES))
                 for entry, ready in zip(group, prepared, strict=True):
-                    if await self._may_go(entry) and (item := self._readable(entry, ready)) is not None:
+                    if await self._may_go(entry) and (item := await self._readable(entry, ready)) is not None:
                         yield item
                     if self._halted is not None:
                         return
+                ahead.popleft()
                 await self._keep_up()
-                group = coming
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            for _, reading in ahead:
+                reading.cancel()
+            await asyncio.gather(*(reading for _, reading in ahead), return_exceptions=True)
         while (come := await self._next()) is not None:
             ready = await self._prepared(come)
-            if await self._may_go(come) and (item := self._readable(come, ready)) is not None:
+            if await self._may_go(come) and (item := await self._readable(come, ready)) is not None:
                 yield item
             if self._halted is not None:
                 return
@@ -188,13 +184,13 @@ class Delivery:
             for entry, written in zip(group, await self._written_of(group), strict=True):
                 if not await self._may_go(entry):
                     return
-                yield written
+                yield Written(entry.wanted.ref, b"", REJECTED) if await self._is_rejected(entry) else written
             await self._keep_up()
         while (come := await self._next()) is not None:
             written = await self._written(come, await self._prepared(come))
             if not await self._may_go(come):
                 return
-            yield written
+            yield Written(come.wanted.ref, b"", REJECTED) if await self._is_rejected(come) else written
             await self._keep_up()
 
     def sent(self, item: Given, warning: str = "") -> None:
@@ -210,23 +206,28 @@ class Delivery:
         self._halted = self._halted or Halt.CANCELLED
         self._cancelled.set()
 
+    def spare(self) -> None:
+        """See `Delivery`."""
+        self._unwanted = InstanceState.UNREAD
+        self.cancel()
+
     def leave(self) -> None:
-        """It is over: whatever was not handed out has failed."""
+        """It is over: whatever was not handed out has failed, unless its caller wanted no more."""
         words = NOT_ENDED if self._halted is None else STOPPED[self._halted]
         for uid, entry in self._entries.items():
             if not entry.state.is_ended:
-                self._end(uid, InstanceState.FAILED, entry.words or words)
+                self._end(uid, self._unwanted, entry.words or words)
         if self._account is not None:
             self._account.halt(self._halted, self._stopped_by)
 
     def _begin_reading(
         self, kept: deque[Entry], count_max: int
     ) -> tuple[list[Entry], asyncio.Task[list[HandedOut | None]]]:
-        """Begin with the next few small ones, or with one that is not small; nothing once none is left."""
+        """Begin with the next few small ones, or with one that is not small."""
         group: list[Entry] = []
         room = GROUP_BYTES
         while kept and len(group) < count_max:
-            data_bytes = _data_bytes(kept[0])
+            data_bytes = kept[0].data_bytes
             room -= data_bytes
             if group and (room < 0 or data_bytes > SMALL_BYTES):
                 break
@@ -236,7 +237,7 @@ class Delivery:
         return group, asyncio.create_task(self._read(group))
 
     async def _read(self, group: Sequence[Entry]) -> list[HandedOut | None]:
-        if any(_data_bytes(entry) > SMALL_BYTES for entry in group):
+        if any(entry.data_bytes > SMALL_BYTES for entry in group):
             return [await self._prepared(entry) for entry in group]
         found = await self._means.cache.read([entry.cached for entry in group if entry.cached is not None])
         return [
@@ -274,17 +275,26 @@ class Delivery:
         return Written(item.ref, json)
 
     async def _may_go(self, entry: Entry) -> bool:
-        """Whether this one may be given away, as far as that hangs on registers and time."""
+        """Whether this one may be given away, as far as that hangs on registers and time; once it is in the ledger."""
+        if self._freezing is not None:
+            await asyncio.shield(self._freezing)
+            self._freezing = None
+        if self._hurry is not None:
+            await self._hurry.stand_back()
         await self._look_again(entry)
         return self._halted is None
 
-    def _readable(self, entry: Entry, item: HandedOut | None) -> HandedOut | None:
-        """The entry's item; what cannot be read has failed. The door may have several on their way at once, and what
-        it says nothing of has failed when it leaves.
+    async def _readable(self, entry: Entry, item: HandedOut | None) -> HandedOut | None:
+        """The entry's item; what is rejected or cannot be read has failed. The door may have several on their way at
+        once, and what it says nothing of has failed when it leaves.
         """
+        item, words = (None, REJECTED) if await self._is_rejected(entry) else (item, UNREADABLE)
         if item is None:
-            self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, UNREADABLE)
+            self._end(entry.wanted.ref.sop_uid, InstanceState.FAILED, words)
         return item
+
+    async def _is_rejected(self, entry: Entry) -> bool:
+        return self._late is not None and await self._late.name(entry.wanted.ref, entry.source)
 
     async def _keep_up(self) -> None:
         if self._account is not None:
@@ -360,7 +370,8 @@ class Delivery:
             return
         entry.state, entry.words = state, words
         self._ended[state] += 1
-        cached = entry.cached
+        if self._hurry is not None:
+            self._hurry.over()
         if self._account is None or self._account.has_ended(sop_uid):
             return
         self._account.note(
@@ -370,8 +381,8 @@ class Delivery:
                 state,
                 self._means.clock.now(),
                 entry.source,
-                cached.digest if cached is not None else b"",
-                cached.plain_bytes if cached is not None else 0,
+                entry.cached.digest if entry.cached is not None else b"",
+                entry.data_bytes,
                 words,
             ),
         )
@@ -387,7 +398,3 @@ class Means:
     limits: Limits
     register_version: Callable[[], int]
     """The version of the registers as it was last seen, a second old at most (DEC-12)."""
-
-
-def _data_bytes(entry: Entry) -> int:
-    return entry.cached.plain_bytes if entry.cached is not None else 0

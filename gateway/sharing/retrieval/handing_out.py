@@ -15,7 +15,7 @@ from gateway.instances.coercion import Changes, Coercion
 from gateway.instances.header import ISSUER_OF_PATIENT_ID as ISSUER
 from gateway.instances.header import PATIENT_ID as NUMBER
 from gateway.instances.header import Header, HeaderReader
-from gateway.model.errors import Damaged
+from gateway.model.errors import Damaged, GatewayError
 from gateway.model.imaging import ISSUER_OF_PATIENT_ID, OTHER_PATIENT_IDS, PATIENT_ID, Attributes, Element
 from gateway.model.work.transfers import CachedInstance, InstanceRef, StudyCache
 from gateway.sharing.merge import SOURCE_IDENTITY
@@ -24,8 +24,11 @@ from policy.parties import TrustId
 
 FIRST_BYTES = 64 * 1024
 """Looked at first: nearly every header."""
+_BEGINNING_BYTES = 8 * 1024
+"""Looked at first for the identifiers alone."""
 HEAD_BYTES = 1024 * 1024
 """Read first of what was not read whole, so that most instances are opened once."""
+_IDENTIFIERS = frozenset((NUMBER, ISSUER))
 
 
 class HandedOut:
@@ -60,8 +63,8 @@ class HandedOut:
 
         Raises `Damaged`, `NotFound`, `InvalidRequest`.
         """
-        begun = begun or (await _read(cache, cached, HEAD_BYTES),)
-        head = begun[0][:FIRST_BYTES]
+        begun = begun or await _begun(cache, cached)
+        head = begun[0][:_BEGINNING_BYTES]
         while True:
             is_whole = len(head) >= cached.plain_bytes
             header = _header(head, cached.transfer_syntax, is_whole=is_whole)
@@ -70,8 +73,7 @@ class HandedOut:
                 coercion.plan(head, cached.transfer_syntax, changes, is_whole=is_whole) if changes is not None else None
             )
             if changes is not None and plan is not None:
-                mark = hashlib.blake2b(repr(sorted(changes.items())).encode(), digest_size=8).hexdigest()
-                return cls(cache, cached, begun, plan, mark if changes else "", descriptions)
+                return cls(cache, cached, begun, plan, _mark(changes) if changes else "", descriptions)
             if is_whole:
                 raise Damaged("the instance cannot be read")
             begun, head = await _longer(cache, cached, begun, head)
@@ -151,13 +153,17 @@ def _changes(header: Header, shown: Attributes) -> Changes:
     return changes
 
 
+def _mark(changes: Changes) -> str:
+    return hashlib.blake2b(repr(sorted(changes.items())).encode(), digest_size=8).hexdigest()
+
+
 def _first(element: Element | None) -> str:
     values = element.get("Value") if element is not None else None
     return str(values[0]) if isinstance(values, list) and values else ""
 
 
 def _header(head: bytes, transfer_syntax: str, *, is_whole: bool) -> Header | None:
-    reader = HeaderReader(transfer_syntax)
+    reader = HeaderReader(transfer_syntax, wanted=_IDENTIFIERS)
     if reader.feed(head):
         return reader.header
     if is_whole:
@@ -166,10 +172,24 @@ def _header(head: bytes, transfer_syntax: str, *, is_whole: bool) -> Header | No
     return None
 
 
+async def _begun(cache: StudyCache, cached: CachedInstance) -> tuple[bytes, ...]:
+    """All of a small instance, segment by segment; else its beginning."""
+    if cached.plain_bytes > HEAD_BYTES:
+        return (await _read(cache, cached, HEAD_BYTES),)
+    (found,) = await cache.read([cached])
+    if isinstance(found, GatewayError):
+        raise found
+    return found
+
+
 async def _longer(
     cache: StudyCache, cached: CachedInstance, begun: tuple[bytes, ...], head: bytes
 ) -> tuple[tuple[bytes, ...], bytes]:
-    """What was read of it, and a longer beginning than `head`: all that was read, or four times as much."""
+    """What was read of it, and a longer beginning than `head`: more of the first piece, all of what was read, or four
+    times as much.
+    """
+    if len(head) < len(begun[0]):
+        return begun, begun[0][: 8 * len(head)]
     held = sum(map(len, begun))
     joined = b"".join(begun) if len(head) < held else await _read(cache, cached, 4 * len(head))
     return (joined,), joined

@@ -7,14 +7,12 @@ caller has a passage of its own, however many share one fetch.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 
 from gateway.model.attributes import INSTANCE_NUMBER, SERIES_NUMBER
-from gateway.model.errors import GatewayError, InvalidRequest, OverCapacity, RegisterUnavailable, StoreUnavailable
+from gateway.model.errors import InvalidRequest, OverCapacity, RegisterUnavailable, StoreUnavailable
 from gateway.model.imaging import (
     PATIENT_ID,
     SOP_CLASS_UID,
@@ -25,22 +23,22 @@ from gateway.model.imaging import (
     Source,
 )
 from gateway.model.seams import Store
-from gateway.model.work.retrievals import FrozenInstance, Halt, NewRetrieval, RetrieveWish
+from gateway.model.work.jobs import Lane
+from gateway.model.work.precedence import Hurry, Urgency
+from gateway.model.work.retrievals import Brought, Halt, NewRetrieval, RetrieveWish
 from gateway.model.work.transfers import CachedInstance, FetchRequest, InstanceRef, Target
 from gateway.sharing.broker import Survey
 from gateway.sharing.conduct.watch import Surveys
+from gateway.sharing.freshness.compared import note_compared, with_age
 from gateway.sharing.freshness.comparing import Withdraw, withdrawn
-from gateway.sharing.freshness.rejections import KEY_OBJECT_SELECTION, Rejections
+from gateway.sharing.freshness.rejections import KEY_OBJECT_SELECTION, LateNotes, Rejected, Rejections
 from gateway.sharing.retrieval.account import Account
-from gateway.sharing.retrieval.acquiring import Acquiring, Rider, Wanted
-from gateway.sharing.retrieval.delivery import Delivery, Entry, Means
+from gateway.sharing.retrieval.acquiring import Acquiring, Listed, Rider, Wanted
+from gateway.sharing.retrieval.delivery import Bring, Delivery, Means
+from gateway.sharing.retrieval.entries import Entry, frozen_of, if_may_be_had
 from gateway.sharing.retrieval.rows import holdings_of, listed_of, order_of, text_of
 from gateway.sharing.retrieval.sittings import Sitting, Sittings, requests_of
 from policy.parties import NHS_NUMBER_ISSUER, Caller, NhsNumber, PatientId, TrustId
-
-_VALIDATED_ANEW = timedelta(minutes=1)
-"""A comparison with the holders is not noted again before."""
-
 
 _WANTED = frozenset((SOP_CLASS_UID, SERIES_NUMBER, INSTANCE_NUMBER))
 
@@ -63,7 +61,7 @@ class Road:
         self._door = door
         self._behind_gateways = behind_gateways
         self._withdraw = withdraw
-        self._rejections = Rejections(means.cache)
+        self._rejections = Rejections(means.cache, withdraw)
         self._acquiring = acquiring
         self._store = store
         self._means = means
@@ -77,22 +75,24 @@ class Road:
         if self._under_way >= self._means.limits.retrievals_at_once_max:
             raise OverCapacity("too many retrievals are under way")
         self._under_way += 1
+        hurry = self._acquiring.right_of_way.hurry(wish.lane)
         try:
             async with self._sittings.joined(caller, wish) as sitting:
                 if sitting is not None and sitting.account is None:
                     yield self._nothing(sitting.survey)
                     return
                 if sitting is not None and (entries := await self._as_kept(sitting, _named(sitting, wish))):
-                    async with self._riding(caller, sitting, entries) as delivery:
+                    async with self._riding(caller, sitting, entries, hurry) as delivery:
                         yield delivery
                     return
-            async with self._alone(caller, wish) as delivery:
+            async with self._alone(caller, wish, hurry) as delivery:
                 yield delivery
         finally:
+            hurry.over()
             self._under_way -= 1
 
-    async def bring(self, caller: Caller, wish: RetrieveWish) -> tuple[int, Sequence[Source]]:
-        """Have in the cache what the caller may have of a wish: how many of it are there now, and every trust's part.
+    async def bring(self, caller: Caller, wish: RetrieveWish) -> Brought:
+        """Have in the cache what the caller may have of a wish.
 
         Nothing is handed out, so the ledger hears nothing of it; whoever wants them passes a guard of its own. Raises
         as `retrieve` does.
@@ -101,12 +101,12 @@ class Road:
         async with self._door.survey(
             caller, _query(wish), recipient=trust, names=lambda row: _names(wish, row.series_uid, row.sop_uid)
         ) as survey:
-            if not survey.matches:
-                return 0, survey.sources
+            if not survey.instances:
+                return Brought(0, 0, survey.sources)
             async with contextlib.AsyncExitStack() as held:
-                for study_uid in {match.study_uid for match in survey.matches}:
+                for study_uid in _studies_of(survey):
                     await held.enter_async_context(self._means.cache.using(study_uid))
-                asking = _asking(caller, trust)
+                asking = _asking(caller, trust, wish.lane)
                 entries = await self._entries(survey, asking)
                 missing = [entry.wanted for entry in entries if entry.cached is None]
                 here = len(entries) - len(missing)
@@ -115,7 +115,7 @@ class Road:
                 while (got := await rider.next()) is not None:
                     here += got.cached is not None
             survey.passage.tally.transfers = {"job": wish.job_id, "wanted": len(entries), "kept": here}
-            return here, survey.sources
+            return Brought(here, len(entries) - here, survey.sources)
 
     async def close(self) -> None:
         """Record what callers sit over at this moment, once none of their requests is under way."""
@@ -126,38 +126,55 @@ class Road:
         await self._sittings.rested()
 
     @contextlib.asynccontextmanager
-    async def _alone(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Delivery]:
+    async def _alone(self, caller: Caller, wish: RetrieveWish, hurry: Hurry) -> AsyncIterator[Delivery]:
         recipient = wish.destination.organisation if wish.destination is not None else caller.principal.trust
         async with self._door.survey(
             caller, _query(wish), recipient=recipient, names=lambda row: _names(wish, row.series_uid, row.sop_uid)
         ) as survey:
-            if not survey.matches:
+            if not survey.instances:
                 yield self._nothing(survey)
                 return
-            async with self._delivering(caller, wish, recipient, survey) as delivery:
+            async with self._delivering(caller, wish, recipient, survey, hurry) as delivery:
                 yield delivery
 
     @contextlib.asynccontextmanager
     async def _delivering(
-        self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey
+        self, caller: Caller, wish: RetrieveWish, recipient: TrustId, survey: Survey, hurry: Hurry
     ) -> AsyncIterator[Delivery]:
         async with contextlib.AsyncExitStack() as held:
-            for study_uid in {match.study_uid for match in survey.matches}:
+            for study_uid in _studies_of(survey):
                 await held.enter_async_context(self._means.cache.using(study_uid))
-            asking = _asking(caller, recipient)
+            asking = _asking(caller, recipient, wish.lane)
+            # As it was decided: notes may be waited for meanwhile.
+            decided_at_s, version = self._means.clock.monotonic(), self._means.register_version()
             entries = await self._entries(survey, asking)
+            sources = await self._sources(survey, entries)
             account = self._account(caller, wish, recipient, survey)
-            await account.freeze(_frozen(survey, entries))
-            bring = partial(self._acquiring.riding, listed=listed_of(survey), asking=asking)
+            bring = self._bringing(cache(partial(listed_of, survey)), asking)
             missing = [entry.wanted for entry in entries if entry.cached is None]
             rider = await held.enter_async_context(bring(missing))
-            delivery = Delivery(account, survey, survey.sources, entries, rider, self._means, bring)
+            # While the ledger syncs the archive is asked, and the first that is kept is read.
+            freezing = account.freeze(frozen_of(entries, survey.passage.decision_id))
+            delivery = Delivery(
+                account,
+                survey,
+                sources,
+                entries,
+                rider,
+                self._means,
+                bring,
+                hurry,
+                decided_at_s,
+                freezing=freezing,
+                late=self._late(missing, rider),
+                version=version,
+            )
             try:
                 yield delivery
             finally:
                 delivery.leave()
                 await account.close()
-                await self._note_validated(survey, entries)
+                await note_compared(self._means.cache, survey, _kept(entries))
 
     @contextlib.asynccontextmanager
     async def _sat(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Sitting]:
@@ -170,13 +187,15 @@ class Road:
         surveying = self._door.survey(caller, _query(wish), recipient=recipient, names=lambda _: True)
         async with surveying as survey, self._means.cache.using(wish.study_uids[0]):
             now_s = clock.monotonic()
-            if not survey.matches:
-                yield Sitting(survey, None, {}, {}, version, now_s, now_s)
+            if not survey.instances:
+                yield Sitting(survey, None, {}, dict, version, now_s, now_s)
                 return
             entries = await self._entries(survey, _asking(caller, recipient))
             account = self._account(caller, wish, recipient, survey, is_shared=True)
             by_uid = {entry.wanted.ref.sop_uid: entry for entry in entries}
-            sitting = Sitting(survey, account, by_uid, listed_of(survey), version, now_s, now_s)
+            listed = cache(partial(listed_of, survey))
+            late = tuple(entry.wanted.ref for entry in entries if entry.cached is None and _may_be_note(entry))
+            sitting = Sitting(survey, account, by_uid, listed, version, now_s, now_s, late=late)
             try:
                 yield sitting
             finally:
@@ -184,7 +203,7 @@ class Road:
                 tally.returned = account.instances
                 tally.disclose_only_series(account.series_uids)
                 await account.close(requests_of(sitting))
-                await self._note_validated(survey, entries)
+                await note_compared(self._means.cache, survey, _kept(entries))
 
     async def _as_kept(self, sitting: Sitting, named: Sequence[Entry]) -> list[Entry]:
         """What is named of a study that a caller sits over, with what the cache has of it at this moment.
@@ -192,6 +211,11 @@ class Road:
         Nothing where something is gone that was there: it was withdrawn or is damaged, and the study is looked at anew.
         """
         cache, found = self._means.cache, {}
+        for note in sitting.late:
+            if await cache.instance(note.study_uid, note.sop_uid) is not None:
+                sitting.is_closed = True
+                sitting.news.set()
+                return []
         if len(named) == 1:
             ref = named[0].wanted.ref
             found = {ref.sop_uid: await cache.instance(ref.study_uid, ref.sop_uid)}
@@ -199,7 +223,9 @@ class Road:
             found = {each.ref.sop_uid: each for each in await cache.instances(named[0].wanted.ref.study_uid)}
         entries = []
         for each in named:
-            cached = _if_may_be_had(found.get(each.wanted.ref.sop_uid), each.wanted)
+            cached = found.get(each.wanted.ref.sop_uid)
+            if cached is not each.cached:
+                cached = if_may_be_had(cached, each.wanted)
             if cached is None and each.cached is not None:
                 sitting.is_closed = True
                 sitting.news.set()
@@ -209,23 +235,31 @@ class Road:
         return entries
 
     @contextlib.asynccontextmanager
-    async def _riding(self, caller: Caller, sitting: Sitting, entries: Sequence[Entry]) -> AsyncIterator[Delivery]:
+    async def _riding(
+        self, caller: Caller, sitting: Sitting, entries: Sequence[Entry], hurry: Hurry
+    ) -> AsyncIterator[Delivery]:
         survey, account = sitting.survey, sitting.account
         assert account is not None
-        await account.freeze(_frozen(survey, entries))
+        sources = await self._sources(survey, entries)
+        new = [each for each in entries if not account.has(each.wanted.ref.sop_uid)]
+        freezing = account.freeze(frozen_of(new, survey.passage.decision_id))
         asking = _asking(caller, caller.principal.trust)
-        bring = partial(self._acquiring.riding, listed=sitting.listed, asking=asking)
-        async with bring([entry.wanted for entry in entries if entry.cached is None]) as rider:
+        bring = self._bringing(sitting.listed, asking)
+        missing = [entry.wanted for entry in entries if entry.cached is None]
+        async with bring(missing) as rider:
             delivery = Delivery(
                 account,
                 survey,
-                survey.sources,
+                sources,
                 entries,
                 rider,
                 self._means,
                 bring,
+                hurry,
                 sitting.decided_at_s,
                 sitting.descriptions,
+                freezing,
+                self._late(missing, rider),
             )
             try:
                 yield delivery
@@ -233,6 +267,13 @@ class Road:
                 delivery.leave()
                 sitting.is_closed |= delivery.halted in (Halt.POLICY, Halt.SERVICE)
                 await account.keep_up()
+
+    def _bringing(self, listed: Callable[[], Listed], asking: FetchRequest) -> Bring:
+        """Mostly nothing has to be brought, and then nobody reads who listed what."""
+        return lambda wanted: self._acquiring.riding(wanted, listed=listed() if wanted else {}, asking=asking)
+
+    def _late(self, missing: Sequence[Wanted], rider: Rider) -> LateNotes:
+        return LateNotes(self._rejections, self._means.cache, (wanted.ref for wanted in missing), rider.waiting)
 
     def _nothing(self, survey: Survey) -> Delivery:
         return Delivery(None, None, survey.sources, (), Rider(), self._means, None)
@@ -253,67 +294,42 @@ class Road:
         )
         return Account(self._means.ledger, self._means.clock, survey.passage.tally, new, is_shared=is_shared)
 
-    async def _note_validated(self, survey: Survey, entries: Sequence[Entry]) -> None:
-        """Note of each study when its holders last listed it, all of those that what is kept of it came from."""
-        heard = survey.whole
-        sources: dict[str, set[TrustId]] = {}
-        for entry in entries:
-            if entry.cached is not None:
-                sources.setdefault(entry.wanted.ref.study_uid, set()).add(entry.cached.source)
-        with contextlib.suppress(GatewayError):  # then it passes for older than it is
-            for study_uid, trusts in sources.items():
-                study = await self._means.cache.study(study_uid)
-                noted_at = study.validated_at if study is not None else None
-                if trusts <= heard and (noted_at is None or survey.heard_at - noted_at > _VALIDATED_ANEW):
-                    await self._means.cache.validated(study_uid, survey.heard_at)
+    async def _sources(self, survey: Survey, entries: Sequence[Entry]) -> Sequence[Source]:
+        return await with_age(self._means.cache, survey.sources, _kept(entries))
 
     async def _entries(self, survey: Survey, asking: FetchRequest | None) -> list[Entry]:
         """The frozen set in order, each with its holders, and with what the cache has of it.
 
         What a holder rejected is not in it. Notes that are not kept yet are fetched first, once: None for `asking`.
         """
-        rows: dict[NhsNumber | None, str] = {}
-        for match in survey.matches:
-            if match.patient not in rows:
-                rows[match.patient] = await self._patient_row(match.patient)
+        patients = {found.best.patient for found in survey.instances}
+        rows = {patient: await self._patient_row(patient) for patient in patients}
         kept: dict[str, CachedInstance] = {}
-        rejected: set[tuple[TrustId, str]] = set()
-        for study_uid in {match.study_uid for match in survey.matches}:
+        rejected: set[Rejected] = set()
+        for study_uid in _studies_of(survey):
             of_study = await self._means.cache.instances(study_uid)
             await self._follow(survey, of_study)
-            rejected |= await self._rejected(of_study)
+            rejected |= await self._rejections.enforced(of_study)
             kept |= {each.ref.sop_uid: each for each in of_study if (each.source, each.ref.sop_uid) not in rejected}
         entries = []
-        for match in sorted(survey.matches, key=order_of):
-            copies = survey.copies[match.study_uid, match.series_uid, match.sop_uid]
-            ref = InstanceRef(
-                match.study_uid, match.series_uid, match.sop_uid, text_of(match.attributes, SOP_CLASS_UID)
-            )
-            holdings = tuple(each for each in holdings_of(match, copies) if (each.trust, match.sop_uid) not in rejected)
+        for found in sorted(survey.instances, key=order_of):
+            best, holdings = found.best, holdings_of(found)
+            if rejected:
+                holdings = tuple(each for each in holdings if (each.trust, best.sop_uid) not in rejected)
             if not holdings:
                 continue
-            is_far = any(holding.trust in self._behind_gateways for holding in holdings)
-            wanted = Wanted(ref, holdings, holdings[0].trust, rows[match.patient], is_far)
-            cached = kept.get(match.sop_uid)
-            entries.append(Entry(wanted, match.attributes, copies, _if_may_be_had(cached, wanted)))
+            ref = InstanceRef(best.study_uid, best.series_uid, best.sop_uid, text_of(best.row, SOP_CLASS_UID))
+            is_far = not self._behind_gateways.isdisjoint([holding.trust for holding in holdings])
+            wanted = Wanted(ref, holdings, holdings[0].trust, rows[best.patient], is_far)
+            entries.append(Entry(wanted, found.shown, found.copies, if_may_be_had(kept.get(best.sop_uid), wanted)))
         unread = [each.wanted for each in entries if each.cached is None and _may_be_note(each)]
         if not unread or asking is None:
             return entries
-        with contextlib.suppress(TimeoutError):  # the rest does not wait for an archive that is slow with it
-            async with asyncio.timeout(self._means.limits.find_timeout_s):
-                async with self._acquiring.riding(unread, listed=listed_of(survey), asking=asking) as rider:
-                    while await rider.next() is not None:
-                        pass
+        # However long an archive takes over it, and no longer than any fetch may take: nothing goes before it is read.
+        async with self._acquiring.riding(unread, listed=listed_of(survey), asking=asking) as rider:
+            while await rider.next() is not None:
+                pass
         return await self._entries(survey, None)
-
-    async def _rejected(self, kept: Sequence[CachedInstance]) -> set[tuple[TrustId, str]]:
-        """What notes among the kept reject, by the trust that says so; no copy of it stays in use."""
-        said = await self._rejections.among(kept)
-        rejected = {(trust, uid) for trust, uids in said.items() for uid in uids}
-        gone = [each for each in kept if (each.source, each.ref.sop_uid) in rejected and not each.is_sole_copy]
-        if gone and self._withdraw is not None:
-            await self._withdraw(gone, is_rejected=True)
-        return rejected
 
     async def _follow(self, survey: Survey, kept: Sequence[CachedInstance]) -> None:
         """Drop what an archive lists no more: once it is away it cannot be asked, and a copy must not be it (SAF-37).
@@ -336,7 +352,11 @@ class Road:
         return await self._store.patient_row(PatientId(NHS_NUMBER_ISSUER, patient.digits))
 
 
-def _asking(caller: Caller, recipient: TrustId) -> FetchRequest:
+def _studies_of(survey: Survey) -> set[str]:
+    return {found.best.study_uid for found in survey.instances}
+
+
+def _asking(caller: Caller, recipient: TrustId, lane: Lane = Lane.INTERACTIVE) -> FetchRequest:
     """For whom it is fetched; trust and target are filled in holder by holder."""
     return FetchRequest(
         recipient,
@@ -345,6 +365,7 @@ def _asking(caller: Caller, recipient: TrustId) -> FetchRequest:
         caller.hops + 1,
         asking_trust=caller.principal.trust,
         purpose=caller.purpose,
+        urgency=Urgency(lane),
     )
 
 
@@ -368,15 +389,9 @@ def _named(sitting: Sitting, wish: RetrieveWish) -> list[Entry]:
     return [entry for entry in named.values() if _names(wish, entry.wanted.ref.series_uid, entry.wanted.ref.sop_uid)]
 
 
-def _if_may_be_had(cached: CachedInstance | None, wanted: Wanted) -> CachedInstance | None:
-    """What came from a holder whose copy this caller may not have is fetched from one of theirs."""
-    return cached if cached is not None and any(cached.source == each.trust for each in wanted.holdings) else None
+def _kept(entries: Sequence[Entry]) -> list[CachedInstance]:
+    return [entry.cached for entry in entries if entry.cached is not None]
 
 
 def _may_be_note(entry: Entry) -> bool:
     return entry.wanted.ref.sop_class_uid == KEY_OBJECT_SELECTION
-
-
-def _frozen(survey: Survey, entries: Sequence[Entry]) -> list[FrozenInstance]:
-    decision_id = survey.passage.decision_id
-    return [FrozenInstance(entry.wanted.ref, entry.source, entry.wanted.patient_row, decision_id) for entry in entries]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.model.attributes import INSTANCE_NUMBER, SERIES_NUMBER
-from gateway.model.imaging import PATIENT_ID, SOP_CLASS_UID, Attributes, Match
+from gateway.model.imaging import PATIENT_ID, SOP_CLASS_UID, Attributes
 from gateway.model.work.transfers import InstanceRef
+from gateway.sharing.answers.held import Held
 from gateway.sharing.broker import Survey
-from gateway.sharing.merge import Candidate, texts
+from gateway.sharing.merge import texts
 from gateway.sharing.retrieval.acquiring import Holding
 from policy.parties import TrustId
 
@@ -22,17 +23,19 @@ def listed_of(survey: Survey) -> Mapping[TrustId, Sequence[InstanceRef]]:
     return listed
 
 
-def holdings_of(match: Match, copies: Sequence[Candidate]) -> tuple[Holding, ...]:
+def holdings_of(found: Held) -> tuple[Holding, ...]:
     """Who has it, the one whose row is shown first; each once."""
-    ordered = sorted(copies, key=lambda row: (row.trust != match.shown_from, row.trust))
+    if len(found.copies) == 1:
+        return (Holding(found.best.trust, text_of(found.best.row, PATIENT_ID)),)
+    ordered = sorted(found.copies, key=lambda row: (row.trust != found.best.trust, row.trust))
     by_trust = {row.trust: Holding(row.trust, text_of(row.row, PATIENT_ID)) for row in reversed(ordered)}
     return tuple(by_trust[trust] for trust in dict.fromkeys(row.trust for row in ordered))
 
 
-def order_of(match: Match) -> tuple[str, int, str, int, str]:
+def order_of(found: Held) -> tuple[str, int, str, int, str]:
     """By study, series number and instance number."""
-    series, instance = (_number(match.attributes, tag) for tag in (SERIES_NUMBER, INSTANCE_NUMBER))
-    return (match.study_uid, series, match.series_uid, instance, match.sop_uid)
+    row, best = found.best.row, found.best
+    return (best.study_uid, _number(row, SERIES_NUMBER), best.series_uid, _number(row, INSTANCE_NUMBER), best.sop_uid)
 
 
 def text_of(row: Attributes, tag: str) -> str:
@@ -42,6 +45,7 @@ def text_of(row: Attributes, tag: str) -> str:
 
 
 def _number(row: Attributes, tag: str) -> int:
-    values = row.get(tag, {}).get("Value")
+    element = row.get(tag)
+    values = element.get("Value") if element is not None else None
     value = values[0] if isinstance(values, list) and values else 0
     return value if isinstance(value, int) else 0

@@ -22,11 +22,13 @@ from gateway.model.imaging import JsonValue
 from gateway.model.seams import Clock
 from gateway.model.settings import Limits
 from gateway.model.work.retrievals import RetrieveWish
+from gateway.model.work.transfers import InstanceRef
+from gateway.model.work.under_way import UnderWay
 from gateway.sharing.broker import Survey
 from gateway.sharing.retrieval.account import Account
 from gateway.sharing.retrieval.acquiring import Listed
-from gateway.sharing.retrieval.delivery import Entry
 from gateway.sharing.retrieval.descriptions import Descriptions, Room
+from gateway.sharing.retrieval.entries import Entry
 from policy.parties import Caller
 
 log = structlog.get_logger(__name__)
@@ -38,6 +40,8 @@ REQUESTS_NAMED_MAX = 500
 """Requests whose ids the outcome names; of more it says how many they were."""
 LATELY_MAX = 10_000
 WRITTEN_DOWN_INTERVAL_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
+"""So long closing waits for requests that ride."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +53,8 @@ class Sitting:
     """None where nothing may be had."""
     entries: Mapping[str, Entry]
     """All of the study that may be had, by SOP instance UID in order."""
-    listed: Listed
-    """All that its holders listed."""
+    listed: Callable[[], Listed]
+    """All that its holders listed, read from their rows by whoever needs it first."""
     version: int
     """Of the registers, read before the decision."""
     decided_at_s: float
@@ -62,6 +66,8 @@ class Sitting:
     """Whether nobody joins any more."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
     descriptions: Descriptions = field(default_factory=Descriptions)
+    late: tuple[InstanceRef, ...] = ()
+    """Rejection notes, perhaps, that could not be read when it was decided: once one is here, it is decided anew."""
 
 
 Opens = Callable[[Caller, RetrieveWish], AbstractAsyncContextManager[Sitting]]
@@ -70,7 +76,7 @@ Key = tuple[object, ...]
 
 
 class Sittings:
-    """Every sitting of this process. `close` ends them."""
+    """Every sitting of one core. `close` ends them."""
 
     def __init__(self, opens: Opens, version: Callable[[], Awaitable[int]], clock: Clock, limits: Limits) -> None:
         self._opens = opens
@@ -82,6 +88,8 @@ class Sittings:
         self._tasks: set[asyncio.Task[None]] = set()
         self._rows = 0
         self._room = Room()
+        self._riding = UnderWay()
+        self._is_closing = False
 
     @contextlib.asynccontextmanager
     async def joined(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Sitting | None]:
@@ -99,14 +107,19 @@ class Sittings:
         if len(sitting.request_ids) < REQUESTS_NAMED_MAX:
             sitting.request_ids.append(caller.request_id)
         try:
-            yield sitting
+            with self._riding.one():
+                yield sitting
         finally:
             sitting.riders -= 1
             sitting.touched_s = self._clock.monotonic()
             sitting.news.set()
 
     async def close(self) -> None:
-        """End all of them, and record it."""
+        """Let nobody join any more, and end all of them once their riders have left, for then the record is whole."""
+        self._is_closing = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._riding.until_none()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -125,7 +138,7 @@ class Sittings:
             return _unless_closed(await asyncio.shield(known))
         if known is not None and await self._may_join(sitting := known.result()):
             return sitting
-        if not was_here or len(self._open) >= SITTINGS_MAX or self._rows >= ROWS_MAX:
+        if not was_here or self._is_closing or len(self._open) >= SITTINGS_MAX or self._rows >= ROWS_MAX:
             return None
         before, known = known, self._open.get(key)
         if known is None or known.done():
@@ -150,7 +163,7 @@ class Sittings:
 
     def _is_joinable(self, sitting: Sitting) -> bool:
         age_s = self._clock.monotonic() - sitting.decided_at_s
-        return not sitting.is_closed and age_s < self._limits.retrieve_recheck_s
+        return not (sitting.is_closed or self._is_closing) and age_s < self._limits.retrieve_recheck_s
 
     def _was_here_lately(self, key: Key) -> bool:
         now_s = self._clock.monotonic()

@@ -1,0 +1,1 @@
+"""Reports asked for as such, under the same guard as images."""
