@@ -27,6 +27,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_MAY_DIFFER = ("Cache-Control", "Content-Security-Policy", "Referrer-Policy")
 
 
 class SaysHealth(Protocol):
@@ -52,8 +53,15 @@ class Site:
     metrics_from: Callable[[], Sequence[IPv4Network | IPv6Network]]
 
 
-def people(site: Site, under_way: Callable[[web.Request], AbstractContextManager[None]]) -> web.Application:
-    """The people's listener as an application; `under_way` is held while a request is answered."""
+def people(
+    site: Site,
+    under_way: Callable[[web.Request], AbstractContextManager[None]],
+    more: Sequence[web.AbstractRouteDef] = (),
+) -> web.Application:
+    """The people's listener as an application; `under_way` is held while a request is answered.
+
+    `more` are routes of others, whose answers may bring policies of their own; no body is read for them.
+    """
 
     @web.middleware
     async def holding(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -61,7 +69,7 @@ def people(site: Site, under_way: Callable[[web.Request], AbstractContextManager
             return await handler(request)
 
     async def landing(request: web.Request) -> web.Response:
-        return web.Response(text=_landing(site), content_type="text/html")
+        return web.Response(text=_landing(site, has_reports=bool(more)), content_type="text/html")
 
     async def live(request: web.Request) -> web.Response:
         return web.json_response({"live": True})
@@ -82,7 +90,8 @@ def people(site: Site, under_way: Callable[[web.Request], AbstractContextManager
         return web.json_response(site.status())
 
     async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(HEADERS)
+        own = {name: response.headers[name] for name in _MAY_DIFFER if name in response.headers}
+        response.headers.update({**HEADERS, **own})
 
     application = web.Application(middlewares=[holding], client_max_size=1)
     application.add_routes(
@@ -92,13 +101,15 @@ def people(site: Site, under_way: Callable[[web.Request], AbstractContextManager
             web.get("/ready", ready),
             web.get("/metrics", metrics),
             web.get("/status", status),
+            *more,
         ]
     )
     application.on_response_prepare.append(set_headers)
     return application
 
 
-def _landing(site: Site) -> str:
+def _landing(site: Site, *, has_reports: bool) -> str:
+    reports = '\n<p><a href="/sign-in">Patients: your imaging reports</a></p>' if has_reports else ""
     state = "Questions are answered." if not site.health.reasons else "Questions are not answered at this moment."
     region, node, version = map(html.escape, (site.region, site.node, site.version))
     return f"""<!doctype html>
@@ -108,7 +119,7 @@ def _landing(site: Site) -> str:
 <main>
 <h1>{region}: image sharing</h1>
 <p>Images are shared between trusts for the care of the patients that they have in common. {NOTICE}</p>
-<p>{state}</p>
+<p>{state}</p>{reports}
 <p><small>Node {node}, version {version}.</small></p>
 </main>
 </body>

@@ -1,0 +1,207 @@
+"""What the API asks of whoever releases reports, and the bodies of the acts that it takes: for staff of one trust.
+
+Each act is asked in the name of the caller whom a certificate proves (DEC-03), and concerns reports of that caller's
+trust alone; whoever answers judges whether a person of this kind may act so. Nothing here reads what a report says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Annotated, Protocol
+
+from gateway.model.reporting.views import Board, DeadLetterLine, Done, Explained, ReportLine
+from gateway.web.api.shapes import WORDS, Chars, Whole
+from policy.parties import Caller
+from policy.release.circumstances import HoldKind, ReleaseState
+
+Why = Annotated[str, Chars(most=500, least=1, pattern=WORDS)]
+Name = Annotated[str, Chars(most=200, least=1, pattern=WORDS)]
+Id = Annotated[str, Chars(most=128, least=1, pattern=r"^[A-Za-z0-9._:-]+$")]
+Uid = Annotated[str, Chars(most=64, least=1, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
+LINES_MAX = 1_000
+DAYS_MAX = 366
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which reports are listed."""
+
+    state: ReleaseState | None = None
+    days: Annotated[int, Whole(0, DAYS_MAX)] | None = None
+    """Only those that are due within so many days."""
+    limit: Annotated[int, Whole(1, LINES_MAX)] = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoned:
+    """An act that needs nothing but its reason."""
+
+    reason: Why
+
+
+@dataclass(frozen=True, slots=True)
+class NewHold:
+    """Keep a report back until somebody has looked again (REL-43, SAF-64)."""
+
+    kind: HoldKind
+    reason: Why
+    review_on: date
+    is_responsible: bool = False
+    """The clinician says that they are, or last were, responsible for the patient's care (REL-50)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfVersion:
+    """An act on the version that whoever acts has read."""
+
+    version_id: Id
+    reason: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A professional has read the report and will act on it (SAF-51)."""
+
+    name: Name
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """The patient was spoken to, or will be (SAF-68)."""
+
+    name: Name
+    reason: Why
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Proof that the referrer was sent it: a message's control ID and positive answer, or the RIS's word (REL-06)."""
+
+    reference: Name
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewLink:
+    """The study that a report is of, by a person's word."""
+
+    study_uid: Uid
+    reason: Why
+
+
+@dataclass(frozen=True, slots=True)
+class NewStop:
+    """Let nothing of the trust go out until somebody lets it go on (SAF-69)."""
+
+    reason: Why
+    review_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Reports verified in `[verified_from, verified_until)`."""
+
+    verified_from: datetime
+    verified_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Let reports from before go-live go; `reports` is the count that the preview gave (SAF-69)."""
+
+    verified_from: datetime
+    verified_until: datetime
+    reports: Annotated[int, Whole(0, 10_000_000)]
+    reason: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many reports."""
+
+    reports: int
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """Whether the trust's release stands still."""
+
+    is_stopped: bool
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """A list of reports."""
+
+    reports: tuple[ReportLine, ...]
+    is_whole: bool
+    """False: there are more than were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Messages that could not be read or filed."""
+
+    messages: tuple[DeadLetterLine, ...]
+
+
+class Desk(Protocol):
+    """Views and acts. Raises `NotFound` for what is not the caller's trust's, `InvalidRequest` for what may not be."""
+
+    async def refused(self, staff: Caller, operation: str, report_id: str, why: str) -> None:
+        """Record what a proven caller asked for and was refused; raises a `ServiceFault` where it cannot be."""
+
+    async def board(self, staff: Caller) -> Board:
+        """How release stands in the caller's trust."""
+
+    async def reports(self, staff: Caller, asked: Asked) -> Reports:
+        """Reports of the trust."""
+
+    async def explained(self, staff: Caller, report_id: str) -> Explained:
+        """What will happen to a report, when, and why."""
+
+    async def dead_letters(self, staff: Caller) -> DeadLetters:
+        """Messages of the trust's feeds that wait for a person."""
+
+    async def hold(self, staff: Caller, report_id: str, body: NewHold) -> Done:
+        """Keep a report back."""
+
+    async def end_hold(self, staff: Caller, report_id: str, hold_id: str, body: Reasoned) -> Done:
+        """End a hold."""
+
+    async def release_early(self, staff: Caller, report_id: str, body: OfVersion) -> Done:
+        """Let a version go before its time (REL-42)."""
+
+    async def retract(self, staff: Caller, report_id: str, body: OfVersion) -> Done:
+        """Take a released version back (REL-25)."""
+
+    async def review(self, staff: Caller, report_id: str, body: OfVersion) -> Done:
+        """Let a child's report go (SAF-65)."""
+
+    async def acknowledge(self, staff: Caller, report_id: str, body: Acknowledgement) -> Done:
+        """Note who has read a report, and when."""
+
+    async def follow_up(self, staff: Caller, report_id: str, body: FollowUp) -> Done:
+        """Note what was done for the patient."""
+
+    async def prove_dispatch(self, staff: Caller, report_id: str, body: Dispatch) -> Done:
+        """Note that the referrer was sent the report."""
+
+    async def link(self, staff: Caller, report_id: str, body: NewLink) -> Done:
+        """Say of which study a report is."""
+
+    async def stop(self, staff: Caller, body: NewStop) -> Switched:
+        """Stop the trust's release."""
+
+    async def restart(self, staff: Caller, body: Reasoned) -> Switched:
+        """Let the trust's release go on."""
+
+    async def retrospective(self, staff: Caller, span: Span) -> Counted:
+        """How many reports an approval of this span would let go."""
+
+    async def approve_retrospective(self, staff: Caller, body: Approval) -> Counted:
+        """Let them go; raises `InvalidRequest` if they are not as many as the preview gave."""
