@@ -1,7 +1,7 @@
 """The application: vocabulary (model), use cases (sharing), doors (web, feeds), and the roof that wires them."""
 
 
-def release() -> str:
+def program_version() -> str:
     """The version of the installed package."""
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # a third of the time of `--help`
 

@@ -21,10 +21,13 @@ from gateway import guards, logs, tls
 from gateway.background import Background
 from gateway.config.checks import load
 from gateway.config.configuration import Configuration
-from gateway.config.sections import ListenSection, LogForm
+from gateway.config.reloading import association_address, listen_as_running
+from gateway.config.sections import LogForm
 from gateway.core import Core, Door, Means, build_core, new_delays, new_ledger
 from gateway.custody.custody import Custody
 from gateway.doors import CUT_OFF_S, Behind, Doors
+from gateway.edges.feed_watch import FeedWatch
+from gateway.edges.patient_page import PatientReports
 from gateway.health import ALARM_INTERVAL_S, Health, WatchedStore
 from gateway.keeping import duties
 from gateway.keeping.freshness import Freshness
@@ -36,6 +39,7 @@ from gateway.model.errors import AuditUnavailable, ConfigurationError, ServiceFa
 from gateway.model.imaging import JsonValue
 from gateway.node import SystemClock, database_settings, new_id, new_uid, open_notebook, open_store, release
 from gateway.region import LiveRoll
+from gateway.release.opening import open_release, with_reports
 from gateway.sharing.locations.notices import Notices
 from gateway.sharing.locations.rounds import Rounds
 from policy.engine import RULE_SET
@@ -55,7 +59,7 @@ Announce = Callable[[str], None]
 
 _STARTING_SECTIONS = (
     *("storage", "audit", "keys", "cache", "jobs", "custody", "policy", "sharing", "limits", "dicomweb", "dimse"),
-    *("pixels", "viewer"),
+    *("pixels", "viewer", "patient_page", "channel"),
 )
 """Sections that a reload leaves as they were at the start; of `gateway` and `listen` it takes what it can."""
 
@@ -118,9 +122,9 @@ class Gateway:
             notices = self._notices(notebook, freshness)
             show = self._figures.images.sole_copies
             self._custody = Custody(self._configuration, store, keeping, self._clock, new_uid=new_uid, show=show)
-            desk, awaiting = self._custody.desk, self._means.awaiting
-            behind = Behind(self._door, self._health, self._figures, self._clock, notices, desk, awaiting)
-            self._doors = Doors(self._configuration, behind)
+            self._release = await open_release(stack, self._configuration, store, keeping, self._clock, self._figures)
+            self._means = with_reports(self._means, self._release)
+            self._doors = Doors(self._configuration, self._behind(notices, watched))
             duties.of_resuming(keeping, store, self._door, self._doors.onward, self._clock)
             core = build_core(self._configuration, self._means)
             core.peers.restore(await notebook.standings())
@@ -141,6 +145,7 @@ class Gateway:
             background.start(keeping.run())
             background.start(watch(store, self._configuration.gateway.node, self._figures.images, self._clock))
             background.start(self._custody.run())
+            self._start_reports(store, background)
             background.start(notices.run())
             if self._configuration.sharing.samples:
                 background.start(self._rounds(notebook).run())
@@ -148,7 +153,6 @@ class Gateway:
             background.start(self._guard_audit(checkpointer, reserve, store))
             background.start(self._reload_on_hangup(background))
             _settle_memory()
-            self._health.open()
             self._say_ready()
             await background.until(self._stop)
             await self._drain()
@@ -171,6 +175,16 @@ class Gateway:
     def _keeping(self, store: SqlStore) -> Keeping:
         stand_ins = pseudonyms(self._configuration.storage.location_key)
         return Keeping(self._configuration, store, stand_ins, self._clock, self._health.images_are)
+
+    def _start_reports(self, store: SqlStore, background: Background) -> None:
+        background.start(self._release.run())
+        background.start(FeedWatch(store, lambda: self._configuration, self._figures.feeds, self._clock).run())
+
+    def _behind(self, notices: Notices, watched: WatchedStore) -> Behind:
+        shown = PatientReports(self._release.reading, watched)
+        desk, awaiting, intake = self._custody.desk, self._means.awaiting, self._release.intake
+        known = (self._door, self._health, self._figures, self._clock, notices, desk, awaiting)
+        return Behind(*known, shown, intake, self._release.desk)
 
     def _notices(self, notebook: Notebook, freshness: Freshness) -> Notices:
         sharing, limits = self._configuration.sharing, self._configuration.limits
@@ -224,18 +238,11 @@ class Gateway:
         old = self._door.lead_to(core)
         background.replace("peers", self._probe_peers(core))
         if old is not None:
-            background.start(self._retire(old))
+            background.start(old.retire(self._clock, self._configuration.limits))
 
     async def _probe_peers(self, core: Core) -> None:
         async with core.peers.probing(new_uid):
             await asyncio.Event().wait()
-
-    async def _retire(self, core: Core) -> None:
-        """Close the connections of a core that is no longer asked, once its last question is over."""
-        try:
-            await self._clock.sleep(2 * self._configuration.limits.find_timeout_s)
-        finally:
-            await core.close()
 
     async def _take_away(self) -> None:
         core, self._door.core = self._door.core, None
@@ -243,6 +250,7 @@ class Gateway:
             await core.close()
 
     def _say_ready(self) -> None:
+        self._health.open()
         addresses = self._doors.addresses
         log.info("ready", **addresses, mode=self._configuration.gateway.mode.value)
         words = " ".join(f"{name}={address}" for name, address in addresses.items())
@@ -272,21 +280,25 @@ class Gateway:
         new = await asyncio.to_thread(load, self._path)
         kept = self._configuration
         needs_start = [name for name in _STARTING_SECTIONS if getattr(new, name) != getattr(kept, name)]
-        needs_start += ["listen.dimse"] * (_association_address(new) != _association_address(kept))
+        needs_start += ["listen.dimse"] * (association_address(new) != association_address(kept))
+        needs_start += ["listen.hl7"] * (listen_as_running(kept, new).hl7 != new.listen.hl7)
         taken = kept.model_copy(
             update={
                 "gateway": kept.gateway.model_copy(update={"log_level": new.gateway.log_level}),
-                "listen": _listen_as_running(kept, new),
+                "listen": listen_as_running(kept, new),
                 "trust": new.trust,
                 "caller": new.caller,
                 "peer": new.peer,
                 "destination": new.destination,
                 "lookup": new.lookup,
+                "report_feed": new.report_feed,
                 "conduct": new.conduct,
+                "release": new.release,
             }
         )
         core = await asyncio.to_thread(build_core, taken, self._means)
         self._custody.follow(taken)
+        self._release.follow(taken)
         self._configuration = taken
         self._install(core, background)
         await self._doors.follow(taken)
@@ -340,6 +352,9 @@ def validities_in_use(configuration: Configuration) -> list[tls.Validity]:
         named += [("listen.dimse.certificate", listen.dimse.certificate)]
         named += [("listen.dimse.client_ca", listen.dimse.client_ca)]
         lists += [("listen.dimse.crl", listen.dimse.crl)]
+    if listen.hl7 is not None:
+        named += [("listen.hl7.certificate", listen.hl7.certificate), ("listen.hl7.client_ca", listen.hl7.client_ca)]
+        lists += [("listen.hl7.crl", listen.hl7.crl)]
     for peer in configuration.peer:
         named += [(f"peer ({peer.trust}).client_certificate", peer.client_certificate)]
         named += [(f"peer ({peer.trust}).ca", peer.ca)]
@@ -349,25 +364,6 @@ def validities_in_use(configuration: Configuration) -> list[tls.Validity]:
     found = tls.validities([(name, path) for name, path in named if path is not None])
     found += [tls.crl_validity(name, path) for name, path in lists if path is not None]
     return found
-
-
-def _listen_as_running(kept: Configuration, new: Configuration) -> ListenSection:
-    """The new file's certificates and networks on the addresses in use."""
-    machines, people, dimse = kept.listen.machines, kept.listen.people, kept.listen.dimse
-    fixed = {"host", "port", "plain_http_on_loopback"}
-    if dimse is not None and new.listen.dimse is not None:
-        lasting = {"host", "port", "ae_title", "plain_on_loopback"}
-        dimse = new.listen.dimse.model_copy(update={name: getattr(dimse, name) for name in lasting})
-    return ListenSection(
-        machines=new.listen.machines.model_copy(update={name: getattr(machines, name) for name in fixed}),
-        people=new.listen.people.model_copy(update={name: getattr(people, name) for name in fixed}),
-        dimse=dimse,
-    )
-
-
-def _association_address(configuration: Configuration) -> object:
-    dimse = configuration.listen.dimse
-    return dimse and (dimse.host, dimse.port, dimse.ae_title, dimse.plain_on_loopback)
 
 
 def _logs_as_json(configuration: Configuration) -> bool:

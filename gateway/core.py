@@ -6,11 +6,14 @@ this moment, so that a reload needs no edge to know of it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import assert_never
+
+import structlog
 
 from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile
 from dicomweb.connector import Quirk as DicomwebQuirk
@@ -19,19 +22,21 @@ from dimse.connector import DimsePeer, DimsePeerProfile, FetchBy, Model
 from dimse.connector import Quirk as DimseQuirk
 from gateway import tls
 from gateway.config.configuration import Configuration
-from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
-from gateway.config.lookups import LookupEntry, LookupKind
+from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry, LookupEntry, LookupKind
 from gateway.config.transport import AnyPeer, client_files
 from gateway.keeping.keeping import Keeping
 from gateway.lookups.fhir import FhirServer
 from gateway.lookups.pds import PdsLookup
 from gateway.lookups.pixm import PixmLookup
 from gateway.metrics import Figures
-from gateway.model.errors import ServiceFault
-from gateway.model.imaging import Matches, Query, Source
+from gateway.model.errors import NotFound, ServiceFault
+from gateway.model.imaging import Matches, Query
 from gateway.model.seams import Clock, PatientLookup, PeerConnector, Store, SupersessionBook
-from gateway.model.work.retrievals import Delivery, RetrieveWish
+from gateway.model.settings import Limits
+from gateway.model.work.precedence import Places
+from gateway.model.work.retrievals import Brought, Delivery, RetrieveWish
 from gateway.model.work.transfers import Intake
+from gateway.model.work.under_way import UnderWay
 from gateway.node import new_id
 from gateway.region import directory_of
 from gateway.sharing.absence import AbsenceDelays
@@ -42,22 +47,28 @@ from gateway.sharing.directory import Directory
 from gateway.sharing.guard.gate import Gate, Reserve
 from gateway.sharing.identity.people import People
 from gateway.sharing.identity.tracing import Tracing
+from gateway.sharing.intake.listening import Listening
 from gateway.sharing.intake.reception import Reception
 from gateway.sharing.locations.sampling import Sampling
 from gateway.sharing.peers import Peers
+from gateway.sharing.reading.reports import Kept as KeptReports
+from gateway.sharing.reading.reports import ReportReading
 from gateway.sharing.retrieval.acquiring import Acquiring
 from gateway.sharing.retrieval.delivery import Means as DeliveryMeans
+from gateway.sharing.retrieval.reported import Reported, WithReports
 from gateway.sharing.retrieval.road import Road
 from gateway.sharing.retrieval.witness import Witness
 from policy.identity import Evidence
-from policy.parties import Caller
+from policy.parties import Caller, TrustId
 from policy.trusts import Roll
 from storage.observations.notebook import Notebook
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The core of one configuration."""
+    """The core of one configuration. `retire` or `close` ends it."""
 
     directory: Directory
     peers: Peers
@@ -68,13 +79,38 @@ class Core:
     sampling: Sampling
     road: Road
     reception: Reception
+    reading: ReportReading | None = None
+    """Who answers for reports as such; None: none are kept."""
+    under_way: UnderWay = field(default_factory=UnderWay)
+    """What is asked of it at this moment."""
+
+    async def retire(self, clock: Clock, limits: Limits) -> None:
+        """Close it, which is asked no more, once what it has begun is over, at the latest when no transfer may last."""
+        # Whoever was identified by it may ask it still.
+        resting = asyncio.create_task(self._rested(clock, 2 * limits.find_timeout_s))
+        bound = asyncio.create_task(clock.sleep(limits.retrieve_total_timeout_s))
+        try:
+            await asyncio.wait((resting, bound), return_when=asyncio.FIRST_COMPLETED)
+            if not resting.done():
+                log.warning("cut off", under_way=self.under_way.count)
+        finally:
+            resting.cancel()
+            bound.cancel()
+            await self.close()
 
     async def close(self) -> None:
-        """Close all connections, once no question is under way any more."""
+        """Close all connections; whatever is still under way breaks off."""
         await self.road.close()
         await self.reception.close()
         await self.peers.close()
         await self.tracing.close()
+
+    async def _rested(self, clock: Clock, pause_s: float) -> None:
+        """Return once nothing is asked of it, sat over or sent to it any more, and all of that is recorded."""
+        await clock.sleep(pause_s)
+        await self.under_way.until_none()
+        await self.road.rested()
+        await self.reception.rested()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +131,18 @@ class Means:
     """What the register says of every trust, as of the moment of calling."""
     register_version: Callable[[], int] = int
     """The version of the registers as it was last seen, a second old at most (DEC-12)."""
+    reports: KeptReports | None = None
+    """The reports that are kept here for their trusts; None: none are."""
+    reports_arriving: Listening | None = None
+    """Hears of reports that trusts are about to store as DICOM objects."""
     awaiting: Awaiting = field(default_factory=Awaiting)
     """Who waits for what archives send to the DIMSE door because they were asked."""
+    places: dict[tuple[TrustId, int], Places] = field(default_factory=dict)
+    """See `places_at`; as many as there are archives, and limits that a reload gave them."""
+
+    def places_at(self, trust: TrustId, count: int) -> Places:
+        """The places of a trust's archive for images: it bears so many of the old core and the new one together."""
+        return self.places.setdefault((trust, count), Places(count))
 
 
 def new_delays() -> AbsenceDelays:
@@ -113,18 +159,7 @@ def build_core(configuration: Configuration, means: Means) -> Core:
     """Build the core; raises `ConfigurationError` for certificates that do not load."""
     limits, clock = configuration.limits, means.clock
     directory = directory_of(configuration, means.roll)
-    connectors = [_connector(peer, configuration, means.awaiting) for peer in configuration.peer]
-    peers = Peers(
-        connectors,
-        limits,
-        clock,
-        means.figures,
-        on_empty=means.delays.peer_was_empty,
-        book=means.notebook,
-        left_alone=lambda: directory.left_alone(clock.now()),
-        beyond=directory.behind_gateways,
-        asking=lambda: directory.asking,
-    )
+    peers = _peers(configuration, means, directory)
     gate = Gate(
         means.store,
         directory,
@@ -137,6 +172,9 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         reserve=means.reserve,
     )
     tracing = Tracing([_lookup(entry) for entry in configuration.lookup], means.book, configuration.identity, clock)
+    trusts = [entry.trust for entry in directory.trusts]
+    reported = None if means.reports is None else Reported(means.reports.book, trusts)
+    witness = Witness(means.keeping.cache, means.store, clock, limits)
     broker = Broker(
         gate,
         peers,
@@ -149,26 +187,38 @@ def build_core(configuration: Configuration, means: Means) -> Core:
         locations=means.notebook,
         identity=configuration.identity,
         tracing=tracing,
-        witness=Witness(means.keeping.cache, clock, limits),
+        witness=witness if reported is None else WithReports(witness, reported),
     )
     watch = Watch(broker, means.ledger, configuration.conduct, means.store, clock, means.figures)
     people = People(means.store, directory, configuration.identity, tracing)
     sampling = Sampling(
-        gate, peers, people, means.notebook, limits, left_alone=lambda: directory.left_alone(clock.now())
+        gate,
+        peers,
+        people,
+        means.notebook,
+        limits,
+        left_alone=lambda: directory.left_alone(clock.now()),
+        written=None if reported is None else reported.made,
     )
     cache = means.keeping.cache
     delivering = DeliveryMeans(cache, means.keeping.ledger, clock, limits, means.register_version)
     road = Road(
         watch,
-        Acquiring(peers, cache, gate.report),
+        Acquiring(peers, cache, gate.report, reported),
         means.store,
         delivering,
         new_id=new_id,
         behind_gateways=directory.behind_gateways,
         withdraw=means.keeping.withdrawals,
     )
-    reception = Reception(gate, directory, means.store, cache, clock, limits)
-    return Core(directory, peers, gate, broker, watch, tracing, sampling, road, reception)
+    reception = Reception(gate, directory, means.store, cache, clock, limits, means.reports_arriving)
+    reading = None
+    if means.reports is not None:
+        at_once_max = limits.queries_at_once_max
+        reading = ReportReading(
+            gate, people, directory, means.reports, configuration.sharing, clock, at_once_max=at_once_max, watch=watch
+        )
+    return Core(directory, peers, gate, broker, watch, tracing, sampling, road, reception, reading)
 
 
 class Door:
@@ -186,17 +236,23 @@ class Door:
 
     async def find(self, caller: Caller, query: Query, snapshot: str = "") -> Matches:
         """See `Broker.find`."""
-        return await self._open().watch.find(caller, query, snapshot)
+        core = self._open()
+        with core.under_way.one():
+            return await core.watch.find(caller, query, snapshot)
 
     @contextlib.asynccontextmanager
     async def retrieve(self, caller: Caller, wish: RetrieveWish) -> AsyncIterator[Delivery]:
         """See `Retrievals`."""
-        async with self._open().road.retrieve(caller, wish) as delivery:
-            yield delivery
+        core = self._open()
+        with core.under_way.one():
+            async with core.road.retrieve(caller, wish) as delivery:
+                yield delivery
 
-    async def bring(self, caller: Caller, wish: RetrieveWish) -> tuple[int, Sequence[Source]]:
+    async def bring(self, caller: Caller, wish: RetrieveWish) -> Brought:
         """See `Road.bring`."""
-        return await self._open().road.bring(caller, wish)
+        core = self._open()
+        with core.under_way.one():
+            return await core.road.bring(caller, wish)
 
     def acting_for(self, subject: str, purpose: str, request_id: str) -> Caller:
         """See `Directory.acting_for`."""
@@ -209,6 +265,13 @@ class Door:
     def reception(self, caller: Caller) -> Intake:
         """Where this caller's own instances go; raises a `ServiceFault`."""
         return self._open().reception.of(caller)
+
+    def reading(self) -> ReportReading:
+        """Who answers for reports as such now; raises a `ServiceFault`, or `NotFound` where none are kept."""
+        reading = self._open().reading
+        if reading is None:
+            raise NotFound("no reports are kept here")
+        return reading
 
     def sampling(self) -> Sampling:
         """Who may ask for the location index at this moment; raises a `ServiceFault`."""
@@ -226,10 +289,26 @@ class Door:
         return self.core
 
 
-def _connector(peer: AnyPeer, configuration: Configuration, awaiting: Awaiting) -> PeerConnector:
+def _peers(configuration: Configuration, means: Means, directory: Directory) -> Peers:
+    clock = means.clock
+    return Peers(
+        [_connector(peer, configuration, means) for peer in configuration.peer],
+        configuration.limits,
+        clock,
+        means.figures,
+        on_empty=means.delays.peer_was_empty,
+        book=means.notebook,
+        left_alone=lambda: directory.left_alone(clock.now()),
+        beyond=directory.behind_gateways,
+        asking=lambda: directory.asking,
+    )
+
+
+def _connector(peer: AnyPeer, configuration: Configuration, means: Means) -> PeerConnector:
     files = client_files(peer)
     secure = tls.client_context(files) if files is not None else None
     limits = peer.limits.over(configuration.limits)
+    places = means.places_at(peer.trust, limits.retrieve_associations_max)
     match peer:
         case DicomwebPeerEntry():
             web = DicomwebPeerProfile(
@@ -239,7 +318,7 @@ def _connector(peer: AnyPeer, configuration: Configuration, awaiting: Awaiting) 
                 quirks=frozenset(map(DicomwebQuirk, peer.quirks)),
                 is_gateway=peer.gateway,
             )
-            return DicomwebPeer(web, limits, secure)
+            return DicomwebPeer(web, limits, secure, places)
         case DimsePeerEntry():
             archive = DimsePeerProfile(
                 trust=peer.trust,
@@ -252,7 +331,7 @@ def _connector(peer: AnyPeer, configuration: Configuration, awaiting: Awaiting) 
                 quirks=frozenset(map(DimseQuirk, peer.quirks)),
                 fetch=FetchBy(peer.fetch),
             )
-            return DimsePeer(archive, limits, secure, awaiting=awaiting)
+            return DimsePeer(archive, limits, secure, awaiting=means.awaiting, places=places)
         case _:
             assert_never(peer)
 

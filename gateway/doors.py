@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import orjson
 import structlog
 from aiohttp import web
 
@@ -24,6 +25,7 @@ from dicomweb import qido
 from dicomweb.bodies.multipart import BOUNDARY_CHARS
 from dicomweb.credentials import Callers
 from dicomweb.listener import edge, server_options
+from dicomweb.problem import problem_of
 from dicomweb.stow import service as stow
 from dicomweb.wado import service as wado
 from dicomweb.wado.images import Archive
@@ -33,21 +35,30 @@ from dimse.scp.move_scp import Moving
 from dimse.upper_layer.association import accepting
 from gateway import tls
 from gateway.config.configuration import Configuration
+from gateway.config.release.feeds import Hl7Listener
 from gateway.config.sections import AnyListener, DimseListener, MachinesListener, PeopleListener
 from gateway.config.transport import server_files
 from gateway.core import Door
-from gateway.edges import viewer
+from gateway.edges import patient_page, viewer
 from gateway.edges.associations import Associations, BehindAssociations, association_limits
+from gateway.edges.feeds import Feeds
+from gateway.edges.patient_page import PatientReports
 from gateway.edges.pictures import Pictures
 from gateway.health import Health
 from gateway.listener import ConnectionLimits, Listener
 from gateway.metrics import CONTENT_TYPE, Figures
+from gateway.model.errors import GatewayError
 from gateway.model.imaging import JsonValue
+from gateway.model.reporting.seams import ReportIntake
 from gateway.model.seams import Clock
+from gateway.model.work.under_way import UnderWay
 from gateway.node import new_id, release
 from gateway.pixels.pool import Pool
 from gateway.sharing.locations.notices import Notices
 from gateway.web import pages
+from gateway.web.api import service as api
+from gateway.web.api.desk import Desk
+from gateway.web.fhir import service as fhir
 from gateway.web.viewer.installation import Installation, NotServed, examine
 from policy.parties import Caller
 
@@ -55,31 +66,6 @@ log = structlog.get_logger(__name__)
 
 CUT_OFF_S = 2.0
 """The end of the drain time, in which what still runs is cancelled and records its outcome."""
-
-
-class UnderWay:
-    """How many questions of machines are being answered at this moment."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._none = asyncio.Event()
-        self._none.set()
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Hold while one is answered."""
-        self.count += 1
-        self._none.clear()
-        try:
-            yield
-        finally:
-            self.count -= 1
-            if not self.count:
-                self._none.set()
-
-    async def until_none(self) -> None:
-        """Return when none is left."""
-        await self._none.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +81,12 @@ class Behind:
     """Who answers for what was sent here."""
     awaiting: Awaiting = field(default_factory=Awaiting)
     """Who waits for what archives send to our door because they were asked."""
+    reports: PatientReports | None = None
+    """What the patient's page shows; None: there is no page."""
+    intake: ReportIntake | None = None
+    """Who takes in the reports that feeds send; None: nobody does."""
+    desk: Desk | None = None
+    """Where staff decide about reports; None: there is none."""
 
 
 class Doors:
@@ -105,19 +97,28 @@ class Doors:
         self._behind = behind
         self._associations: Associations | None = None
         self._dimse: Listener | None = None
+        self._hl7: Listener | None = None
+        self._feeds: Feeds | None = None
         self.under_way = UnderWay()
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Bind every door, then take connections; `stack` closes them. Raises `ConfigurationError`."""
         listen = self._configuration.listen
+        behind = self._behind
+        if behind.intake is not None:
+            counts = self.under_way.one
+            figures = behind.figures.feeds
+            self._feeds = Feeds(self._configuration, behind.intake, behind.clock, figures, counts, new_id=new_id)
         self._viewer = _examined(self._configuration.viewer.folder)
         self._pictures = Pictures(await stack.enter_async_context(Pool(self._configuration.pixels)))
         self._machines = await self._http(stack, "machines", listen.machines, self._machines_application())
-        self._people = await self._http(stack, "people", listen.people, self._people_application())
+        self._people = await self._http(stack, "people", listen.people, self._people_application(stack))
         if listen.dimse is not None:
             self._associations = self._behind_associations()
             self._dimse = self._dimse_listener(stack, listen.dimse, self._associations)
-        for listener in (self._machines, self._people, self._dimse):
+        if listen.hl7 is not None and self._feeds is not None:
+            self._hl7 = self._hl7_listener(stack, listen.hl7, self._feeds)
+        for listener in (self._machines, self._people, self._dimse, self._hl7):
             if listener is not None:
                 listener.start()
 
@@ -131,6 +132,8 @@ class Doors:
         }
         if listen.dimse is not None and self._dimse is not None:
             found["dimse"] = f"{_host(listen.dimse)}:{self._dimse.port}/{listen.dimse.ae_title}"
+        if listen.hl7 is not None and self._hl7 is not None:
+            found["hl7"] = f"{_host(listen.hl7)}:{self._hl7.port}"
         if isinstance(self._viewer, Installation):
             found["viewer"] = self._public_url() + viewer.PATH
         return found
@@ -142,6 +145,8 @@ class Doors:
         if self._associations is not None:
             self._associations.follow(configuration)
             await self._associations.door.rejudge()
+        if self._feeds is not None:
+            await self._feeds.follow(configuration)
 
     def onward(self, caller: Caller, ae_title: str) -> Moving | None:
         """See `Associations.onward`; None too where this gateway takes part in no association."""
@@ -154,6 +159,7 @@ class Doors:
             (self._machines, listen.machines),
             (self._people, listen.people),
             (self._dimse, listen.dimse),
+            (self._hl7, listen.hl7),
         ):
             if listener is not None and where is not None and server_files(where) is not None:
                 listener.secure_with(*self._secured(where))
@@ -161,12 +167,15 @@ class Doors:
     async def drain(self, timeout_s: float) -> None:
         """Take no more questions; return when those under way are answered, or the time is up."""
         await self._machines.stop()
-        if self._dimse is not None:
-            await self._dimse.stop()
+        for listener in (self._dimse, self._hl7):
+            if listener is not None:
+                await listener.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 if self._associations is not None:
                     await self._associations.door.stop()
+                if self._feeds is not None:
+                    await self._feeds.mllp.stop()
                 await self.under_way.until_none()
 
     async def stop_people(self) -> None:
@@ -231,6 +240,27 @@ class Doors:
         stack.push_async_callback(listener.stop)
         return listener
 
+    def _hl7_listener(self, stack: AsyncExitStack, where: Hl7Listener, feeds: Feeds) -> Listener:
+        secure, revoked = self._secured(where)
+        limits = ConnectionLimits(
+            where.connections_max, where.connections_per_address_max, self._configuration.limits.artim_timeout_s
+        )
+        listener = Listener(
+            "hl7",
+            limits,
+            self._behind.figures,
+            self._behind.clock,
+            new_protocol=feeds.mllp.connection,
+            secure=secure,
+            revoked=revoked,
+            keeps_own_time=True,
+        )
+        listener.open(where.host, where.port)
+        stack.callback(listener.close)
+        stack.callback(feeds.mllp.close)
+        stack.push_async_callback(listener.stop)
+        return listener
+
     def _machines_application(self) -> web.Application:
         configuration, door = self._configuration, self._behind.door
         limits, origins = configuration.limits, frozenset(configuration.dicomweb.cors_origins)
@@ -244,6 +274,12 @@ class Doors:
         archive = Archive(door, callers, limits, public_url, new_boundary=_boundary, transcoder=self._pictures)
         application.add_routes(wado.routes(archive, self._pictures))
         application.add_routes(stow.routes(stow.Desk(door, callers, limits, public_url)))
+        behind = fhir.Behind(door.reading, callers.caller_of, _told, self._public_url(), release(), self._behind.clock)
+        application.add_routes(fhir.routes(behind))
+        if self._behind.desk is not None:
+            application.add_routes(api.routes(self._behind.desk, callers.caller_of, release()))
+        if self._feeds is not None:
+            application.add_routes(self._feeds.fhir.routes())
         if isinstance(self._viewer, Installation):
             region = configuration.gateway.region
             application.add_routes(viewer.routes(viewer.Viewer(self._viewer, callers, public_url, region)))
@@ -253,7 +289,7 @@ class Doors:
         listen = self._configuration.listen.machines
         return self._configuration.dicomweb.public_base_url.rstrip("/") or _url(listen, listen.port)
 
-    def _people_application(self) -> web.Application:
+    def _people_application(self, stack: AsyncExitStack) -> web.Application:
         gateway = self._configuration.gateway
         site = pages.Site(
             region=gateway.region,
@@ -265,7 +301,16 @@ class Doors:
             status=self._status,
             metrics_from=lambda: self._configuration.listen.people.metrics_from,
         )
-        return pages.people(site, self._people_request)
+        return pages.people(site, self._people_request, self._patient_routes(stack))
+
+    def _patient_routes(self, stack: AsyncExitStack) -> list[web.RouteDef]:
+        """The patient's page, where the configuration has one."""
+        section, reports = self._configuration.patient_page, self._behind.reports
+        if section is None or reports is None:
+            return []
+        page = patient_page.opened(section, self._configuration.gateway, reports, self._behind.clock)
+        stack.push_async_callback(page.provider.close)
+        return patient_page.routes(page)
 
     def _secured(self, where: AnyListener) -> tuple[ssl.SSLContext | None, frozenset[int]]:
         """A door's context, and who is revoked; a revocation list that has ended counts for its grace (SAF-39)."""
@@ -299,6 +344,13 @@ class Doors:
 
     def _people_request(self, request: web.Request) -> AbstractContextManager[None]:
         return self._people.answering(_peer_name(request))
+
+
+def _told(error: GatewayError) -> fhir.Told:
+    """An error as the machines' door tells it everywhere."""
+    problem = problem_of(error, "")
+    said = orjson.loads(problem.body)
+    return fhir.Told(problem.status, said.get("detail") or said["title"], dict(problem.headers))
 
 
 def _boundary() -> str:

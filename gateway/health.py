@@ -158,6 +158,10 @@ class WatchedStore:
         """See `gateway.model.seams.Store`."""
         return await self._store.patient_row(identifier)
 
+    async def patient_rows(self, identifiers: Collection[PatientId]) -> frozenset[str]:
+        """See `gateway.model.seams.Store`."""
+        return await self._store.patient_rows(identifiers)
+
     async def register_version(self) -> int:
         """See `gateway.model.seams.Store`."""
         return await self._store.register_version()

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_latest
 
 from gateway.model.imaging import JsonValue
+from gateway.model.reporting.views import Board
 from gateway.model.work.commitments import SoleCopies
 from gateway.model.work.jobs import Lane
 from gateway.model.work.transfers import CacheClass
@@ -150,6 +151,66 @@ class ImageFigures:
         return {"ready": not self._fault, "reason": self._fault}
 
 
+class FeedFigures:
+    """What feeds of reports send, and which of them say nothing."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._messages = Histogram(
+            "gateway_feed_seconds", "Messages until kept", ["feed", "outcome"], buckets=_SECONDS, registry=registry
+        )
+        self._silent = Gauge("gateway_feed_silent", "1 while a feed is silent too long", ["feed"], registry=registry)
+
+    def message_taken(self, feed: str, outcome: str, duration_s: float) -> None:
+        """A message was answered."""
+        self._messages.labels(feed, outcome).observe(duration_s)
+
+    def silent(self, feeds: Mapping[str, bool]) -> None:
+        """Whether each feed says nothing for too long; those no longer configured vanish."""
+        self._silent.clear()
+        for feed, is_silent in feeds.items():
+            self._silent.labels(feed).set(is_silent)
+
+
+class ReleaseFigures:
+    """Reports on their way to their patients, trust by trust."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._reports = Gauge(
+            "gateway_release_reports", "Reports by where they stand", ["trust", "standing"], registry=registry
+        )
+        self._stopped = Gauge(
+            "gateway_release_stopped", "1 while a trust's release stands still", ["trust"], registry=registry
+        )
+        self._delay = Gauge(
+            "gateway_release_delay_seconds", "Median of due to released, of a month", ["trust"], registry=registry
+        )
+        self._acknowledged = Gauge(
+            "gateway_release_acknowledged_seconds",
+            "Median of verified to acknowledged, of a month",
+            ["trust"],
+            registry=registry,
+        )
+
+    def show(self, boards: Sequence[Board]) -> None:
+        """How release stands now; a trust without a board has none any more."""
+        for gauge in (self._reports, self._stopped, self._delay, self._acknowledged):
+            gauge.clear()
+        for board in boards:
+            for standing in _RELEASE_STANDINGS:
+                self._reports.labels(board.trust, standing.replace("_", "-")).set(getattr(board, standing))
+            self._stopped.labels(board.trust).set(board.is_stopped)
+            if board.medians.due_to_released_s is not None:
+                self._delay.labels(board.trust).set(board.medians.due_to_released_s)
+            if board.medians.verified_to_acknowledged_s is not None:
+                self._acknowledged.labels(board.trust).set(board.medians.verified_to_acknowledged_s)
+
+
+_RELEASE_STANDINGS = (
+    *("waiting", "due", "held", "overdue_review", "unacknowledged", "undeliverable", "unmatched"),
+    *("identity_changed", "dead_letters", "released_today"),
+)
+
+
 class Figures:
     """Every counter and gauge of one gateway, in its own registry. `monotonic` says how long ago something was."""
 
@@ -161,6 +222,8 @@ class Figures:
         registry = self.registry
         self.locations = LocationFigures(registry)
         self.images = ImageFigures(registry)
+        self.release = ReleaseFigures(registry)
+        self.feeds = FeedFigures(registry)
         self._questions = Histogram(
             "gateway_question_seconds", "Questions, by outcome", ["outcome"], buckets=_SECONDS, registry=registry
         )

@@ -10,13 +10,16 @@ import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from gateway import release as release
+from gateway import program_version
 from gateway.config.configuration import Configuration
 from gateway.model.seams import Clock
 from storage.engines import DatabaseSettings
 from storage.observations.notebook import Notebook
 from storage.observations.pseudonyms import pseudonyms
 from storage.store import SqlStore, StoreSettings
+
+release = program_version
+"""The version of the installed package."""
 
 
 class SystemClock:

@@ -11,7 +11,7 @@ from importlib import import_module
 
 import typer
 
-from gateway import release
+from gateway import program_version
 from gateway.cli import console
 from gateway.cli.options import AsJson
 from policy.engine import RULE_SET
@@ -65,6 +65,12 @@ GROUPS = {
     "audit": ("audit:app", "The audit: verify, read, export."),
     "location": ("locations:app", "Where imaging was seen. Never proof that there is none."),
     "jobs": ("operating.jobs:app", "Durable work: queued, running, done, failed, cancelled."),
+    "release": ("release.release:app", "Release of reports to patients: what is due, and what is decided."),
+    "reports": (
+        "release.reports:app",
+        "Reports as feeds brought them, and messages that nobody could read.",
+    ),
+    "feeds": ("release.feeds:app", "Senders of reports: when each was heard, and what it says it sent."),
     "cache": ("operating.cache:app", "The sealed cache of studies of this node."),
     "retrieve": ("operating.retrieve:app", "Retrievals: how far they are, what failed."),
     "keys": ("operating.keys:app", "The keys of images at rest."),
@@ -98,7 +104,7 @@ def wanted(arguments: list[str]) -> frozenset[str]:
 
 def version(as_json: AsJson = False) -> None:
     """Say which version this is, and which rules it decides by."""
-    console.show_one({"version": release(), "rule_set": RULE_SET}, as_json=as_json)
+    console.show_one({"version": program_version(), "rule_set": RULE_SET}, as_json=as_json)
 
 
 def _found(place: str) -> object:

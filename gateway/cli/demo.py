@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from gateway.demo.check import ChapterResult, walk
 from gateway.demo.configuration import AE_TITLES, ALIASES, GATEWAY_AE_TITLE, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region, RegionError
+from gateway.demo.reports.walk import send_some
 
 MACHINES_PORT, PEOPLE_PORT, DIMSE_PORT = 8443, 8444, 2762
 """The documented ports; others are taken where these are in use."""
@@ -56,7 +58,7 @@ async def _check(folder: Path, *, as_json: bool) -> bool:
             console.say(f"{'pass' if result.has_passed else 'FAIL'}  {result.title:<22}  {result.detail}")
 
     console.complain("starting the gateway and three trusts ...")
-    async with Region(folder) as region:
+    async with Region(folder, with_reports=True) as region:
         has_passed = await walk(region, report)
     if as_json:
         console.show(
@@ -89,8 +91,14 @@ async def _run(folder: Path) -> None:
     """Keep the region running until it ends by itself, or this task is cancelled."""
     machines, people, dimse = map(_port, (MACHINES_PORT, PEOPLE_PORT, DIMSE_PORT))
     async with Region(
-        folder, machines_port=machines, people_port=people, dimse_port=dimse, viewer_folder=_viewer_folder()
+        folder,
+        machines_port=machines,
+        people_port=people,
+        dimse_port=dimse,
+        viewer_folder=_viewer_folder(),
+        with_reports=True,
     ) as region:
+        await send_some(region)
         console.say(*lines_to_try(region))
         assert region.gateway is not None
         status = await region.gateway.wait()
@@ -139,6 +147,7 @@ def lines_to_try(region: Region) -> list[str]:
         "  # health and figures",
         f"  curl --cacert {_q(region.authority)} {region.people_url}/ready",
         f"  curl --cacert {_q(region.authority)} {region.people_url}/metrics",
+        *_lines_on_reports(region, f"{gateway} release", config),
         *_lines_on_viewer(region, pair),
         "",
         f"Everything lies in {region.folder}. Ctrl-C stops it.",
@@ -147,6 +156,23 @@ def lines_to_try(region: Region) -> list[str]:
 
 def _viewer_folder() -> Path | None:
     return VIEWER_FOLDER.absolute() if VIEWER_FOLDER.is_dir() else None
+
+
+def _lines_on_reports(region: Region, release: str, config: str) -> list[str]:
+    if not region.hl7_port:
+        return []
+    return [
+        "  # reports: Anne's has waited its four weeks, Ben's is due in a minute; in a browser, sign in as one of them",
+        f"  {region.people_url}/reports",
+        "  # what will happen to each, when and why; Ben's is kept back if you are quick",
+        f"  {release} list {config}",
+        f"  {release} explain RZ2:RIS-BEN {config}",
+        f"  {release} hold RZ2:RIS-BEN --kind timing --review-on {_in_a_week()} --reason clinic --by me {config}",
+    ]
+
+
+def _in_a_week() -> str:
+    return f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
 
 
 def _lines_on_viewer(region: Region, pair: KeyPair) -> list[str]:

@@ -27,6 +27,7 @@ from gateway.node import SystemClock, command_node, database_settings, new_id, o
 from policy.parties import InvalidIdentifier, NhsNumber, PatientId, TrustId
 from policy.settings import Mode
 from storage import migrate
+from storage.database import Tx
 from storage.registers import patients
 from storage.registers.state import Author
 from storage.store import SqlStore
@@ -72,6 +73,16 @@ def run(config: Path, work: Callable[[Session], Awaitable[T]], needs: frozenset[
     except KeyboardInterrupt:
         console.complain("stopped: what was reported as done is done, nothing else is")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def change(config: Path, by: str, reason: str, act: Callable[[Tx, Author], T]) -> T:
+    """Open the store for one change, made in whose name `by` says; what it gave."""
+
+    async def work(opened: Session) -> T:
+        who = author(by, reason)
+        return await opened.store.write(lambda tx: act(tx, who))
+
+    return run(config, work)
 
 
 def configuration_of(config: Path, needs: frozenset[str] = frozenset()) -> Configuration:

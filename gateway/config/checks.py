@@ -18,6 +18,7 @@ from gateway.config.configuration import Configuration
 from gateway.config.entries import CallerEntry
 from gateway.config.keeping import KeysSection, ObjectStore, WrapperKind
 from gateway.config.reading import read
+from gateway.config.release import judging, portals, senders
 from gateway.config.sections import StorageSection
 from gateway.config.transport import is_loopback, peers
 from gateway.instances import charsets
@@ -319,4 +320,10 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"dicomweb"}), transport.public_url),
     (frozenset(), transport.lookups),
     (frozenset({"identity"}), _identity),
+    (frozenset({"trust"}), senders.feeds),
+    (frozenset({"listen", "report_feed"}), senders.doors),
+    (frozenset({"release", "trust"}), judging.terms),
+    (frozenset({"release", "trust"}), judging.going_live),
+    (frozenset(), portals.channels),
+    (frozenset({"channel", "release", "trust"}), portals.named),
 )

@@ -12,9 +12,12 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from gateway.config.entries import CallerEntry, DestinationEntry, PeerEntry, TrustEntry
+from gateway.config.entries import CallerEntry, DestinationEntry, LookupEntry, PeerEntry, TrustEntry
 from gateway.config.keeping import CacheSection, CustodySection, JobsSection, KeysSection
-from gateway.config.lookups import LookupEntry
+from gateway.config.release.channels import ChannelEntry
+from gateway.config.release.feeds import ReportFeedEntry
+from gateway.config.release.page import PatientPageSection
+from gateway.config.release.sections import ReleaseSection
 from gateway.config.sections import (
     AuditSection,
     DicomwebSection,
@@ -55,10 +58,14 @@ class Configuration(Section):
     pixels: PixelLimits = PixelLimits()
     viewer: ViewerSection = ViewerSection()
     dimse: DimseSection = DimseSection()
+    release: ReleaseSection = ReleaseSection()
+    patient_page: PatientPageSection | None = None
     trust: tuple[TrustEntry, ...] = ()
     caller: tuple[CallerEntry, ...] = ()
     peer: tuple[PeerEntry, ...] = ()
     destination: tuple[DestinationEntry, ...] = ()
+    report_feed: Annotated[tuple[ReportFeedEntry, ...], Field(max_length=512)] = ()
+    channel: Annotated[tuple[ChannelEntry, ...], Field(max_length=64)] = ()
     lookup: Annotated[tuple[LookupEntry, ...], Field(max_length=8)] = ()
 
     @property
@@ -80,6 +87,11 @@ class Configuration(Section):
     def cache_folder(self) -> Path:
         """Where this node's sealed studies lie: below what nodes may share, a folder of its own."""
         return (self.cache.folder or self.gateway.data_folder / "cache") / self.gateway.node
+
+    @property
+    def notices_folder(self) -> Path:
+        """Where notices to staff are laid down, in a folder for each trust."""
+        return self.release.notices_folder or self.gateway.data_folder / "notices"
 
 
 def _with_password(section: StorageSection | KeysSection, file: Path) -> str:

@@ -1,8 +1,11 @@
-"""The entries of `gateway.toml` that stand many times: the region's trusts, its callers, its archives."""
+"""The entries of `gateway.toml` that stand many times: the region's trusts, its callers, its archives, and who
+else knows patients.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -10,6 +13,7 @@ from pydantic import Discriminator, Field, Tag
 from dimse.scp.profiles import OnDisconnect
 from dimse.status import MissingSources, Refusal
 from gateway import tls
+from gateway.config.release.sections import TrustReleaseEntry
 from gateway.config.values import (
     AeTitle,
     Fingerprint,
@@ -40,6 +44,7 @@ class TrustEntry(Section):
     patient_id_issuer: Annotated[str, Field(max_length=64)] = ""
     accession_issuer: Annotated[str, Field(max_length=64)] = ""
     ae_alias: AeTitle | None = None
+    release: TrustReleaseEntry = TrustReleaseEntry()
 
 
 class CallerEntry(Section):
@@ -170,3 +175,30 @@ PeerEntry = Annotated[
     Annotated[DicomwebPeerEntry, Tag("dicomweb")] | Annotated[DimsePeerEntry, Tag("dimse")], Discriminator(_connector)
 ]
 """`[[peer]]`: a trust's archive, and how it is asked."""
+
+
+class LookupKind(StrEnum):
+    """What kind of service is asked of patients."""
+
+    PDS = "pds"
+    PIXM = "pixm"
+
+
+class LookupEntry(Section):
+    """`[[lookup]]`: one such service."""
+
+    kind: LookupKind
+    url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
+    client_certificate: ReadableFile | None = None
+    client_private_key: SecretFile | None = None
+    ca: ReadableFile | None = None
+    plain_http_on_loopback: bool = False
+    token_file: SecretFile | None = None
+    systems: Annotated[tuple[tuple[Text, Text], ...], Field(max_length=256)] = ()
+
+    @property
+    def files(self) -> tls.ClientFiles | None:
+        """What it is shown; None where nothing is."""
+        if self.client_certificate is None or self.client_private_key is None or self.ca is None:
+            return None
+        return tls.ClientFiles(self.client_certificate, self.client_private_key, self.ca)

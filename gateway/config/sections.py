@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from gateway.config.release.feeds import Hl7Listener
 from gateway.config.values import (
     LOOPBACK_NETWORKS,
     AeTitle,
@@ -94,7 +95,7 @@ class DimseListener(Section):
     plain_on_loopback: bool = False
 
 
-AnyListener = MachinesListener | PeopleListener | DimseListener
+AnyListener = MachinesListener | PeopleListener | DimseListener | Hl7Listener
 
 
 class ListenSection(Section):
@@ -103,6 +104,7 @@ class ListenSection(Section):
     machines: MachinesListener = MachinesListener()
     people: PeopleListener = PeopleListener()
     dimse: DimseListener | None = None
+    hl7: Hl7Listener | None = None
 
 
 class StorageSection(Section):

@@ -18,8 +18,8 @@ from dicomweb.dicomjson import is_known_charset
 from dimse.scu.questions import Quirk as DimseQuirk
 from gateway import tls
 from gateway.config.configuration import Configuration
-from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
-from gateway.config.lookups import LookupKind
+from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry, LookupKind
+from gateway.config.release.feeds import Hl7Listener
 from gateway.config.sections import AnyListener, DimseListener, PeopleListener
 from gateway.instances import charsets
 from gateway.model.errors import ConfigurationError
@@ -47,7 +47,7 @@ def peers(configuration: Configuration) -> Iterator[tuple[str, AnyPeer]]:
 
 def is_plain(listener: AnyListener) -> bool:
     """Whether it speaks without TLS."""
-    if isinstance(listener, DimseListener):
+    if isinstance(listener, DimseListener | Hl7Listener):
         return listener.plain_on_loopback
     return listener.plain_http_on_loopback
 
@@ -75,6 +75,8 @@ def listeners(configuration: Configuration) -> Iterator[str]:
     doors: dict[str, AnyListener] = {"machines": listen.machines, "people": listen.people}
     if listen.dimse is not None:
         doors["dimse"] = listen.dimse
+    if listen.hl7 is not None:
+        doors["hl7"] = listen.hl7
     ports: dict[int, str] = {}
     for name, listener in doors.items():
         yield from _listener(f"listen.{name}", listener)
@@ -171,7 +173,13 @@ def _listener(place: str, listener: AnyListener) -> Iterator[str]:
 
 
 def _plain_words(listener: AnyListener) -> tuple[str, str]:
-    return ("DICOM", "plain_on_loopback") if isinstance(listener, DimseListener) else ("HTTP", "plain_http_on_loopback")
+    match listener:
+        case DimseListener():
+            return "DICOM", "plain_on_loopback"
+        case Hl7Listener():
+            return "HL7", "plain_on_loopback"
+        case _:
+            return "HTTP", "plain_http_on_loopback"
 
 
 def _dicomweb_connection(place: str, peer: DicomwebPeerEntry) -> Iterator[str]:

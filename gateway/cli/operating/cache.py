@@ -36,6 +36,8 @@ NEEDED = frozenset({"cache", "jobs"})
 POLL_S = 0.25
 UNTAKEN_S = 10.0
 """A job that nobody has begun for so long waits for a gateway."""
+UNTAKEN_UNHEARD_S = 4.0
+"""The same where no gateway answers: it may run all the same, and be out of this command's reach."""
 
 Everything = Annotated[bool, typer.Option("--all", help="Everything, but sole copies.")]
 
@@ -159,10 +161,11 @@ def _have_done(config: Config, what: str, detail: dict[str, JsonValue], why: tup
             return job_id
 
         job_id = await opened.store.write(queue)
-        job = await _awaited(opened, job_id)
+        is_begun_soon = job_commands.is_begun_soon(opened, job_id)
+        job = await _awaited(opened, job_id, UNTAKEN_S if is_begun_soon else UNTAKEN_UNHEARD_S)
         ended.append(job)
         console.show_one(job_commands.details(job, opened.now), as_json=as_json)
-        if job.state is JobState.READY:
+        if job.state is JobState.READY and is_begun_soon:
             console.complain(f"no gateway has begun it: gateway jobs show {job_id}")
 
     session.run(config, work, NEEDED)
@@ -170,12 +173,12 @@ def _have_done(config: Config, what: str, detail: dict[str, JsonValue], why: tup
         raise typer.Exit(1)
 
 
-async def _awaited(opened: Session, job_id: str) -> Job:
-    """The job at its end, or as it stands if nobody begins it."""
+async def _awaited(opened: Session, job_id: str, untaken_s: float) -> Job:
+    """The job at its end, or as it stands if nobody begins it in so many seconds."""
     progress, waiting_s = console.Progress("instances"), 0.0
     while True:
         job = await opened.store.read(partial(jobs.get, job_id=job_id))
-        if not job.state.is_open or waiting_s >= UNTAKEN_S:
+        if not job.state.is_open or waiting_s >= untaken_s:
             break
         waiting_s = waiting_s + POLL_S if job.state is JobState.READY else 0.0
         progress.at(job.progress.instances_done)

@@ -1,4 +1,4 @@
-"""`gateway doctor`: look the trusts' archives over, layer by layer, and say what to mend or to set.
+"""`gateway doctor`: look the trusts' archives and the bucket of the study cache over, and say what to mend or to set.
 
 Nobody real is asked for: unique keys that cannot exist, and a labelled test patient only where the operator names one.
 `--write-profile` writes what was found to `profiles/CODE.toml` beside the configuration; the file takes effect once the
@@ -8,6 +8,8 @@ trust's [[peer]] names it by `profile`, and whatever that [[peer]] says itself w
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +22,16 @@ from gateway.cli.session import INTERRUPTED, configuration_of, trust_of
 from gateway.cli.session import nhs_number as nhs_number_of
 from gateway.config.configuration import Configuration
 from gateway.config.entries import DicomwebPeerEntry, DimsePeerEntry
+from gateway.config.keeping import ObjectStore
 from gateway.doctor.findings import Finding, Report, Verdict, profile, profile_text
+from gateway.keeping.objects import bucket_of
 from gateway.model.errors import InvalidRequest
 from gateway.node import SystemClock, new_uid
+from storage.observations.pseudonyms import pseudonyms
 
 PROFILES_FOLDER = "profiles"
+PROBE_BYTES = 1024
+"""Of the object that is put into a bucket, and deleted."""
 
 AnyPeer = DicomwebPeerEntry | DimsePeerEntry
 
@@ -38,7 +45,8 @@ def doctor(
 ) -> None:
     """Examine archives: connection, TLS, association or HTTP, searches at each level, habits. 1 if one cannot be asked.
 
-    --patient-file names a labelled test patient, whose answers show what an empty one cannot.
+    Without a trust also the bucket of the study cache, where there is one. --patient-file names a labelled test
+    patient, whose answers show what an empty one cannot.
     """
     configuration = configuration_of(config)
     logs.configure("error", as_json=False)
@@ -56,9 +64,13 @@ def doctor(
             _show(report, peer)
         if write_profile:
             _write(report, peer, config.absolute().parent, as_json=as_json)
+    of_bucket = asyncio.run(_bucket_examined(configuration)) if not trust else []
+    if of_bucket and not as_json:
+        _show_findings("the bucket of the study cache:", of_bucket)
     if as_json:
-        console.show_json([_as_json(report, peer) for report, peer in zip(reports, peers, strict=True)])
-    if any(report.has_failed for report in reports):
+        rows: list[dict[str, object]] = [_as_json(report, peer) for report, peer in zip(reports, peers, strict=True)]
+        console.show_json(rows + ([{"bucket": _findings_as_json(of_bucket)}] if of_bucket else []))
+    if any(report.has_failed for report in reports) or any(each.verdict is Verdict.FAILED for each in of_bucket):
         raise typer.Exit(1)
 
 
@@ -78,8 +90,23 @@ async def _examined(configuration: Configuration, peer: AnyPeer, patient: str) -
     return await examine(configuration, peer, now=SystemClock().now(), new_uid=new_uid, test_patient=patient)
 
 
+async def _bucket_examined(configuration: Configuration) -> list[Finding]:
+    if configuration.cache.store is not ObjectStore.S3:
+        return []
+    from gateway.doctor.bucket import examine_bucket  # noqa: PLC0415  # as above
+
+    clock, stand_ins = SystemClock(), pseudonyms(configuration.storage.location_key)
+    bucket = bucket_of(configuration, stand_ins, clock)
+    return await examine_bucket(bucket, clock, f"doctor-{secrets.token_hex(8)}", secrets.token_bytes(PROBE_BYTES))
+
+
 def _show(report: Report, peer: AnyPeer) -> None:
-    console.say(f"{report.trust}, {peer.connector}:")
+    _show_findings(f"{report.trust}, {peer.connector}:", report.findings)
+    console.say(f"{report.trust}: {_summary(report)}")
+
+
+def _show_findings(head: str, findings: Sequence[Finding]) -> None:
+    console.say(head)
     rows: list[console.Row] = [
         {
             "layer": finding.layer,
@@ -88,16 +115,12 @@ def _show(report: Report, peer: AnyPeer) -> None:
             "found": finding.found,
             "seconds": None if finding.duration_s is None else round(finding.duration_s, 3),
         }
-        for finding in report.findings
+        for finding in findings
     ]
     console.show(rows, as_json=False, empty="nothing was looked at")
-    for finding in _wanting(report):
-        console.say(f"{finding.verdict.value}: {finding.layer.value}, {finding.check}: {finding.advice}")
-    console.say(f"{report.trust}: {_summary(report)}")
-
-
-def _wanting(report: Report) -> list[Finding]:
-    return [finding for finding in report.findings if finding.advice]
+    for finding in findings:
+        if finding.advice:
+            console.say(f"{finding.verdict.value}: {finding.layer.value}, {finding.check}: {finding.advice}")
 
 
 def _summary(report: Report) -> str:
@@ -114,19 +137,23 @@ def _as_json(report: Report, peer: AnyPeer) -> dict[str, object]:
         "trust": report.trust.code,
         "connector": peer.connector,
         "summary": _summary(report),
-        "findings": [
-            {
-                "layer": finding.layer.value,
-                "check": finding.check,
-                "verdict": finding.verdict.value,
-                "found": finding.found,
-                "advice": finding.advice,
-                "duration_s": finding.duration_s,
-            }
-            for finding in report.findings
-        ],
+        "findings": _findings_as_json(report.findings),
         "profile": profile(report, frozenset(peer.quirks)),
     }
+
+
+def _findings_as_json(findings: Sequence[Finding]) -> list[dict[str, object]]:
+    return [
+        {
+            "layer": finding.layer.value,
+            "check": finding.check,
+            "verdict": finding.verdict.value,
+            "found": finding.found,
+            "advice": finding.advice,
+            "duration_s": finding.duration_s,
+        }
+        for finding in findings
+    ]
 
 
 def _write(report: Report, peer: AnyPeer, folder: Path, *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
+from gateway.cli.operating import status
 from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, Why
 from gateway.cli.session import Session, author
 from gateway.model.work.jobs import Job, JobState
@@ -76,8 +77,18 @@ def retry(job: JobId, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG,
         who = author(by, reason)
         found = await opened.store.write(lambda tx: jobs.retry(tx, job, who))
         console.show_one(details(found, opened.now), as_json=as_json)
+        is_begun_soon(opened, job)
 
     session.run(config, work)
+
+
+def is_begun_soon(opened: Session, job_id: str) -> bool:
+    """Whether this node's gateway answers, which begins what was queued; complains at once if it does not."""
+    if status.asked(opened.configuration.listen.people) is not None:
+        return True
+    waits = "this node's gateway does not answer, and the job is queued until it runs"
+    console.complain(f"{waits}: gateway jobs show {job_id}")
+    return False
 
 
 def details(job: Job, now: datetime) -> dict[str, object]:

@@ -14,11 +14,12 @@ from typing import Annotated
 import typer
 
 from gateway.cli import console, session
+from gateway.cli.operating import jobs as job_commands
 from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config, Why
 from gateway.cli.session import Session, author, trust_of
 from gateway.model.seams import RECEIVED_AND_WITHDRAWN
 from gateway.model.work.jobs import Job, Progress
-from gateway.model.work.retrievals import InstanceState
+from gateway.model.work.retrievals import Halt, InstanceState
 from storage.registers import quality
 from storage.work import overview, resumption
 from storage.work.ledger import LedgerRetrieval, SqlLedger
@@ -51,7 +52,7 @@ def list_(
 
 @app.command()
 def show(retrieval: RetrievalId, config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Show a retrieval study by study, and every instance of it that failed, with why."""
+    """Show a retrieval study by study, every instance that failed, with why, and what went before policy stopped it."""
 
     async def work(opened: Session) -> None:
         found = await SqlLedger(opened.store, opened.store.node).show(retrieval)
@@ -59,8 +60,8 @@ def show(retrieval: RetrievalId, config: Config = DEFAULT_CONFIG, as_json: AsJso
         resumed = [_resumed(each) for each in await opened.store.read(read)]
         head = {**_head(found), **_progress(found, opened.now)}
         if as_json:
-            parts = {"studies": _studies(found), "failures": _failures(found), "resumed": resumed}
-            console.show_json({**head, **parts})
+            lists = {"studies": _studies(found), "failures": _failures(found), "delivered": _delivered(found)}
+            console.show_json({**head, **lists, "resumed": resumed})
             return
         console.show_one(head, as_json=False)
         console.say("")
@@ -68,6 +69,9 @@ def show(retrieval: RetrievalId, config: Config = DEFAULT_CONFIG, as_json: AsJso
         if _failures(found):
             console.say("")
             console.show(_failures(found), as_json=False, empty="")
+        if _delivered(found):
+            console.say("")
+            console.show(_delivered(found), as_json=False, empty="")
         if resumed:
             console.say("")
             console.show(resumed, as_json=False, empty="")
@@ -92,6 +96,7 @@ def resume(
             {"job": ticket.job_id, "is": "queued" if ticket.is_new else "queued before"} for ticket in tickets
         ]
         console.show(rows, as_json=as_json, empty="")
+        job_commands.is_begun_soon(opened, tickets[0].job_id)
 
     session.run(config, work)
 
@@ -199,4 +204,15 @@ def _failures(found: LedgerRetrieval) -> list[dict[str, console.Cell]]:
         {"instance": each.frozen.ref.sop_uid, "from": (each.source or each.frozen.source).code, "words": each.words}
         for each in found.instances
         if each.state is InstanceState.FAILED
+    ]
+
+
+def _delivered(found: LedgerRetrieval) -> list[dict[str, console.Cell]]:
+    """What went before policy stopped the rest: somebody may have to ask for it back."""
+    if found.halted is not Halt.POLICY:
+        return []
+    return [
+        {"instance": each.frozen.ref.sop_uid, "from": (each.source or each.frozen.source).code, "at": each.noted_at}
+        for each in found.instances
+        if each.state in (InstanceState.SENT, InstanceState.WARNING)
     ]

@@ -71,7 +71,7 @@ def status(
     found: list[Said | None] = []
 
     async def work(opened: Session) -> None:
-        said = None if offline else _ask(opened.configuration.listen.people)
+        said = None if offline else asked(opened.configuration.listen.people)
         kept = await opened.store.read(lambda read: _kept(read, opened.configuration.gateway.node))
         rows = _trust_rows(opened.configuration, kept, said, opened.now)
         found.append(said)
@@ -87,7 +87,7 @@ def status(
         raise typer.Exit(1)
 
 
-def _ask(people: PeopleListener) -> Said | None:
+def asked(people: PeopleListener) -> Said | None:
     """What the running gateway says of itself; None if none answers there."""
     connection: http.client.HTTPConnection
     if people.certificate is None:

@@ -61,13 +61,8 @@ def add(
 @app.command()
 def end(grant_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
     """End a grant now."""
-
-    async def work(opened: Session) -> None:
-        who = author(by, reason)
-        await opened.store.write(lambda tx: labels.end_grant(tx, grant_id, who))
-        console.say(f"{grant_id}: ended")
-
-    session.run(config, work)
+    session.change(config, by, reason, lambda tx, who: labels.end_grant(tx, grant_id, who))
+    console.say(f"{grant_id}: ended")
 
 
 @app.command("list")

@@ -174,36 +174,23 @@ def forget(
 ) -> None:
     """Believe no longer that a hospital's number is a patient's: it was a wrong link, or is in use no more."""
 
-    async def work(opened: Session) -> None:
-        identifier, who = local_identifier(local), author(by, reason)
-        await opened.store.write(lambda tx: patients.remove_identifier(tx, identifier, who))
-        console.say("the number leads to nobody any more")
-
-    session.run(config, work)
+    identifier = local_identifier(local)
+    session.change(config, by, reason, lambda tx, who: patients.remove_identifier(tx, identifier, who))
+    console.say("the number leads to nobody any more")
 
 
 @app.command("confirm-link")
 def confirm_link(merge_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
     """Confirm a join as the second person."""
-
-    async def work(opened: Session) -> None:
-        who = author(by, reason)
-        await opened.store.write(lambda tx: merges.confirm_merge(tx, merge_id, who))
-        console.say(f"{merge_id}: confirmed")
-
-    session.run(config, work)
+    session.change(config, by, reason, lambda tx, who: merges.confirm_merge(tx, merge_id, who))
+    console.say(f"{merge_id}: confirmed")
 
 
 @app.command()
 def unlink(merge_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
     """Part two patients again; each keeps what was its own."""
-
-    async def work(opened: Session) -> None:
-        who = author(by, reason)
-        await opened.store.write(lambda tx: merges.undo_merge(tx, merge_id, who))
-        console.say(f"{merge_id}: undone")
-
-    session.run(config, work)
+    session.change(config, by, reason, lambda tx, who: merges.undo_merge(tx, merge_id, who))
+    console.say(f"{merge_id}: undone")
 
 
 @app.command()

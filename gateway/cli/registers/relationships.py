@@ -100,13 +100,8 @@ def end(
 @app.command()
 def undo(relationship_id: str, by: By, reason: Why = "", config: Config = DEFAULT_CONFIG) -> None:
     """Stop believing that a relationship ever was: its evidence was cancelled or mistaken."""
-
-    async def work(opened: Session) -> None:
-        who = author(by, reason)
-        await opened.store.write(lambda tx: relationships.undo(tx, relationship_id, who))
-        console.say(f"{relationship_id}: undone")
-
-    session.run(config, work)
+    session.change(config, by, reason, lambda tx, who: relationships.undo(tx, relationship_id, who))
+    console.say(f"{relationship_id}: undone")
 
 
 @app.command("list")

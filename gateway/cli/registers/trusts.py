@@ -201,13 +201,8 @@ def up(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """End a downtime now, or let a planned one not come."""
-
-    async def work(opened: Session) -> None:
-        who = author(by, reason)
-        await opened.store.write(lambda tx: trusts.cancel_downtime(tx, downtime_id, who))
-        console.say("ended: the archive is asked again")
-
-    session.run(config, work)
+    session.change(config, by, reason, lambda tx, who: trusts.cancel_downtime(tx, downtime_id, who))
+    console.say("ended: the archive is asked again")
 
 
 @app.command("test-patient")
