@@ -74,3 +74,13 @@ def text_of(row: Row, tag: str) -> str:
 def studies_in(rows: Sequence[Row]) -> frozenset[str]:
     """Their Study Instance UIDs."""
     return frozenset(text_of(row, STUDY_UID) for row in rows)
+
+
+class ChapterFailed(Exception):
+    """What was seen, and what should have been."""
+
+
+def expect(is_true: bool, otherwise: str) -> None:
+    """Judge what was seen; raises `ChapterFailed`."""
+    if not is_true:
+        raise ChapterFailed(otherwise)

@@ -239,5 +239,3 @@ STUDIES: Final = (
 
 SENSITIVE: Final = IVY_PELVIS_US
 """The study that its custodian labels sensitive in the story."""
-UNSHARED_MODALITY: Final = "MR"
-"""Eastvale's agreement leaves this modality out: `ANNE_LIVER_MR` never reaches another trust."""

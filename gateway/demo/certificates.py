@@ -26,6 +26,11 @@ class KeyPair:
     certificate: Path
     private_key: Path
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, hex."""
+        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).fingerprint(hashes.SHA256()).hex()
+
 
 class Authority:
     """A certificate authority that writes what it issues into one folder."""

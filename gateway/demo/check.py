@@ -18,12 +18,13 @@ from typing import Final
 import aiohttp
 
 from gateway.demo import cast
-from gateway.demo.answer import Answer, Outcome
+from gateway.demo.answer import Answer, ChapterFailed, Outcome, expect
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, IVY, JACK, NORTHMOOR, SOUTHBRIDGE
 from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, PACS_CALLER, SURGERY, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.received import Image, Received, image_of
 from gateway.demo.region import Region
+from gateway.demo.reports import walk as reports
 from gateway.demo.viewer import Viewer, WebAnswer
 from gateway.demo.workstation import NoAssociation, Workstation
 
@@ -32,10 +33,6 @@ SENTENCE: Final = "Not all imaging is shared here. An empty or short list does n
 
 _IMAGES_OF_HEAD_CT: Final = sum(len(series.sources) for series in cast.ANNE_HEAD_CT.series)
 _CANARY_BYTES: Final = 32
-
-
-class ChapterFailed(Exception):
-    """What was seen, and what should have been."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +61,9 @@ async def allowed(region: Region) -> str:
     async with _viewer(region) as viewer:
         answer = await viewer.studies(PatientID=ANNE.nhs_number)
     _expect_studies(answer, cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT, cast.ANNE_HEART_US)
-    _expect(answer.headers.get("Gateway-Notice", "") == SENTENCE, "the constant sentence is missing")
+    expect(answer.headers.get("Gateway-Notice", "") == SENTENCE, "the constant sentence is missing")
     for trust in (EASTVALE, SOUTHBRIDGE):
-        _expect(answer.source_state(trust.ods_code) == "answered", f"{trust.ods_code} is not named as answered")
+        expect(answer.source_state(trust.ods_code) == "answered", f"{trust.ods_code} is not named as answered")
     return "Anne's three shared studies from two trusts; the copy at both is listed once; Eastvale's MR is not shared"
 
 
@@ -74,16 +71,16 @@ async def by_c_find(region: Region) -> str:
     async with _viewer(region) as viewer:
         web = await viewer.studies(PatientID=ANNE.nhs_number)
     async with region.workstation(VIEWER) as workstation:
-        _expect(await workstation.echo() == 0, "C-ECHO was not answered with success")
+        expect(await workstation.echo() == 0, "C-ECHO was not answered with success")
         found = await workstation.studies(PatientID=ANNE.nhs_number)
         denied = await workstation.studies(PatientID=CLARA.nhs_number)
         hidden = await workstation.studies(PatientID=BEN.nhs_number)
         absent = await workstation.studies(PatientID=FAITH.nhs_number)
     _expect_studies(found, cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT, cast.ANNE_HEART_US)
-    _expect(found.studies == web.studies, "C-FIND and QIDO found different studies")
-    _expect(denied.outcome is Outcome.DENIED, f"without a care relationship: {denied.outcome}")
-    _expect("care relationship" in denied.told, "the reason is not told")
-    _expect(hidden.comparable == absent.comparable, "C-FIND tells an opt-out from absence")
+    expect(found.studies == web.studies, "C-FIND and QIDO found different studies")
+    expect(denied.outcome is Outcome.DENIED, f"without a care relationship: {denied.outcome}")
+    expect("care relationship" in denied.told, "the reason is not told")
+    expect(hidden.comparable == absent.comparable, "C-FIND tells an opt-out from absence")
     return "the same question by C-FIND: the same studies, the same refusal, the same absence"
 
 
@@ -101,8 +98,8 @@ async def no_relationship(region: Region) -> str:
     await _forget(region)
     async with _viewer(region) as viewer:
         answer = await viewer.studies(PatientID=CLARA.nhs_number)
-    _expect(answer.status == 403, f"status {answer.status} instead of 403")
-    _expect("care relationship" in str(answer.problem.get("detail", "")), "the reason is not told")
+    expect(answer.status == 403, f"status {answer.status} instead of 403")
+    expect("care relationship" in str(answer.problem.get("detail", "")), "the reason is not told")
     await _expect_nobody_asked(region, CLARA.nhs_number)
     return "refused in words (403); no archive was asked"
 
@@ -112,9 +109,9 @@ async def opted_out(region: Region) -> str:
     async with _viewer(region) as viewer:
         hidden = await viewer.studies(PatientID=BEN.nhs_number)
         absent = await viewer.studies(PatientID=FAITH.nhs_number)
-    _expect(hidden.status == absent.status == 200, f"statuses {hidden.status} and {absent.status}")
-    _expect(hidden.body == absent.body == b"[]", "the bodies differ")
-    _expect(_shape(hidden) == _shape(absent), "the headers differ")
+    expect(hidden.status == absent.status == 200, f"statuses {hidden.status} and {absent.status}")
+    expect(hidden.body == absent.body == b"[]", "the bodies differ")
+    expect(_shape(hidden) == _shape(absent), "the headers differ")
     await _expect_nobody_asked(region, BEN.nhs_number)
     return "Ben's answer is that of a patient without studies, header by header; no archive was asked"
 
@@ -130,17 +127,17 @@ async def too_broad(region: Region) -> str:
     async with _viewer(region) as viewer:
         for keys in ({"PatientName": "W*"}, {"StudyDate": "20260101-20261231"}, {}):
             answer = await viewer.studies(**keys)
-            _expect(answer.status == 400, f"status {answer.status} instead of 400 for {sorted(keys)}")
+            expect(answer.status == 400, f"status {answer.status} instead of 400 for {sorted(keys)}")
     return "name, date or nothing at all: refused visibly (400)"
 
 
 async def wrong_callers(region: Region) -> str:
     async with _viewer(region, SURGERY) as surgery:
         answer = await surgery.studies(PatientID=ANNE.nhs_number)
-    _expect(answer.status == 403, f"a general practice got {answer.status} instead of 403")
+    expect(answer.status == 403, f"a general practice got {answer.status} instead of 403")
     async with _viewer(region) as viewer:
         answer = await viewer.studies(PatientID=ANNE.nhs_number, purpose="HRESCH")
-    _expect(answer.status == 403, f"research got {answer.status} instead of 403")
+    expect(answer.status == 403, f"research got {answer.status} instead of 403")
     async with Viewer(region.machines_url, region.authority, None) as stranger:
         try:
             answer = await stranger.studies(PatientID=ANNE.nhs_number)
@@ -152,11 +149,11 @@ async def wrong_callers(region: Region) -> str:
 async def identity_conflict(region: Region) -> str:
     async with _viewer(region) as viewer:
         answer = await viewer.studies(PatientID=JACK.nhs_number)
-    _expect(answer.status == 200 and not answer.rows, "rows of two men under one number were shown")
+    expect(answer.status == 200 and not answer.rows, "rows of two men under one number were shown")
     told = [text for text in answer.notices if "identity details differ" in text]
-    _expect(len(told) >= 1, "the conflict was not told")
+    expect(len(told) >= 1, "the conflict was not told")
     items = json.loads(await region.must("quality", "list", "--json"))
-    _expect(len(items) >= 1, "no custodian was told")
+    expect(len(items) >= 1, "no custodian was told")
     return (
         "two men under one NHS number: neither is shown, the caller is told whom to ring, both custodians have an item"
     )
@@ -179,8 +176,8 @@ async def trust_down(region: Region) -> str:
         await archive.behave()
     _expect_studies(answer, cast.ANNE_HEAD_CT, cast.ANNE_BODY_CT)
     told = [text for text in answer.notices if SOUTHBRIDGE.ods_code in text or SOUTHBRIDGE.name in text]
-    _expect(bool(told), "the missing trust is not named")
-    _expect(any("0300 555" in text for text in told), "no desk to ring is named")
+    expect(bool(told), "the missing trust is not named")
+    expect(any("0300 555" in text for text in told), "no desk to ring is named")
     return "Eastvale's studies, and a warning that names Southbridge and its desk"
 
 
@@ -192,10 +189,10 @@ async def images_sent(region: Region) -> str:
             hidden = await workstation.move(
                 AE_TITLES[VIEWER], shelf, StudyInstanceUID=study_instance_uid(cast.BEN_BODY_CT)
             )
-    _expect(sent.is_whole, f"C-MOVE ended with status {sent.status:04X}: {sent.comment}")
-    _expect(len(sent.images) == sent.counters.completed == _IMAGES_OF_HEAD_CT, f"{len(sent.images)} images arrived")
+    expect(sent.is_whole, f"C-MOVE ended with status {sent.status:04X}: {sent.comment}")
+    expect(len(sent.images) == sent.counters.completed == _IMAGES_OF_HEAD_CT, f"{len(sent.images)} images arrived")
     _expect_images_kept(region, sent)
-    _expect(hidden.is_whole and hidden.counters.completed == 0, "C-MOVE tells an opt-out from absence")
+    expect(hidden.is_whole and hidden.counters.completed == 0, "C-MOVE tells an opt-out from absence")
     return f"Northmoor's workstation has Anne's head CT sent by C-MOVE: {len(sent.images)} images, not a pixel changed"
 
 
@@ -205,12 +202,12 @@ async def images_opened(region: Region) -> str:
         opened = await viewer.retrieve(f"studies/{study_instance_uid(cast.ANNE_HEAD_CT)}")
         hidden = await viewer.retrieve(f"studies/{study_instance_uid(cast.BEN_BODY_CT)}")
         absent = await viewer.retrieve("studies/2.25.1")
-    _expect(opened.is_whole and len(opened.images) == _IMAGES_OF_HEAD_CT, f"{len(opened.images)} images arrived")
+    expect(opened.is_whole and len(opened.images) == _IMAGES_OF_HEAD_CT, f"{len(opened.images)} images arrived")
     _expect_images_kept(region, opened)
-    _expect(hidden.comparable == absent.comparable, "WADO-RS tells an opt-out from absence")
+    expect(hidden.comparable == absent.comparable, "WADO-RS tells an opt-out from absence")
     for archive in region.archives.values():
         doors = {str(request["door"]) for request in await archive.requests()}
-        _expect(not doors & {"wado", "c-get", "c-move"}, f"{archive.trust.ods_code} was asked for images again")
+        expect(not doors & {"wado", "c-get", "c-move"}, f"{archive.trust.ods_code} was asked for images again")
     return "a viewer opens the same study by WADO-RS, out of the cache: no archive sends it again"
 
 
@@ -220,11 +217,11 @@ async def images_sealed(region: Region) -> str:
     image = next(iter(_kept(region).values()))
     pixels = image.dataset.PixelData
     canaries = (ANNE.family_name.encode(), ANNE.nhs_number.encode(), pixels[len(pixels) // 2 :][:_CANARY_BYTES])
-    _expect(len(content) > len(image.encoded), "nothing lies in the cache")
-    _expect(not any(canary in content for canary in canaries), "the cache holds something of Anne's that can be read")
+    expect(len(content) > len(image.encoded), "nothing lies in the cache")
+    expect(not any(canary in content for canary in canaries), "the cache holds something of Anne's that can be read")
     classes = json.loads(await region.must("cache", "status", "--json"))["classes"]
     instances = sum(int(each["instances"]) for each in classes)
-    _expect(instances >= _IMAGES_OF_HEAD_CT, f"`gateway cache status` shows {instances} instances")
+    expect(instances >= _IMAGES_OF_HEAD_CT, f"`gateway cache status` shows {instances} instances")
     return (
         f"{len(content):,} bytes in the cache, nothing of Anne's to be read; `gateway cache status`: {instances} images"
     )
@@ -234,22 +231,22 @@ async def register_unreadable(region: Region) -> str:
     async with _damaged_register(region):
         async with _viewer(region) as viewer:
             answers = [await viewer.studies(PatientID=person.nhs_number) for person in (ANNE, BEN, FAITH)]
-        _expect({answer.status for answer in answers} == {503}, f"statuses {[a.status for a in answers]}")
+        expect({answer.status for answer in answers} == {503}, f"statuses {[a.status for a in answers]}")
         details = {str(answer.problem.get("detail")) for answer in answers}
-        _expect(details == {"sharing not checked"}, f"not one text for all: {sorted(details)}")
+        expect(details == {"sharing not checked"}, f"not one text for all: {sorted(details)}")
         await _until_ready_is(region, False)
     await _until_ready_is(region, True)
     async with _viewer(region) as viewer:
         answer = await viewer.studies(PatientID=ANNE.nhs_number)
-    _expect(answer.status == 200, f"after the repair: status {answer.status}")
+    expect(answer.status == 200, f"after the repair: status {answer.status}")
     return "the same 503 for everybody, readiness red; right again after the repair"
 
 
 async def explained(region: Region) -> str:
     text = await region.must("explain", "--caller", VIEWER, "--patient", CLARA.nhs_number)
-    _expect("no-care-relationship" in text, "explain does not name the missing relationship")
+    expect("no-care-relationship" in text, "explain does not name the missing relationship")
     text = await region.must("explain", "--caller", PACS_CALLER, "--patient", BEN.nhs_number)
-    _expect("opted-out" in text, "explain does not name the opt-out")
+    expect("opted-out" in text, "explain does not name the opt-out")
     return "`gateway explain` names every reason, the hidden ones too, for information governance"
 
 
@@ -263,8 +260,8 @@ async def audit_tampered(region: Region) -> str:
     victim = await asyncio.to_thread(_falsify_audit, region)
     try:
         result = await region.command("audit", "verify")
-        _expect(result.status == 1, f"status {result.status} instead of 1")
-        _expect(str(victim) in result.output + result.errors, f"record {victim} is not named")
+        expect(result.status == 1, f"status {result.status} instead of 1")
+        expect(str(victim) in result.output + result.errors, f"record {victim} is not named")
     finally:
         await asyncio.to_thread(_falsify_audit, region)
         await region.start_gateway()
@@ -286,6 +283,7 @@ CHAPTERS: Final[tuple[tuple[str, Callable[[Region], Awaitable[str]]], ...]] = (
     ("images sent", images_sent),
     ("images opened", images_opened),
     ("images sealed", images_sealed),
+    *reports.CHAPTERS,
     ("trust down", trust_down),
     ("register unreadable", register_unreadable),
     ("explained", explained),
@@ -294,17 +292,12 @@ CHAPTERS: Final[tuple[tuple[str, Callable[[Region], Awaitable[str]]], ...]] = (
 )
 
 
-def _expect(is_true: bool, otherwise: str) -> None:
-    if not is_true:
-        raise ChapterFailed(otherwise)
-
-
 def _expect_studies(answer: Answer, *plans: cast.StudyPlan) -> None:
-    _expect(answer.outcome is Outcome.ANSWERED, f"{answer.outcome} instead of an answer: {answer.told}")
+    expect(answer.outcome is Outcome.ANSWERED, f"{answer.outcome} instead of an answer: {answer.told}")
     names = {study_instance_uid(plan): plan.name for plan in cast.STUDIES}
     expected, found = {plan.name for plan in plans}, {names.get(uid, uid) for uid in answer.studies}
-    _expect(found == expected, f"found {sorted(found)} instead of {sorted(expected)}")
-    _expect(len(answer.rows) == len(plans), "a study is listed twice")
+    expect(found == expected, f"found {sorted(found)} instead of {sorted(expected)}")
+    expect(len(answer.rows) == len(plans), "a study is listed twice")
 
 
 def _kept(region: Region) -> dict[str, Image]:
@@ -315,9 +308,9 @@ def _kept(region: Region) -> dict[str, Image]:
 
 def _expect_images_kept(region: Region, received: Received) -> None:
     kept = _kept(region)
-    _expect(received.images.keys() == kept.keys(), "other images arrived than Eastvale's archive holds")
+    expect(received.images.keys() == kept.keys(), "other images arrived than Eastvale's archive holds")
     pixels = {uid: image.dataset.PixelData for uid, image in kept.items()}
-    _expect(pixels == {uid: image.dataset.PixelData for uid, image in received.images.items()}, "pixels were changed")
+    expect(pixels == {uid: image.dataset.PixelData for uid, image in received.images.items()}, "pixels were changed")
 
 
 def _shape(answer: WebAnswer) -> dict[str, object]:
@@ -341,7 +334,7 @@ async def _forget(region: Region) -> None:
 async def _expect_nobody_asked(region: Region, nhs_number: str) -> None:
     for archive in region.archives.values():
         asked = json.dumps(await archive.requests())
-        _expect(nhs_number not in asked, f"{archive.trust.ods_code} was asked for the patient")
+        expect(nhs_number not in asked, f"{archive.trust.ods_code} was asked for the patient")
 
 
 async def _until_ready_is(region: Region, is_ready: bool) -> None:

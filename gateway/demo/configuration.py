@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.demo.cast import EASTVALE, NORTHMOOR, SOUTHBRIDGE, TRUSTS, Trust
+from gateway.demo.reports.lines import REPORTING_TRUST, report_lines, terms_lines
 
 VIEWER: Final = "northmoor-viewer"
 """The caller of the story: Northmoor's viewer."""
@@ -48,6 +49,15 @@ class Ports:
     """Not a door of the gateway's: where the viewer's workstation takes images."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What the region knows of reports: where they come in, who answers for patients, and who sends."""
+
+    hl7_port: int
+    national_url: str
+    fingerprint: str
+
+
 def archive_name(trust: Trust) -> str:
     """The name on an archive's certificate."""
     return f"{trust.ods_code.lower()}-archive"
@@ -59,7 +69,13 @@ def own_habits(trust: Trust) -> dict[str, object]:
 
 
 def configuration_text(
-    keys: Path, ports: Ports, archives: Mapping[str, Mapping[str, object]], *, storage_url: str = "", viewer: str = ""
+    keys: Path,
+    ports: Ports,
+    archives: Mapping[str, Mapping[str, object]],
+    *,
+    storage_url: str = "",
+    viewer: str = "",
+    reports: Reports | None = None,
 ) -> str:
     """All of the file. `archives` says by ODS code on which ports each one listens; `viewer` where one is unpacked."""
     lines = [
@@ -81,6 +97,8 @@ def configuration_text(
     ]
     for number, trust in enumerate(TRUSTS):
         lines += _trust_lines(trust, f"0300 555 01{number}0")
+        if reports is not None and trust is REPORTING_TRUST:
+            lines += terms_lines()
         lines += _peer_lines(trust, archives[trust.ods_code], keys)
     for caller, trust in DESTINATIONS.items():
         lines += _destination_lines(caller, trust, ports.receiving, keys)
@@ -94,6 +112,9 @@ def configuration_text(
         # What it sends because of our C-MOVE comes on associations of its own.
         *_caller_lines(archive_name(ASKED_BY_C_FIND), ASKED_BY_C_FIND.ods_code, "comment", ("TREAT",)),
     ]
+    if reports is not None:
+        where = {"hl7_port": reports.hl7_port, "people_port": ports.people}
+        lines += report_lines(keys, **where, national_url=reports.national_url, fingerprint=reports.fingerprint)
     return "\n".join(lines) + "\n"
 
 

@@ -1,8 +1,8 @@
 """Make the demo region's images: real pixels from pydicom's bundled test files under invented identities.
 
 Only what identifies is replaced (patient, dates, accession, people, UIDs); pixel data stays byte for byte, compressed
-files included. Every UID is derived from the seed, so that two runs of a demo, or a demo and its test, agree on them.
-Knows the cast and pydicom, nothing of the gateway.
+files included. Every UID is derived from its place in the region, so that two runs of a demo, or a demo and its test,
+agree on them. Knows the cast and pydicom, nothing of the gateway.
 """
 
 import uuid
@@ -14,9 +14,7 @@ import pydicom.data
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
-from gateway.demo.cast import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, STUDIES, TRUSTS, Patient, StudyPlan, Trust
-
-SEED_DEFAULT: Final = "region"
+from gateway.demo.cast import NHS_NUMBER_ISSUER, NHS_NUMBER_OID, STUDIES, Patient, StudyPlan, Trust
 
 _BUNDLED: Final = Path(pydicom.data.__file__).parent / "test_files"
 _STALE: Final = (
@@ -59,48 +57,43 @@ class MadeTrust:
     studies: tuple[MadeStudy, ...]
 
 
-def make_region(folder: Path, seed: str = SEED_DEFAULT) -> tuple[MadeTrust, ...]:
-    """Write every trust's images below `folder`, one sub-folder for each ODS code; the same seed gives the same bytes.
+def make_trust(trust: Trust, data_folder: Path) -> MadeTrust:
+    """Write one trust's images into its data folder, the same bytes each time.
 
     Raises `FileNotFoundError` if a source file is not bundled with the installed pydicom; nothing is downloaded.
     """
-    return tuple(make_trust(trust, folder / trust.ods_code, seed) for trust in TRUSTS)
-
-
-def make_trust(trust: Trust, data_folder: Path, seed: str = SEED_DEFAULT) -> MadeTrust:
-    """Write one trust's images into its data folder; otherwise as `make_region`."""
-    studies = tuple(_make_study(plan, trust, data_folder, seed) for plan in STUDIES if trust in plan.trusts)
+    studies = tuple(_make_study(plan, trust, data_folder) for plan in STUDIES if trust in plan.trusts)
     return MadeTrust(trust, data_folder, studies)
 
 
-def study_instance_uid(plan: StudyPlan, seed: str = SEED_DEFAULT) -> str:
-    """The Study Instance UID that `make_region` gives this study."""
-    return _uid(seed, plan.name)
+def study_instance_uid(plan: StudyPlan) -> str:
+    """The Study Instance UID that `make_trust` gives this study."""
+    return _uid(plan.name)
 
 
-def _uid(seed: str, *path: str) -> str:
-    """A UUID-derived UID (PS3.5 B.2) that depends on nothing but the seed and the place in the region."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(('image-sharing-gateway', seed, *path))).int}"
+def _uid(*path: str) -> str:
+    """A UUID-derived UID (PS3.5 B.2) that depends on nothing but the place in the region."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(('image-sharing-gateway', 'region', *path))).int}"
 
 
-def _make_study(plan: StudyPlan, trust: Trust, data_folder: Path, seed: str) -> MadeStudy:
+def _make_study(plan: StudyPlan, trust: Trust, data_folder: Path) -> MadeStudy:
     study_folder = data_folder / plan.name
     study_folder.mkdir(parents=True, exist_ok=True)
     series_made = []
     for series_number, series in enumerate(plan.series, start=1):
-        series_uid = _uid(seed, plan.name, str(series_number))
+        series_uid = _uid(plan.name, str(series_number))
         uids, files = [], []
         for instance_number, source in enumerate(series.sources, start=1):
             dataset = dcmread(_BUNDLED / source)
             dataset.decode()
             _put_patient(dataset, plan, trust)
             _put_study(dataset, plan, trust)
-            dataset.StudyInstanceUID = study_instance_uid(plan, seed)
+            dataset.StudyInstanceUID = study_instance_uid(plan)
             dataset.SeriesInstanceUID = series_uid
-            dataset.SOPInstanceUID = _uid(seed, plan.name, str(series_number), str(instance_number))
+            dataset.SOPInstanceUID = _uid(plan.name, str(series_number), str(instance_number))
             dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
             if "FrameOfReferenceUID" in dataset:
-                dataset.FrameOfReferenceUID = _uid(seed, plan.name, str(series_number), "frame-of-reference")
+                dataset.FrameOfReferenceUID = _uid(plan.name, str(series_number), "frame-of-reference")
             dataset.SeriesNumber, dataset.SeriesDescription = series_number, series.description
             dataset.InstanceNumber = instance_number
             file = study_folder / f"{series_number}-{instance_number}.dcm"
@@ -108,7 +101,7 @@ def _make_study(plan: StudyPlan, trust: Trust, data_folder: Path, seed: str) -> 
             uids.append(str(dataset.SOPInstanceUID))
             files.append(file)
         series_made.append(MadeSeries(series_uid, tuple(uids), tuple(files)))
-    return MadeStudy(plan, trust, study_instance_uid(plan, seed), tuple(series_made))
+    return MadeStudy(plan, trust, study_instance_uid(plan), tuple(series_made))
 
 
 def _put_patient(dataset: Dataset, plan: StudyPlan, trust: Trust) -> None:

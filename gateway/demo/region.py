@@ -31,11 +31,15 @@ from gateway.demo.configuration import (
     GATEWAY_AE_TITLE,
     SURGEONS,
     Ports,
+    Reports,
     archive_name,
     configuration_text,
     own_habits,
 )
 from gateway.demo.images import make_trust, study_instance_uid
+from gateway.demo.reports.lines import REPORTING_SYSTEM, REPORTING_TRUST
+from gateway.demo.reports.national import NationalServices
+from gateway.demo.reports.ris import ReportingSystem
 from gateway.demo.workstation import Workstation
 
 START_TIMEOUT_S: Final = 60.0
@@ -153,6 +157,7 @@ class Region:
         storage_url: str = "",
         start: Start = asyncio.create_subprocess_exec,
         viewer_folder: Path | None = None,
+        with_reports: bool = False,
     ) -> None:
         self.folder = folder
         self.configuration = folder / "gateway.toml"
@@ -163,6 +168,9 @@ class Region:
         self.archives: dict[str, Archive] = {}
         self.gateway: Process | None = None
         self.viewer_folder = viewer_folder
+        self.hl7_port = free_port() if with_reports else 0
+        """Where reports are sent; 0: nowhere."""
+        self._national: NationalServices | None = None
         self._storage_url = storage_url
         self._start = start
         self._pairs: dict[str, KeyPair] = {}
@@ -183,6 +191,11 @@ class Region:
         return Workstation(self.dimse_port, GATEWAY_AE_TITLE, AE_TITLES[caller], self.authority, self.key_pair(caller))
 
     @property
+    def reporting_system(self) -> ReportingSystem:
+        """Eastvale's, in a region that was made with reports."""
+        return ReportingSystem(REPORTING_TRUST, self.hl7_port, self.authority, self.key_pair(REPORTING_SYSTEM))
+
+    @property
     def database(self) -> Path:
         """The gateway's SQLite file."""
         return self.folder / "data" / "gateway.db"
@@ -191,6 +204,9 @@ class Region:
         try:
             self._write_certificates()
             await asyncio.gather(*(self._start_archive(trust) for trust in TRUSTS))
+            if self.hl7_port:
+                self._national = NationalServices(self.folder / "keys" / "patient-page.pem", free_port())
+                await self._national.__aenter__()
             self._write_configuration()
             await self._fill_registers()
             await self.start_gateway()
@@ -252,6 +268,9 @@ class Region:
         await self.stop_gateway()
         await asyncio.gather(*(_stop(archive.process) for archive in self.archives.values()))
         self.archives.clear()
+        if self._national is not None:
+            await self._national.__aexit__()
+            self._national = None
 
     async def _gateway_ready(self, process: Process, log_path: Path) -> None:
         connector = aiohttp.TCPConnector(ssl=False)
@@ -290,7 +309,7 @@ class Region:
 
     def _write_certificates(self) -> None:
         authority = Authority(self.folder / "certificates")
-        for name in ("gateway", *CALLERS, *map(archive_name, TRUSTS)):
+        for name in ("gateway", REPORTING_SYSTEM, *CALLERS, *map(archive_name, TRUSTS)):
             self._pairs[name] = authority.issue(name)
 
     def _write_configuration(self) -> None:
@@ -301,8 +320,14 @@ class Region:
             {code: archive.ready for code, archive in self.archives.items()},
             storage_url=self._storage_url,
             viewer=str(self.viewer_folder or ""),
+            reports=self._reports(),
         )
         self.configuration.write_text(text, encoding="utf-8")
+
+    def _reports(self) -> Reports | None:
+        if self._national is None:
+            return None
+        return Reports(self.hl7_port, self._national.url, self.key_pair(REPORTING_SYSTEM).fingerprint)
 
     async def _fill_registers(self) -> None:
         """Agreements, relationships, one opt-out case walked to its end (Ben's, SAF-23), one sensitive label."""

@@ -1,7 +1,7 @@
 """A workstation's C-GET and C-MOVE (PS3.4 C.4.2, C.4.3), and what takes the images that a C-MOVE sends, by pynetdicom.
 
-Takes every SOP class and transfer syntax of the demo region's images, each syntax in a context of its own, so that what
-an archive keeps can come as it is kept. Runs in threads; `workstation` awaits them.
+Takes every SOP class and transfer syntax of the demo region's images and reports, each syntax in a context of its own,
+so that what an archive keeps can come as it is kept. Runs in threads; `workstation` awaits them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom makes these names at run time
+    BasicTextSRStorage,
     ComputedRadiographyImageStorage,
     CTImageStorage,
+    EncapsulatedPDFStorage,
     MRImageStorage,
     SecondaryCaptureImageStorage,
     StudyRootQueryRetrieveInformationModelGet,
@@ -48,6 +50,8 @@ CLASSES: Final = (
     SecondaryCaptureImageStorage,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
+    BasicTextSRStorage,
+    EncapsulatedPDFStorage,
 )
 SYNTAXES: Final = (
     ExplicitVRLittleEndian,

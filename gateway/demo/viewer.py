@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-from aiohttp.multipart import MultipartResponseWrapper
 
 from gateway.demo.answer import Outcome, Row, studies_in
 from gateway.demo.certificates import KeyPair
@@ -138,11 +140,10 @@ class Viewer:
         """Search studies with these keys, for a purpose if one is named, at one trust if one is named."""
         return await self.search("studies", purpose=purpose, trust=trust, **keys)
 
-    async def retrieve(self, resource: str, *, purpose: str = "", trust: str = "") -> WebImages:
+    async def retrieve(self, resource: str) -> WebImages:
         """Fetch the images of a WADO-RS resource such as `studies/1.2.3`, as they are kept."""
         assert self._session is not None, "use `async with`"
-        headers = {"Accept": _AS_KEPT} | ({"Gateway-Purpose": purpose} if purpose else {})
-        async with self._session.get(f"{self._root(trust)}/{resource}", headers=headers) as answer:
+        async with self._session.get(f"{self._root()}/{resource}", headers={"Accept": _AS_KEPT}) as answer:
             notices = tuple(answer.headers.getall("Warning", []))
             if not answer.content_type.startswith("multipart/"):
                 problem = await answer.json(content_type=None) if await answer.read() else {}
@@ -150,10 +151,10 @@ class Viewer:
             images: dict[str, Image] = {}
             is_whole = answer.status == 200
             try:
-                async for file in _files_of(aiohttp.MultipartReader.from_response(answer)):
+                async for file in _files_of(answer):
                     uid, image = image_of(file)
                     images[uid] = image
-            except (aiohttp.ClientPayloadError, ValueError):
+            except ValueError:
                 is_whole = False
             return WebImages(answer.status, dict(answer.headers), notices, images, is_whole, {})
 
@@ -162,10 +163,10 @@ class Viewer:
         assert self._session is not None, "use `async with`"
         with aiohttp.MultipartWriter("related") as body:
             for file in files:
-                body.append(file, {"Content-Type": "application/dicom"})
+                body.append(BytesIO(file), {"Content-Type": "application/dicom"})
         kind = f'multipart/related; type="application/dicom"; boundary="{body.boundary}"'
         headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
-        async with self._session.post(f"{self._root('')}/studies", data=body, headers=headers) as answer:
+        async with self._session.post(f"{self._root()}/studies", data=body, headers=headers) as answer:
             return answer.status, await answer.json(content_type=None) if await answer.read() else {}
 
     async def search(self, resource: str, *, purpose: str = "", trust: str = "", **keys: str) -> WebAnswer:
@@ -184,12 +185,24 @@ class Viewer:
                 body=body,
             )
 
-    def _root(self, trust: str) -> str:
+    def _root(self, trust: str = "") -> str:
         return f"{self._url}/dicom-web" + (f"/trust/{trust}" if trust else "")
 
 
-async def _files_of(parts: MultipartResponseWrapper) -> AsyncIterator[bytes]:
-    """Each part's bytes; raises `ValueError` for a body that ends before it is closed."""
-    while (part := await parts.next()) is not None:
-        if isinstance(part, aiohttp.BodyPartReader):
-            yield bytes(await part.read())
+async def _files_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Each whole part's bytes; raises `ValueError` for a body that ends before it is closed.
+
+    Read whole: aiohttp's own reader of parts warns of itself wherever a border is cut by the network.
+    """
+    kind = Message()
+    kind["Content-Type"] = answer.headers["Content-Type"]
+    border = f"\r\n--{kind.get_param('boundary')}".encode()
+    body = bytearray(b"\r\n")
+    with suppress(aiohttp.ClientPayloadError):
+        async for chunk in answer.content.iter_any():
+            body += chunk
+    *parts, end = bytes(body).split(border)
+    for part in parts[1:]:
+        yield part.partition(b"\r\n\r\n")[2]
+    if not end.startswith(b"--"):
+        raise ValueError("the body ends before it is closed")

@@ -30,6 +30,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom m
 from gateway.demo import retriever
 from gateway.demo.answer import Outcome, Row, studies_in, text_of
 from gateway.demo.certificates import KeyPair
+from gateway.demo.pausing import pause_soundly
 from gateway.demo.retriever import Retrieved, Shelf
 
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -264,7 +265,7 @@ class Workstation:
             ae_title=self._called_ae_title,
             ext_neg=list(roles),
             tls_args=(self._context, "localhost"),
-            evt_handlers=[(evt.EVT_CONN_OPEN, self._remember), *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, pause_soundly), (evt.EVT_CONN_OPEN, self._remember), *handlers],
         )
         if not association.is_established:
             raise NoAssociation("the gateway rejected the association" if association.is_rejected else "no connection")

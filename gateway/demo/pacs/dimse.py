@@ -32,6 +32,7 @@ from gateway.demo.pacs.index import SUPPORTED, UNIQUE_KEYS, Index, Instance, Lev
 from gateway.demo.pacs.journal import Door, Journal
 from gateway.demo.pacs.lies import HUGE_ROWS, falsify, many_rows
 from gateway.demo.pacs.matching import keys_of, matches, texts
+from gateway.demo.pausing import pause_soundly
 
 _SUCCESS: Final = 0x0000
 _PENDING: Final = 0xFF00
@@ -180,7 +181,7 @@ class DimseDoor:
 
         options: dict[str, object] = {
             "contexts": contexts_of(chosen(self._switches.behaviour.lies, instances, self._index.instances())),
-            "evt_handlers": [(evt.EVT_ESTABLISHED, begin)],
+            "evt_handlers": [(evt.EVT_CONN_OPEN, pause_soundly), (evt.EVT_ESTABLISHED, begin)],
         }
         if self._calling_tls is not None:
             options["tls_args"] = (self._calling_tls, host)
