@@ -20,6 +20,7 @@ from bench.figures import LATEST, PARTIAL, Figure, load, machine, write
 from bench.images import beside, cold, growing, ingest, jobs, warm, web
 from bench.parts import audit, cache, decisions, locations, merge
 from bench.plan import QUICK, TINY, WHOLE, Effort, Say
+from bench.reports import intake, release
 from gateway import logs
 
 Benchmark = Callable[[Effort, Path, Say], Iterator[Figure]]
@@ -43,6 +44,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "beside": beside.measure,
     "growing": growing.measure,
     "jobs": jobs.measure,
+    "reports": intake.measure,
+    "due": release.measure,
 }
 _EFFORTS = {"whole": WHOLE, "quick": QUICK, "tiny": TINY}
 
