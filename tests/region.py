@@ -111,6 +111,11 @@ class StrainedStore:
         self._check()
         return await self._waiting_for(self._behind.patient_row(identifier))
 
+    async def patient_rows(self, identifiers: Collection[PatientId]) -> frozenset[str]:
+        """See `Store`."""
+        self._check()
+        return await self._waiting_for(self._behind.patient_rows(identifiers))
+
     async def register_version(self) -> int:
         """See `Store`."""
         self._check()

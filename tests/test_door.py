@@ -17,9 +17,6 @@ from storage.store import SqlStore
 from tests.clock import FakeClock
 from tests.region import Region
 from tests.sharing.rows import ANNE, BEN, asking_for, asking_for_study
-from tests.storage.databases import migrated_file, sqlite_url
-
-__all__ = ["migrated_file", "sqlite_url"]
 
 QUESTIONS = {
     "by patient": asking_for(ANNE),

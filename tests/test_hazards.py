@@ -10,9 +10,11 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "hazards.md").read_text(encoding="utf-8")
 
 TAKES_PART_NOW = {
-    *(f"SAF-{number:02}" for number in (*range(1, 14), 20, 21, *range(23, 26), *range(30, 38), 39, 40, 41, 70)),
+    *(f"SAF-{number:02}" for number in (*range(1, 14), 20, 21, *range(23, 26), *range(30, 38), 39, 40, 41)),
+    *(f"SAF-{number}" for number in range(60, 71)),
+    "SAF-60a",
 }
-"""Rules that a question, a retrieval, a register or the audit can break as the product stands."""
+"""Rules that a question, a retrieval, a register, a report or the audit can break as the product stands."""
 ALL_RULES = {
     f"SAF-{number:02}" for number in (*range(1, 14), *range(20, 26), *range(30, 43), *range(50, 54), *range(60, 71))
 } | {"SAF-60a"}

@@ -20,7 +20,7 @@ import aiohttp
 from gateway.demo.cast import ANNE, EASTVALE
 from gateway.demo.certificates import KeyPair
 from gateway.demo.configuration import VIEWER
-from gateway.demo.region import Region, free_port
+from gateway.demo.region import Region, Start, free_port
 from tests.attacks.hostile import Speaks, answer
 from tests.dimse.scripted import ScriptedPeer
 from tests.gateway.certificates import NOW, Authority, Files
@@ -61,8 +61,8 @@ class Reply:
 class AttackedRegion(Region):
     """The demo region with what attacks need."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, start: Start) -> None:
+        super().__init__(folder, start=start)
         self.hostile_port = free_port()
         self.certificates: dict[str, Files] = {}
         self._hostile: Speaks = nothing_found

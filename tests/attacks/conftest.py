@@ -9,10 +9,10 @@ import pytest_asyncio
 
 from tests.attacks.attacked import AttackedRegion
 from tests.attacks.house import House, housed
-from tests.sharing.conftest import clock, store
-from tests.storage.databases import migrated_file, sqlite_url
+from tests.forked import Forks
+from tests.sharing.conftest import store
 
-__all__ = ["attacked", "clock", "house", "migrated_file", "sqlite_url", "store"]
+__all__ = ["attacked", "house", "store"]
 
 
 @pytest_asyncio.fixture
@@ -23,8 +23,8 @@ async def house(sqlite_url: str) -> AsyncIterator[House]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AttackedRegion]:
+async def attacked(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> AsyncIterator[AttackedRegion]:
     """A running region under attack. A test that changes it changes it back."""
-    region = AttackedRegion(tmp_path_factory.mktemp("attacked"))
+    region = AttackedRegion(tmp_path_factory.mktemp("attacked"), forks.start)
     async with region.hostile_archive(), region:
         yield region

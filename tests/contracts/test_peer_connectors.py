@@ -14,8 +14,9 @@ import pytest
 
 from dicomweb.connector import DicomwebPeer, DicomwebPeerProfile
 from dimse.connector import DimsePeer, DimsePeerProfile
+from gateway.demo import cast
 from gateway.demo.cast import ANNE
-from gateway.demo.images import MadeTrust, make_region
+from gateway.demo.images import MadeTrust, make_trust
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerTimeout, PeerUnavailable
 from gateway.model.imaging import (
     ACCESSION_NUMBER,
@@ -64,7 +65,7 @@ def connecting(request: pytest.FixtureRequest) -> Connecting:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> MadeTrust:
-    return {each.trust.ods_code: each for each in make_region(tmp_path_factory.mktemp("region"))}["RZ2"]
+    return make_trust(cast.EASTVALE, tmp_path_factory.mktemp("region"))
 
 
 @pytest.fixture(scope="module")

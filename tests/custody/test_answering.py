@@ -32,11 +32,6 @@ ABSENT, FAILED = FailureReason.NO_SUCH_INSTANCE, FailureReason.PROCESSING_FAILUR
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def place(tmp_path: Path, clock: FakeClock) -> Place:
     return Place(tmp_path, clock)
 

@@ -12,6 +12,7 @@ from gateway.model.seams import SOLE_COPY
 from gateway.model.work.commitments import CommitmentReport, Reference
 from gateway.model.work.transfers import CacheClass, Standing
 from policy.parties import TrustId
+from storage.cache.upkeep import INDEX_PAUSE_S
 from storage.registers.quality import open_items
 from tests.clock import FakeClock
 from tests.custody.custody_rig import RZ1, STUDY, archived, content_of
@@ -22,11 +23,6 @@ from tests.storage import people
 from tests.storage.cache_rig import CT
 
 ONE, TWO = "1.2.1.1", "1.2.1.2"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture
@@ -190,7 +186,7 @@ async def test_a_committed_study_gives_way_like_any_other(place: Place) -> None:
         tending = asyncio.create_task(rig.kept.keeping.run())
         async with asyncio.timeout(HANG_S):
             while await rig.kept.keeping.cache.instances(STUDY):
-                await asyncio.wait([tending], timeout=0.01)
+                await rig.clock.advance(INDEX_PAUSE_S)
         tending.cancel()
         await asyncio.gather(tending, return_exceptions=True)
 

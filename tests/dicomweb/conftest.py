@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.demo.images import MadeTrust, make_region
+from gateway.demo.cast import EASTVALE
+from gateway.demo.images import MadeTrust, make_trust
 from tests.gateway.simulated_pacs import SimulatedPacs, running_pacs
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> MadeTrust:
-    return {each.trust.ods_code: each for each in make_region(tmp_path_factory.mktemp("region"))}["RZ2"]
+    return make_trust(EASTVALE, tmp_path_factory.mktemp("region"))
 
 
 @pytest.fixture(scope="module")

@@ -147,8 +147,12 @@ class ShelfDelivery:
     failures: list[Failure] = field(default_factory=list)
     halted: Halt | None = None
     is_cancelled: bool = False
+    is_spared: bool = False
     retrieval_id = "retrieval-1"
-    etag = "version-1"
+
+    @property
+    def etag(self) -> str:
+        return self.shelf.etag
 
     @property
     def refs(self) -> Sequence[InstanceRef]:
@@ -192,6 +196,9 @@ class ShelfDelivery:
     def cancel(self) -> None:
         self.is_cancelled = True
 
+    def spare(self) -> None:
+        self.is_spared = self.is_cancelled = True
+
     def _fail(self, ref: InstanceRef, words: str) -> None:
         self.states[ref.sop_uid] = InstanceState.FAILED
         self.failures.append(Failure(ref, words, ST_ELSEWHERE))
@@ -212,6 +219,7 @@ class ImageShelf:
     """Known to be missing before the first is handed out."""
     lost_on_the_way: frozenset[str] = frozenset()
     damaged_from: Mapping[str, int] = field(default_factory=dict)
+    etag: str = "version-1"
     halts_at: str = ""
     halts_as: Halt = Halt.POLICY
     before_each: Callable[[str], Awaitable[None]] = at_once

@@ -19,6 +19,7 @@ from gateway.model.imaging import Matches, NotAskedReason, Source, SourceState
 from gateway.model.seams import PeerAnswer, PeerRequest
 from gateway.model.settings import Limits
 from policy.parties import PurposeOfUse, TrustId
+from tests.clock import NOON
 from tests.dicomweb.asking import ANNES_STUDIES, answering, http
 from tests.dicomweb.small_region import Shelf, serving, source, study
 
@@ -65,6 +66,11 @@ async def test_what_its_agreement_covers_is_coverage_and_no_gap() -> None:
 async def test_its_notice_of_a_conflict_is_not_lost_and_no_gap() -> None:
     answer = await answer_of(source(code="RJ1", conflict=True))
     assert answer.told is not None and answer.told.has_identity_conflict and not answer.is_truncated
+
+
+async def test_what_another_gateway_holds_for_an_archive_is_no_cut_answer() -> None:
+    answer = await answer_of(replace(source(code="RJ1"), is_held_here=True, checked_at=NOON))
+    assert len(answer.rows) == 1 and not answer.is_truncated
 
 
 @pytest.mark.parametrize("state", [state for state in SourceState if state.is_missing])

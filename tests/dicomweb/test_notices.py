@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomweb.notices import FUZZY_NOT_SUPPORTED, SENTENCE, SINGLE_WARNINGS_MAX, headers, sources_field
+from dicomweb.notices import CHECKED_OPENING, FUZZY_NOT_SUPPORTED, SENTENCE, SINGLE_WARNINGS_MAX, headers, sources_field
 from gateway.model.imaging import Matches, NotAskedReason, Source, SourceState
 from gateway.model.wording import ascii_text, why_not_asked
 from policy.parties import TrustId
+from tests.clock import NOON
 from tests.dicomweb.small_region import source, study
 
 SERVICE = "https://gateway.example/dicom-web"
@@ -101,6 +102,20 @@ def test_an_identity_conflict_is_told_with_the_trust_and_its_phone_and_no_conten
     assert text == (
         "An item at RJ1 St Elsewhere could not be shared because identity details differ: ring 020 7946 0000"
     )
+
+
+def test_what_the_gateway_holds_for_an_archive_is_told_in_words_and_as_a_field() -> None:
+    matches = Matches((), (replace(source(), is_held_here=True), source(code="RYJ")))
+    assert warnings(matches) == ["Some imaging is held by this gateway for the archive of RJ1 St Elsewhere"]
+    assert named(matches)["Gateway-Sources"] == ["RJ1;state=answered;held, RYJ;state=answered"]
+
+
+def test_what_is_given_in_a_silent_archives_stead_is_told_with_its_last_check() -> None:
+    matches = Matches((), (replace(source(SourceState.UNREACHABLE), checked_at=NOON),))
+    [_, text] = warnings(matches)
+    assert text == f"{CHECKED_OPENING}RJ1 St Elsewhere 2026-11-21T12:00:00Z"
+    [line] = named(matches)["Gateway-Sources"]
+    assert line.endswith(';checked="2026-11-21T12:00:00Z"')
 
 
 def test_ignored_parameters_are_named_by_keyword_once_and_only_if_they_can_be_read() -> None:

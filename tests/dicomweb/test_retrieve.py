@@ -220,11 +220,11 @@ async def test_an_instance_that_cannot_be_opened_is_never_given_as_an_empty_one(
     assert answer.status == 503 and shelf.sent == []
 
 
-async def test_head_says_what_get_would_and_fetches_nothing() -> None:
+async def test_head_says_what_get_would_and_hands_out_nothing() -> None:
     shelf = ImageShelf(THREE)
     answer = await ask(shelf, "/studies/1.2.3", method="HEAD")
     assert answer.status == 200 and answer.body == b"" and "ETag" in answer.headers
-    assert shelf.handed_out == [] and shelf.delivery.is_cancelled
+    assert shelf.handed_out == [] and shelf.delivery.is_spared
 
 
 @pytest.mark.parametrize("suffix", ["", "/metadata", "/series/1.2.3.1/instances/1.2.3.1?accept=application/dicom"])
@@ -232,8 +232,16 @@ async def test_a_caller_that_has_this_version_is_told_so(suffix: str) -> None:
     shelf = ImageShelf(THREE)
     tag = (await ask(shelf, f"/studies/1.2.3{suffix}")).headers["ETag"]
     again = await ask(shelf, f"/studies/1.2.3{suffix}", headers={"If-None-Match": f'"other", {tag}'})
-    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag) and shelf.delivery.is_spared
     assert (await ask(shelf, f"/studies/1.2.3{suffix}", headers={"If-None-Match": '"other"'})).status == 200
+
+
+@pytest.mark.parametrize("named", ["*", 'W/""', '""'])
+@pytest.mark.parametrize("suffix", ["", "/metadata"])
+async def test_of_a_version_that_nobody_knows_yet_no_caller_is_told_that_it_has_it(suffix: str, named: str) -> None:
+    shelf = ImageShelf(THREE, etag="")
+    answer = await ask(shelf, f"/studies/1.2.3{suffix}", headers={"If-None-Match": named})
+    assert answer.status == 200 and len(shelf.sent) == 3 and "ETag" not in answer.headers
 
 
 async def test_some_bytes_of_a_file_are_those_of_the_whole() -> None:

@@ -24,6 +24,7 @@ from gateway.model.errors import (
     Conflicting,
     GatewayError,
     InvalidRequest,
+    OverCapacity,
     StoreFull,
     Unwanted,
 )
@@ -179,18 +180,24 @@ async def test_some_refused_and_some_kept_is_202_and_says_which() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "status", "reason"),
     [
-        (Conflicting("x"), FailureReason.CONFLICTING),
-        (StoreFull("x"), FailureReason.OUT_OF_RESOURCES),
-        (InvalidRequest("x"), FailureReason.NOT_AS_ANNOUNCED),
-        (Unwanted("x"), FailureReason.NOT_AS_ANNOUNCED),
+        (Conflicting("x"), 409, FailureReason.CONFLICTING),
+        (StoreFull("x"), 507, FailureReason.OUT_OF_RESOURCES),
+        (OverCapacity("x"), 409, FailureReason.OUT_OF_RESOURCES),
+        (InvalidRequest("x"), 409, FailureReason.NOT_AS_ANNOUNCED),
+        (Unwanted("x"), 409, FailureReason.NOT_AUTHORISED),
     ],
 )
-async def test_none_kept_is_409_with_the_reason(error: GatewayError, reason: FailureReason) -> None:
+async def test_none_kept_is_409_or_507_with_the_reason(error: GatewayError, status: int, reason: FailureReason) -> None:
     answer = await store(Tray({uid_of(CT): error}), body_of(whole(CT)))
-    assert answer.status == 409 and failures(answer) == {uid_of(CT): reason}
+    assert answer.status == status and failures(answer) == {uid_of(CT): reason}
     assert reason_of(error) is reason
+
+
+async def test_where_there_is_room_for_some_it_is_202() -> None:
+    answer = await store(Tray({uid_of(MR): StoreFull("x")}), body_of(whole(MR), whole(CT)))
+    assert answer.status == 202 and failures(answer) == {uid_of(MR): FailureReason.OUT_OF_RESOURCES}
 
 
 async def test_an_instance_of_another_study_than_the_path_names_is_refused() -> None:

@@ -1,5 +1,5 @@
 """A region with the real guard, broker and store behind the DIMSE door."""
 
-from tests.sharing.conftest import clock, migrated_file, region, sqlite_url, store
+from tests.sharing.conftest import region, store
 
-__all__ = ["clock", "migrated_file", "region", "sqlite_url", "store"]
+__all__ = ["region", "store"]

@@ -98,6 +98,10 @@ class Loan:
         """See `Delivery`."""
         self._is_cancelled.set()
 
+    def spare(self) -> None:
+        """See `Delivery`."""
+        self.cancel()
+
     def end(self) -> None:
         """What is not said to be delivered has failed."""
         for item in self._items:
@@ -153,7 +157,7 @@ class Library:
     halts_after: int | None = None
     halts_as: Halt = Halt.POLICY
     fault_after: int | None = None
-    fault: ServiceFault = field(default_factory=lambda: ServiceFault("the disk is full"))
+    fault: GatewayError = field(default_factory=lambda: ServiceFault("the disk is full"))
     gates: dict[int, asyncio.Event] = field(default_factory=dict)
     """By number, what an image waits for before it is there."""
     is_waiting: asyncio.Event = field(default_factory=asyncio.Event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -26,6 +26,7 @@ from gateway.model.imaging import Source, SourceState
 from gateway.model.work.retrievals import Counts, Halt
 from policy.access import Decision, Effect, Reason, Telling
 from policy.parties import TrustId
+from tests.clock import NOON
 
 RJ1 = TrustId("RJ1")
 HEARD = Source(RJ1, "Westbridge", SourceState.ANSWERED, "020 7946 0001")
@@ -147,6 +148,11 @@ def test_a_missing_trust_is_told_as_the_caller_chose() -> None:
     assert [ended(some, how) for how in (COMMENT, ROW, FAILURE)] == [(0x0000, words), (0x0000, words), (0xB000, words)]
     assert [ended(none, how) for how in (COMMENT, ROW, FAILURE)] == [(0x0000, words), (0x0000, words), (0xC000, words)]
     assert ended(Course(2, failed=1, sources=(HEARD, SLOW))) == (0xB000, f"not all sent; {words}")
+
+
+def test_what_was_sent_in_a_silent_archives_stead_is_told_with_its_last_check() -> None:
+    given = Course(2, sources=(HEARD, replace(SLOW, checked_at=NOON)))
+    assert ended(given) == (0x0000, "missing: RJ2 020 7946 0002; checked: RJ2 2026-11-21 12:00 UTC")
 
 
 @pytest.mark.parametrize("error", EVERY_ERROR)

@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 from dimse.connector import FetchBy
-from gateway.demo.images import make_region
+from gateway.demo.cast import EASTVALE
+from gateway.demo.images import make_trust
 from gateway.model.errors import PeerError, PeerTimeout
 from tests.dimse.fetching import LIMITS, Archive, all_of, fetched, peer, wanting
 from tests.dimse.intakes import MemoryIntake
@@ -26,7 +27,7 @@ TITLE = "EASTVALE_PACS"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[MemoryItem]]:
     """A trust's folder, and the images of its largest study."""
-    trust = {each.trust.ods_code: each for each in make_region(tmp_path_factory.mktemp("region"))}["RZ2"]
+    trust = make_trust(EASTVALE, tmp_path_factory.mktemp("region"))
     studies = [[item_of(path) for series in study.series for path in series.files] for study in trust.studies]
     return trust.folder, max(studies, key=len)
 

@@ -27,8 +27,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom m
 )
 
 from dimse.connector import Model, Quirk
-from gateway.demo.cast import ANNE
-from gateway.demo.images import MadeStudy, MadeTrust, make_region
+from gateway.demo.cast import ANNE, EASTVALE
+from gateway.demo.images import MadeStudy, MadeTrust, make_trust
 from gateway.model.errors import PeerError, PeerProtocolError, PeerRefused, PeerUnavailable
 from gateway.model.imaging import (
     ISSUER_OF_PATIENT_ID,
@@ -74,7 +74,7 @@ class Foreign:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> MadeTrust:
-    return {each.trust.ods_code: each for each in make_region(tmp_path_factory.mktemp("region"))}["RZ2"]
+    return make_trust(EASTVALE, tmp_path_factory.mktemp("region"))
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,12 @@ def test_missing_trusts_are_told_as_the_caller_chose(how: MissingSources, end: E
     assert len(synthetic_rows(matches, ASKED, how)) == rows
 
 
+@pytest.mark.parametrize(("how", "comment"), [(ROW, ""), (FAILURE, "held here: RJ1"), (COMMENT, "held here: RJ1")])
+def test_what_the_gateway_holds_for_an_archive_is_told_and_is_no_failure(how: MissingSources, comment: str) -> None:
+    matches = answer(replace(HEARD, is_held_here=True))
+    assert ending(matches, how) == Ending(0x0000, comment) and synthetic_rows(matches, ASKED, how) == ()
+
+
 def test_a_row_names_the_trust_what_became_of_it_and_whom_to_ring() -> None:
     [row] = synthetic_rows(answer(HEARD, SLOW), ASKED, ROW)
     assert text(row, PATIENT_NAME) == "SOURCE UNAVAILABLE"

@@ -351,6 +351,7 @@ async def test_what_comes_after_its_move_is_over_is_neither_kept_nor_a_push() ->
 
 
 async def test_an_archive_that_ends_before_its_last_image_is_answered_is_waited_for() -> None:
+    large = image(1, 3_000_000)
     async with image_door(0) as door:
         sendings: list[asyncio.Task[object]] = []
 
@@ -363,7 +364,9 @@ async def test_an_archive_that_ends_before_its_last_image_is_answered_is_waited_
         goes_on, intake = asyncio.Event(), MemoryIntake()
 
         async def script(asking: Asking) -> None:
-            sendings.append(asyncio.create_task(moved(door.port, Gated(ONE.ref, ONE.transfer_syntax, ONE.content))))
+            sendings.append(
+                asyncio.create_task(moved(door.port, Gated(large.ref, large.transfer_syntax, large.content)))
+            )
             await intake.begun.wait()
             await asking.say(0, completed=1, failed=0, warning=0)
             goes_on.set()
@@ -372,8 +375,8 @@ async def test_an_archive_that_ends_before_its_last_image_is_answered_is_waited_
             odd_archive(script, offered=MOVES) as archive,
             peer(archive.place, FetchBy.MOVE, awaiting=door.awaiting) as connector,
         ):
-            await fetched(connector, wanting(ONE.ref), intake)
-            assert intake.kept["1.2.3.1"].content == ONE.content
+            await fetched(connector, wanting(large.ref), intake)
+            assert intake.kept[large.ref.sop_uid].content == large.content
         await asyncio.gather(*sendings)
 
 

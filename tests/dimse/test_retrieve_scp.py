@@ -233,6 +233,14 @@ async def test_a_fault_in_the_middle_is_told_with_what_is_missing() -> None:
         assert len(told.failed_uids) == 2
 
 
+@pytest.mark.parametrize(("after", "status"), [(0, 0xA702), (1, 0xB000)])
+async def test_absence_that_is_noticed_in_the_middle_is_never_success(after: int, status: int) -> None:
+    library = Library(images(3), fault_after=after, fault=errors.KeyClosed("the study is closed"))
+    for told in (await got(library), (await moved(library))[0]):
+        assert told.end == (status, NOT_ALL_SENT) and told.counts == (None, after, 3 - after, 0)
+        assert len(told.failed_uids) == 3 - after
+
+
 async def test_a_long_list_of_failures_can_be_read() -> None:
     library = Library(images(2_500))
     library.lost = set(list(contents(library))[1:])
@@ -397,9 +405,23 @@ async def test_a_caller_who_never_answers_an_image_is_given_up() -> None:
     assert library.loan.counts.completed == 0 and library.loan.counts.failed == 3
 
 
+def with_one_damaged(data_bytes: int, *, cut_at: int) -> Library:
+    first, second, third = (replace(item, piece_bytes=100_000) for item in images(3, data_bytes=data_bytes))
+    return Library([first, replace(second, cut_at=cut_at), third])
+
+
+async def test_a_short_image_that_is_damaged_costs_only_itself_for_nothing_of_it_is_sent() -> None:
+    library = with_one_damaged(600_000, cut_at=400_000)
+    async with lending(library, NOWHERE) as door, borrower(door.house.port, GETS_CT) as caller:
+        await caller.ask(STUDY, STUDY_ROOT_GET)
+        told = await caller.hear()
+    assert told.last.status == 0xB000 and told.counts == (None, 2, 1, 0)
+    assert set(caller.received) == {library.items[0].ref.sop_uid, library.items[2].ref.sop_uid}
+
+
 async def test_an_image_that_is_damaged_while_it_is_sent_ends_a_get_and_costs_a_move_only_itself() -> None:
-    library = Library([replace(item, piece_bytes=100_000) for item in images(3, data_bytes=600_000)])
-    library.items = [library.items[0], replace(library.items[1], cut_at=400_000), library.items[2]]
+    library = with_one_damaged(2_000_000, cut_at=1_500_000)
+    library.items = [replace(library.items[0], content=bytes(100)), *library.items[1:]]
     broken = library.items[1].ref.sop_uid
     told, intake = await moved(library)
     assert told.last.status == 0xB000 and told.failed_uids == [broken] and broken not in intake.kept

@@ -131,9 +131,16 @@ async def test_warnings_are_deliveries_and_failures_are_not() -> None:
     said = (0xB000, 0xB006, 0xB007, 0xA700, 0xA900, 0xC123, 0x0122, 0x0124, 0x0111, 0x0117)
     async with listening(statuses(*said)) as acceptor:
         outcomes = await sent(acceptor.port, *(ct(number) for number, _ in enumerate(said)))
-    assert [isinstance(outcome, Sent) for outcome in outcomes] == [True] * 3 + [False] * 5 + [True, False]
+    assert [isinstance(outcome, Sent) for outcome in outcomes] == [True] * 3 + [False] * 7
     assert all(isinstance(outcome, NotSent) or outcome.warning for outcome in outcomes)
     assert not any(isinstance(outcome, NotSent) and outcome.is_final for outcome in outcomes)
+
+
+async def test_a_receiver_that_has_another_instance_of_the_uid_has_not_been_sent_this_one() -> None:
+    async with listening(statuses(0x0111)) as acceptor:
+        [outcome] = await sent(acceptor.port, ct(1))
+    words = "the destination answered 0111: it has an instance of this UID, and did not take this one"
+    assert outcome == NotSent(words)
 
 
 async def test_the_receiver_is_told_which_move_an_instance_is_part_of() -> None:

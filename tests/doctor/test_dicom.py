@@ -100,6 +100,16 @@ async def test_an_archive_that_ignores_unique_keys_is_warned_of(tmp_path: Path) 
     assert finding.verdict is Verdict.WARNING and finding.found == "3 rows that were not asked for"
 
 
+async def test_rows_that_cannot_be_read_are_told_once(tmp_path: Path) -> None:
+    async def cut(archive: Archive, association: Association, message: Message) -> None:
+        if message.command.field is CommandField.C_FIND_RQ:
+            await archive.give(association, message, b"\x08\x00\x20")
+        await archive.end(association, message)
+
+    finding = of(await doctor(tmp_path, Archive(script=cut)), "rows")
+    assert finding.verdict is Verdict.WARNING and "incomplete" in (finding.advice or "")
+
+
 async def test_one_that_never_stops_is_stopped(tmp_path: Path) -> None:
     async def endless(archive: Archive, association: Association, message: Message) -> None:
         if message.command.field is not CommandField.C_FIND_RQ:

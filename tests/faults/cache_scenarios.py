@@ -1,13 +1,11 @@
 """Scenarios of the study cache, each a row of durable steps, run in a process that may be killed at any moment.
 
-As `storage_scenarios`. With `KILLED_AFTER_S` in its environment a run ends by a signal that nobody catches.
+A process that serves them is `Zygote`'s (`storage_scenarios`); `put` and `going` name what it acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from functools import partial
 
 from gateway.model.work.transfers import CacheClass, Standing
@@ -23,7 +21,6 @@ _PACK_BYTES_MAX = 1_000_000
 
 async def puts(run: Run) -> None:
     """Instances one after the other, then several at once, and one once more."""
-    _arm()
     async with opened(run.folder, pack_bytes_max=_PACK_BYTES_MAX, is_running=True) as rig:
         for name in ("1.2.1", "1.2.2"):
             await _put(run, rig, name)
@@ -35,7 +32,6 @@ async def puts(run: Run) -> None:
 
 async def goings(run: Run) -> None:
     """Studies given up, evicted and replaced, over two starts; from "going" and "settling" on they may be gone."""
-    _arm()
     quota = {CacheClass.INTERACTIVE: 2_000_000}
     async with opened(run.folder, pack_bytes_max=_PACK_BYTES_MAX, quota_bytes=quota) as rig:
         for name in CONTENTS:
@@ -56,11 +52,6 @@ async def goings(run: Run) -> None:
 async def _put(run: Run, rig: Rig, name: str) -> None:
     wanted = head(study=name[:3], sop=name)
     await run.step(f"put {name}", partial(put, rig.cache, wanted, CONTENTS[name]))
-
-
-def _arm() -> None:
-    if "KILLED_AFTER_S" in os.environ:
-        signal.setitimer(signal.ITIMER_REAL, float(os.environ["KILLED_AFTER_S"]))
 
 
 SCENARIOS: Scenarios = {scenario.__name__: scenario for scenario in (puts, goings)}

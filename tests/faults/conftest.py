@@ -1,25 +1,20 @@
-"""Databases on both engines, and a bucket, for the tests of this folder."""
+"""Where processes are killed by the hundred."""
 
-from tests.storage.buckets import s3_server
-from tests.storage.databases import (
-    clock,
-    migrated_database,
-    migrated_file,
-    postgres,
-    postgres_url,
-    sqlite_url,
-    store,
-    url,
-)
+from __future__ import annotations
 
-__all__ = [
-    "clock",
-    "migrated_database",
-    "migrated_file",
-    "postgres",
-    "postgres_url",
-    "s3_server",
-    "sqlite_url",
-    "store",
-    "url",
-]
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory: processes are killed here, never the machine, so what the system holds is as good as disk."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir="/dev/shm", prefix="gateway-faults-") as folder:
+        yield Path(folder)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -217,6 +219,11 @@ SCENARIOS: Scenarios = {
 }
 
 
+_DONE = (".after", ".written", ".created", ".committed")
+_NOT_ON_DISK = ("store.begin.", "chain.", "registers.", "cache.index.", "keyring.rewrap.", "objects.sync.")
+"""Behind these the disk is as before: a transaction is under way, or a sync, of which a killed process has no need."""
+
+
 class Zygote:
     """The test's end of the process that forks, which runs the scenarios of a module. A context manager."""
 
@@ -236,12 +243,38 @@ class Zygote:
         self._process.wait()
 
     def run(self, scenario: str, folder: Path, **environment: str) -> tuple[int, list[str]]:
-        """Run a scenario; its exit status (negative: the signal) and the steps that were acknowledged."""
+        """Run a scenario; its exit status (negative: the signal) and the steps that were acknowledged.
+
+        With `KILLED_AFTER_S` in its environment it ends by a signal that nobody catches.
+        """
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps([scenario, str(folder), environment]).encode() + b"\n")
         self._process.stdin.flush()
         status: int = json.loads(self._process.stdout.readline())
         return status, (folder / "acknowledged").read_text().splitlines()
+
+    def lasting_s(self, scenario: str, folder: Path) -> float:
+        """How long a run takes that nobody ends: the machine says within which time a kill hits it."""
+        began_s = time.monotonic()
+        assert self.run(scenario, folder)[0] == 0
+        return time.monotonic() - began_s
+
+    def passages(self, scenario: str, folder: Path, points: tuple[str, ...] = ("",)) -> list[tuple[str, int]]:
+        """Where a run may fail, in order: behind each durable step, and at each other point's first and last passage.
+
+        Between two durable steps a process leaves the same behind wherever it dies. `points`: how their names begin.
+        """
+        log = folder.parent / "points"
+        log.unlink(missing_ok=True)
+        status, acknowledged = self.run(scenario, folder, GATEWAY_FAULTS_LOG=str(log))
+        assert status == 0 and acknowledged
+        passed = [point for point in log.read_text().splitlines() if point.startswith(points)]
+        found = [(point, passed[: place + 1].count(point)) for place, point in enumerate(passed)]
+        return [
+            (point, passage)
+            for point, passage in found
+            if passage in (1, passed.count(point)) or (point.endswith(_DONE) and not point.startswith(_NOT_ON_DISK))
+        ]
 
 
 def serve(scenarios: Scenarios) -> None:
@@ -268,6 +301,8 @@ def _child(
     output = os.open(folder / "acknowledged", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     sys.stdout = os.fdopen(output, "w")
+    if "KILLED_AFTER_S" in os.environ:
+        signal.setitimer(signal.ITIMER_REAL, float(os.environ["KILLED_AFTER_S"]))
     asyncio.run(scenario(Run(folder)))
 
 

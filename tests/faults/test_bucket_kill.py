@@ -28,18 +28,14 @@ def zygote() -> Iterator[Zygote]:
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_no_kill_between_put_and_index_loses_halves_or_leaves_anything(
-    zygote: Zygote, s3_server: S3, migrated_file: Path, tmp_path: Path, scenario: str
+    zygote: Zygote, s3_server: S3, migrated_file: Path, memory: Path, scenario: str
 ) -> None:
     def emptied() -> Path:
-        folder = fresh(tmp_path / "run", migrated_file)
+        folder = fresh(memory / "run", migrated_file)
         in_bucket(folder, s3_server.bucket().settings())
         return folder
 
-    log = tmp_path / "points"
-    status, acknowledged = zygote.run(scenario, emptied(), GATEWAY_FAULTS_LOG=str(log))
-    assert status == 0 and acknowledged
-    points = [point for point in log.read_text().splitlines() if point.startswith(("bucket.", "cache."))]
-    passages = [(point, passage) for point in dict.fromkeys(points) for passage in {1, 2, 3, points.count(point)}]
+    passages = zygote.passages(scenario, emptied(), ("bucket.", "cache."))
     killed = 0
     for point, passage in passages:
         folder, where = emptied(), f"{point}=kill@{passage}"

@@ -12,7 +12,6 @@ import random
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,12 +38,11 @@ def zygote() -> Iterator[Zygote]:
 @pytest.mark.parametrize("fault", ["kill", "raise"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_no_fault_between_two_steps_loses_or_halves_an_instance(
-    zygote: Zygote, migrated_file: Path, tmp_path: Path, scenario: str, fault: str
+    zygote: Zygote, migrated_file: Path, memory: Path, scenario: str, fault: str
 ) -> None:
-    for number, (point, passage) in enumerate(
-        passages(zygote, scenario, fresh(tmp_path / "run", migrated_file), fault)
-    ):
-        folder = fresh(tmp_path / "run", migrated_file)
+    passages = zygote.passages(scenario, fresh(memory / "run", migrated_file), ("objects.", "cache."))
+    for number, (point, passage) in enumerate(passages):
+        folder = fresh(memory / "run", migrated_file)
         where = f"{point}={fault}@{passage}"
         status, acknowledged = zygote.run(scenario, folder, GATEWAY_FAULTS=where)
         # What runs at once may pass a point less often than it did the first time, and then ends by itself; a start
@@ -57,27 +55,16 @@ async def test_no_fault_between_two_steps_loses_or_halves_an_instance(
             await check(folder, again, where)
 
 
-def passages(zygote: Zygote, scenario: str, folder: Path, fault: str) -> list[tuple[str, int]]:
-    """Every passage of every point of the cache; of those at which a disk may fail, the first and the last."""
-    log = folder.parent / "points"
-    log.unlink(missing_ok=True)
-    status, acknowledged = zygote.run(scenario, folder, GATEWAY_FAULTS_LOG=str(log))
-    assert status == 0 and acknowledged
-    points = [point for point in log.read_text().splitlines() if point.startswith(("objects.", "cache."))]
-    found = [(point, points[: place + 1].count(point)) for place, point in enumerate(points)]
-    return found if fault == "kill" else [each for each in found if each[1] in (1, points.count(each[0]))]
-
-
 @pytest.mark.timeout(600)
 async def test_no_kill_at_a_random_moment_loses_or_halves_an_instance(
-    zygote: Zygote, migrated_file: Path, tmp_path: Path
+    zygote: Zygote, migrated_file: Path, memory: Path
 ) -> None:
     moments, killed = random.Random(SEED), 0
-    lasts_s = {name: lasting_s(zygote, name, fresh(tmp_path / "run", migrated_file)) for name in SCENARIOS}
-    folder = fresh(tmp_path / "run", migrated_file)
+    lasts_s = {name: zygote.lasting_s(name, fresh(memory / "run", migrated_file)) for name in SCENARIOS}
+    folder = fresh(memory / "run", migrated_file)
     for number in range(KILLS_AT_RANDOM):
         if number % 6 == 0:
-            folder = fresh(tmp_path / "run", migrated_file)
+            folder = fresh(memory / "run", migrated_file)
         scenario = moments.choice(sorted(SCENARIOS))
         after_s = moments.uniform(0.001, lasts_s[scenario])
         status, acknowledged = zygote.run(scenario, folder, KILLED_AFTER_S=str(after_s))
@@ -85,13 +72,6 @@ async def test_no_kill_at_a_random_moment_loses_or_halves_an_instance(
         killed += status != 0
         await check(folder, acknowledged, f"seed {SEED}, kill {number}")
     assert killed, "no run was ended before its end"
-
-
-def lasting_s(zygote: Zygote, scenario: str, folder: Path) -> float:
-    """How long a run takes that nobody ends: the machine says within which time a kill hits it."""
-    began_s = time.monotonic()
-    assert zygote.run(scenario, folder)[0] == 0
-    return time.monotonic() - began_s
 
 
 def fresh(folder: Path, migrated_file: Path) -> Path:

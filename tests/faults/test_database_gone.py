@@ -10,10 +10,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.demo.cast import ANNE, BEN, CLARA, FAITH
-from gateway.demo.configuration import VIEWER
+from gateway.demo.cast import ANNE, ANNE_HEART_US, BEN, CLARA, FAITH
+from gateway.demo.configuration import PACS_CALLER, VIEWER
+from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
 from gateway.demo.viewer import Viewer
+from tests.faults.test_image_road import is_kept, made
 from tests.forked import Forks
 from tests.peers.postgres import Postgres, running_postgres
 
@@ -80,3 +82,28 @@ async def test_a_database_that_goes_and_comes_back(region: Region, server: Postg
         assert after.studies == before.studies
     verified = await region.command("audit", "verify")
     assert verified.status == 0, verified.output + verified.errors
+
+
+async def test_a_database_that_goes_and_comes_back_takes_no_image_and_gives_none_meanwhile(
+    region: Region, server: Postgres
+) -> None:
+    study = f"studies/{study_instance_uid(ANNE_HEART_US)}"
+    async with (
+        Viewer(region.machines_url, region.authority, region.key_pair(VIEWER)) as viewer,
+        Viewer(region.machines_url, region.authority, region.key_pair(PACS_CALLER)) as sender,
+    ):
+        kept, pushed = await viewer.retrieve(study), made()
+        assert kept.is_whole and kept.images
+        await asyncio.to_thread(server.stop, crash=True)
+        try:
+            assert (await viewer.retrieve(study)).status == 503
+            status, answer = await sender.store(pushed.image.file)
+            assert status == 503 and answer["detail"] in ("sharing not checked", "not recorded")
+        finally:
+            await asyncio.to_thread(server.start)
+        await until(region, "ready", 200)
+        assert (await viewer.retrieve(study)).images == kept.images
+        assert (await viewer.retrieve(f"studies/{pushed.study_uid}")).status == 404
+        status, _ = await sender.store(pushed.image.file)
+        assert status == 200
+        assert is_kept(pushed, dict((await viewer.retrieve(f"studies/{pushed.study_uid}")).images))

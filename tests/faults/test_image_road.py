@@ -44,6 +44,7 @@ PIXELS_BYTES: Final = 48
 BEHIND_PATIENT: Final = b"\x20\x00\x0d\x00UI"
 """The Study Instance UID, explicit little endian."""
 POINTS_MAX: Final = 40
+_INSIDE: Final = ("store.begin.", "chain.", "registers.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,12 @@ def begin(path: Path, *, is_begun: bool) -> None:
 
 
 def passed(log: Path) -> list[str]:
-    """The points passed, each once, in the order of their first passage; reading alone has nothing to lose."""
+    """The points passed, each once, in the order of their first passage; reading alone has nothing to lose.
+
+    Of those that the audit's and every transaction pass, the ones before and behind the commit are enough.
+    """
     points = dict.fromkeys(log.read_text(encoding="utf-8").splitlines())
-    return [point for point in points if not point.endswith(".read")]
+    return [point for point in points if not (point.endswith(".read") or point.startswith(_INSIDE))]
 
 
 async def ended(region: Region) -> int | None:

@@ -6,14 +6,13 @@ on nothing of the patient opens, and what was begun is ended by the next start a
 
 from __future__ import annotations
 
-import os
+import random
 import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 import pytest
@@ -29,6 +28,8 @@ from tests.peers.vault import Vault, running_vault
 from tests.storage.keyrings import SOUTH, Place, vault_at
 
 LATER = NOON + timedelta(hours=25)
+KILLS_AT_RANDOM = 40
+SEED = 20261122
 
 
 @dataclass
@@ -50,23 +51,13 @@ def zygote() -> Iterator[Zygote]:
         yield running
 
 
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory: processes are killed here, never the machine, so what the system holds is as good as disk."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with TemporaryDirectory(dir="/dev/shm", prefix="gateway-keys-") as folder:
-        yield Path(folder)
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["kill", "raise"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_no_fault_between_two_steps_loses_a_key_or_opens_a_closed_one(
     zygote: Zygote, memory: Path, scenario: str, fault: str
 ) -> None:
-    for point, passage in passages(zygote, scenario, memory):
+    for point, passage in zygote.passages(scenario, fresh(memory / "run")):
         where = f"{point}={fault}@{passage}"
         folder = fresh(memory / "run")
         status, lines = zygote.run(scenario, folder, GATEWAY_FAULTS=where)
@@ -77,12 +68,42 @@ async def test_no_fault_between_two_steps_loses_a_key_or_opens_a_closed_one(
                 await check(place_of(folder, FakeClock(LATER)), said_in(lines), where, vault_at(url, folder))
                 after = versions_of(vault)
         else:
-            place = place_of(folder, FakeClock(LATER))
-            before = secrets_of(place)
-            await check(place, said_in(lines), where, KeyFile(place.file))
-            after = secrets_of(place)
-            assert [path.name for path in place.file.parent.iterdir()] == [place.file.name], where
+            before, after = await checked(folder, lines, where)
         assert len(after) == 1 and not set(before) & set(after), f"{where}: an old key is still there"
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(KILLS_AT_RANDOM, marks=pytest.mark.timeout(600)),
+        pytest.param(50 * KILLS_AT_RANDOM, marks=[pytest.mark.soak, pytest.mark.timeout(0)]),
+    ],
+)
+async def test_no_kill_at_a_random_moment_loses_a_key_or_opens_a_closed_one(
+    zygote: Zygote, memory: Path, kills: int
+) -> None:
+    moments, killed = random.Random(SEED), 0
+    scenarios = sorted(SCENARIOS.keys() - {"vault"})  # whose stub would be killed with the gateway
+    lasts_s = {name: zygote.lasting_s(name, fresh(memory / "run")) for name in scenarios}
+    for number in range(kills):
+        folder = fresh(memory / "run")
+        scenario = moments.choice(scenarios)
+        status, lines = zygote.run(scenario, folder, KILLED_AFTER_S=str(moments.uniform(0.001, lasts_s[scenario])))
+        assert status in (-signal.SIGALRM, 0), (SEED, number)
+        killed += status != 0
+        where = f"seed {SEED}, kill {number}"
+        before, after = await checked(folder, lines, where)
+        assert len(after) == 1 and not set(before) & set(after), f"{where}: an old key is still there"
+    assert killed, "no run was ended before its end"
+
+
+async def checked(folder: Path, lines: list[str], where: str) -> tuple[list[str], list[str]]:
+    """Hold what lies in a folder to what a run said; the keys of its key file before and after."""
+    place = place_of(folder, FakeClock(LATER))
+    before = secrets_of(place)
+    await check(place, said_in(lines), where, KeyFile(place.file))
+    assert [path.name for path in place.file.parent.iterdir()] == [place.file.name], where
+    return before, secrets_of(place)
 
 
 def fresh(folder: Path) -> Path:
@@ -90,15 +111,6 @@ def fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
-
-
-def passages(zygote: Zygote, scenario: str, folder: Path) -> list[tuple[str, int]]:
-    """Every passage of every fault point, in order."""
-    log = folder / "points"
-    status, lines = zygote.run(scenario, fresh(folder / "run"), GATEWAY_FAULTS_LOG=str(log))
-    assert status == 0 and lines
-    points = log.read_text().splitlines()
-    return [(point, points[: place + 1].count(point)) for place, point in enumerate(points)]
 
 
 def said_in(lines: list[str]) -> Said:

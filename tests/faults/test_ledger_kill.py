@@ -14,17 +14,17 @@ from tests.clock import NOON
 from tests.faults import ledger_scenarios
 from tests.faults.ledger_scenarios import INSTANCES
 from tests.faults.storage_scenarios import Run, Zygote
-from tests.faults.test_storage_kill import fresh, passages
+from tests.faults.test_storage_kill import fresh
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", ["kill", "raise"])
 async def test_a_retrieval_is_whole_in_the_ledger_after_any_fault(
-    migrated_file: Path, tmp_path: Path, fault: str
+    migrated_file: Path, memory: Path, fault: str
 ) -> None:
     with Zygote(ledger_scenarios.__name__) as zygote:
-        for point, passage in passages(zygote, "retrievals", fresh(tmp_path / "run", migrated_file)):
-            run = Run(fresh(tmp_path / "run", migrated_file))
+        for point, passage in zygote.passages("retrievals", fresh(memory / "run", migrated_file)):
+            run = Run(fresh(memory / "run", migrated_file))
             where = f"{point}={fault}@{passage}"
             status, acknowledged = zygote.run("retrievals", run.folder, GATEWAY_FAULTS=where)
             assert status == (-signal.SIGKILL if fault == "kill" else 0), where

@@ -14,11 +14,27 @@ from pathlib import Path
 import pytest
 
 from tests import house_rules
-from tests.faults import bucket_scenarios, cache_scenarios, keyring_scenarios, ledger_scenarios, storage_scenarios
+from tests.faults import (
+    bucket_scenarios,
+    cache_scenarios,
+    keyring_scenarios,
+    ledger_scenarios,
+    release_scenarios,
+    report_scenarios,
+    storage_scenarios,
+)
 from tests.faults.storage_scenarios import Zygote
 
 ROOT = Path(__file__).parent.parent.parent
-SCENARIOS = (storage_scenarios, keyring_scenarios, cache_scenarios, bucket_scenarios, ledger_scenarios)
+SCENARIOS = (
+    storage_scenarios,
+    keyring_scenarios,
+    cache_scenarios,
+    bucket_scenarios,
+    ledger_scenarios,
+    report_scenarios,
+    release_scenarios,
+)
 """The modules whose scenarios pass storage's points."""
 PACKAGES = ("dicomweb", "dimse", "gateway", "policy", "storage")
 

@@ -1,6 +1,6 @@
 """SIGKILL, or a failing disk, between any two durable steps of storage: nothing acknowledged lost, nothing half done.
 
-Each scenario is run once to learn which fault points it passes, and then once for each passage, with the fault there.
+Each scenario is run once to learn which fault points it passes, and then again and again, with a fault at one of them.
 """
 
 from __future__ import annotations
@@ -72,11 +72,10 @@ def zygote() -> Iterator[Zygote]:
 @pytest.mark.parametrize("fault", ["kill", "raise"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_no_fault_between_two_steps_loses_or_halves_anything(
-    zygote: Zygote, migrated_file: Path, tmp_path: Path, scenario: str, fault: str
+    zygote: Zygote, migrated_file: Path, memory: Path, scenario: str, fault: str
 ) -> None:
-    plan = passages(zygote, scenario, fresh(tmp_path / "run", migrated_file))
-    for point, passage in plan:
-        run = Run(fresh(tmp_path / "run", migrated_file))
+    for point, passage in zygote.passages(scenario, fresh(memory / "run", migrated_file)):
+        run = Run(fresh(memory / "run", migrated_file))
         status, acknowledged = zygote.run(scenario, run.folder, GATEWAY_FAULTS=f"{point}={fault}@{passage}")
         where = f"{point}={fault}@{passage}"
         assert status == (-signal.SIGKILL if fault == "kill" else 0), where
@@ -84,11 +83,11 @@ async def test_no_fault_between_two_steps_loses_or_halves_anything(
         if fault == "kill":
             await recover(run)
             assert_nothing_doubled(await texts_of(run), where)
-        # And the same work can be done on what is left.
-        shutil.rmtree(run.folder / "backup", ignore_errors=True)
-        status, again = zygote.run(scenario, run.folder)
-        assert status == 0, where
-        await check(run, again, where)
+        if passage == 1:  # and the same work can be done on what is left
+            shutil.rmtree(run.folder / "backup", ignore_errors=True)
+            status, again = zygote.run(scenario, run.folder)
+            assert status == 0, where
+            await check(run, again, where)
 
 
 def fresh(folder: Path, migrated_file: Path) -> Path:
@@ -97,16 +96,6 @@ def fresh(folder: Path, migrated_file: Path) -> Path:
     folder.mkdir()
     shutil.copyfile(migrated_file, folder / "gateway.db")
     return folder
-
-
-def passages(zygote: Zygote, scenario: str, folder: Path) -> list[tuple[str, int]]:
-    """Every passage of every fault point, in order."""
-    log = folder.parent / "points"
-    log.unlink(missing_ok=True)
-    status, acknowledged = zygote.run(scenario, folder, GATEWAY_FAULTS_LOG=str(log))
-    assert status == 0 and acknowledged
-    points = log.read_text().splitlines()
-    return [(point, points[: place + 1].count(point)) for place, point in enumerate(points)]
 
 
 async def check(run: Run, acknowledged: list[str], where: str) -> None:

@@ -22,7 +22,7 @@ from typing import Final
 
 from gateway.demo.cast import EASTVALE, SOUTHBRIDGE, TRUSTS, Trust
 from gateway.demo.configuration import Ports, configuration_text
-from gateway.demo.images import MadeStudy, make_region
+from gateway.demo.images import MadeStudy, make_trust
 from gateway.demo.region import Region, Start
 from tests.federation.filing import (
     FILED_AT_OAKFIELD,
@@ -99,7 +99,8 @@ class MixedRegion(Region):
             await proxy.behave()
 
     def _start_foreign_archives(self, stack: ExitStack) -> None:
-        self.made = [study for trust in make_region(self.folder / "made") for study in trust.studies]
+        made = [make_trust(trust, self.folder / "made" / trust.ods_code) for trust in TRUSTS]
+        self.made = [study for each in made for study in each.studies]
         for name in ("dcmqrscp", "orthanc"):
             (self.folder / name).mkdir()
         files = list(write(FILED_AT_WESTHAVEN, self.made, self.folder / "westhaven"))

@@ -175,10 +175,10 @@ def test_work_on_the_cache_waits_for_the_gateway_and_says_so(
     what: str,
     detail: dict[str, object],
 ) -> None:
-    monkeypatch.setattr(cache_commands, "UNTAKEN_S", 0.0)
+    monkeypatch.setattr(cache_commands, "UNTAKEN_UNHEARD_S", 0.0)
     job = gateway.json("cache", *arguments, "--by", "anna")
     assert job["kind"] == kind_of(what, NODE) and detail.items() <= job.items()
-    assert f"no gateway has begun it: gateway jobs show {job['job']}" in gateway.errors
+    assert f"and the job is queued until it runs: gateway jobs show {job['job']}" in gateway.errors
     change = gateway.changes()[-1]
     assert (change["register"], change["act"], change["by"]) == ("cache", what, "anna")
 

@@ -7,7 +7,7 @@ import json
 from gateway.keeping.keeping import Keeping
 from gateway.model.imaging import JsonValue
 from gateway.model.seams import RECEIVED_AND_WITHDRAWN, QualityItem
-from gateway.model.work.retrievals import InstanceState
+from gateway.model.work.retrievals import Halt, InstanceState
 from storage.store import SqlStore
 from tests.clock import NOON
 from tests.gateway.commands import Commands
@@ -43,6 +43,7 @@ def test_a_retrieval_is_shown_with_every_failure(gateway: Commands) -> None:
     assert [(each["instance"], each["words"]) for each in shown["failures"]] == [
         ("1.2.1.2", "the archive did not send it")
     ]
+    assert shown["delivered"] == []
     assert "the archive did not send it" in gateway.do("retrieve", "show", "r1")
 
 
@@ -51,10 +52,26 @@ def test_what_failed_is_resumed_once_and_its_job_stands_beside_it(gateway: Comma
     [first] = json.loads(gateway.do("retrieve", "resume", "r1", "--by", "coordinator", "--json"))
     [again] = json.loads(gateway.do("retrieve", "resume", "r1", "--by", "coordinator", "--json"))
     assert (first["is"], again["is"]) == ("queued", "queued before") and first["job"] == again["job"]
+    assert f"and the job is queued until it runs: gateway jobs show {first['job']}" in gateway.errors
     shown = json.loads(gateway.do("retrieve", "show", "r1", "--json"))
     assert [(each["resumed_by"], each["state"]) for each in shown["resumed"]] == [(first["job"], "ready")]
     assert json.loads(gateway.do("jobs", "show", first["job"], "--json"))["of_retrieval"] == "r1"
     assert "still under way" in gateway.refused("retrieve", "resume", "r2", "--by", "coordinator")
+
+
+async def one_sent_one_stopped(keeping: Keeping, store: SqlStore) -> None:
+    """A retrieval that policy stopped behind its first instance."""
+    sent, stopped = frozen(1), frozen(2)
+    await keeping.ledger.freeze(retrieval("r1", [sent, stopped]))
+    await keeping.ledger.note("r1", [noted(sent, InstanceState.SENT), noted(stopped, InstanceState.FAILED)])
+    await keeping.ledger.end("r1", NOON, Halt.POLICY)
+
+
+def test_what_went_before_policy_stopped_the_rest_is_listed(gateway: Commands) -> None:
+    served(gateway, one_sent_one_stopped)
+    shown = json.loads(gateway.do("retrieve", "show", "r1", "--json"))
+    assert (shown["stopped"], [each["instance"] for each in shown["delivered"]]) == ("policy", ["1.2.1.1"])
+    assert "1.2.1.1" in gateway.do("retrieve", "show", "r1")
 
 
 async def withdrawn_from_north(keeping: Keeping, store: SqlStore) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import Forks
 from tests.gateway.commands import Commands, gateway
 from tests.gateway.node import Node
 
@@ -28,8 +29,10 @@ def test_the_database_alone_may_be_asked(gateway: Commands) -> None:
 
 
 @pytest.mark.slow
-async def test_a_running_gateway_says_how_it_is_and_follows_the_register_within_a_second(tmp_path: Path) -> None:
-    node = Node(tmp_path)
+async def test_a_running_gateway_says_how_it_is_and_follows_the_register_within_a_second(
+    tmp_path: Path, forks: Forks
+) -> None:
+    node = Node(tmp_path, forks.start)
     peer = '[[peer]]\ntrust = "RZ2"\nurl = "http://127.0.0.1:9/dicom-web"\nplain_http_on_loopback = true\n'
     node.write(peer)
     async with node.serving() as serving:

@@ -68,3 +68,15 @@ def test_a_mistyped_command_is_answered_with_the_nearest(gateway: Commands) -> N
 
 def test_a_word_behind_help_asks_only_for_the_list(gateway: Commands) -> None:
     assert "Durable work" in gateway.do("--help", "jobs")
+
+
+def test_no_command_leaves_a_core_or_can_be_looked_into() -> None:
+    asked = (
+        "import ctypes, resource, subprocess\n"
+        "from gateway.cli import run\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, resource.getrlimit(resource.RLIMIT_CORE)[1:] * 2)\n"
+        "run(['version'])\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == "0 0"

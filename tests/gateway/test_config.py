@@ -382,7 +382,7 @@ def test_passwords_never_stand_in_a_problem(write: Write) -> None:
 def described(text: str) -> Iterator[tuple[str, object]]:
     """Yield every option in the file with its value, those in comments included."""
     uncommented = re.sub(
-        r"(?m)^# (\[{1,2}[a-z0-9.]+\]{1,2}|[a-z0-9_]+ = (?:\"[^\"]*\"|[\d.]+|true|false|\[.*\]))$", r"\1", text
+        r"(?m)^# (\[{1,2}[a-z0-9_.]+\]{1,2}|[a-z0-9_]+ = (?:\"[^\"]*\"|[\d.]+|true|false|\[.*\]))$", r"\1", text
     )
 
     def leaves(table: dict[str, object], prefix: str) -> Iterator[tuple[str, object]]:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.app import validities_in_use
 from gateway.config.checks import load
-from gateway.config.lookups import LookupKind
+from gateway.config.entries import LookupKind
 from gateway.model.errors import ConfigurationError
 from gateway.sharing.directory import PatientIdAsked
 from tests.gateway.certificates import Authority

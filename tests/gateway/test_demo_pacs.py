@@ -13,8 +13,19 @@ import trustme
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
 
-from gateway.demo.cast import ANNE, ANNE_HEAD_CT, ANNE_HEART_US, ANNE_NECK_X_RAY, CLARA, EVE, EVE_BRAIN_MR, GRACE, KATE
-from gateway.demo.images import MadeTrust, make_region, study_instance_uid
+from gateway.demo.cast import (
+    ANNE,
+    ANNE_HEAD_CT,
+    ANNE_HEART_US,
+    ANNE_NECK_X_RAY,
+    CLARA,
+    EVE,
+    EVE_BRAIN_MR,
+    GRACE,
+    KATE,
+    TRUSTS,
+)
+from gateway.demo.images import MadeTrust, make_trust, study_instance_uid
 from gateway.demo.pacs.__main__ import main
 from tests.gateway.simulated_pacs import ANSWER_TIMEOUT_S, SimulatedPacs, end, running_pacs, start_pacs
 
@@ -23,7 +34,7 @@ LOCAL_NUMBER, OTHER_NUMBERS, STUDY_UID, MODALITIES = "00100020", "00101002", "00
 
 @pytest.fixture(scope="module")
 def region(tmp_path_factory: pytest.TempPathFactory) -> dict[str, MadeTrust]:
-    return {made.trust.ods_code: made for made in make_region(tmp_path_factory.mktemp("region"))}
+    return {trust.ods_code: make_trust(trust, tmp_path_factory.mktemp("data")) for trust in TRUSTS}
 
 
 @pytest.fixture(scope="module")

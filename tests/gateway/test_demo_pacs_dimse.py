@@ -13,36 +13,17 @@ from pynetdicom.association import Association
 
 from gateway.demo.cast import ANNE, ANNE_HEAD_CT, ANNE_NECK_X_RAY, CLARA, EVE, EVE_BRAIN_MR, GRACE
 from gateway.demo.certificates import Authority, KeyPair
-from gateway.demo.images import MadeTrust, make_region, study_instance_uid
+from gateway.demo.images import MadeTrust, study_instance_uid
 from tests.gateway.simulated_pacs import ANSWER_TIMEOUT_S, SimulatedPacs, end, running_pacs, start_pacs
+from tests.gateway.test_demo_pacs import eastvale, honest, region, southbridge
+
+__all__ = ["eastvale", "honest", "region", "southbridge"]
 
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 VERIFICATION = "1.2.840.10008.1.1"
-
-
-@pytest.fixture(scope="module")
-def region(tmp_path_factory: pytest.TempPathFactory) -> dict[str, MadeTrust]:
-    return {made.trust.ods_code: made for made in make_region(tmp_path_factory.mktemp("region"))}
-
-
-@pytest.fixture(scope="module")
-def eastvale(region: dict[str, MadeTrust]) -> Iterator[SimulatedPacs]:
-    with running_pacs(region["RZ2"].folder, "--ae-title", "EASTVALE_PACS") as pacs:
-        yield pacs
-
-
-@pytest.fixture(scope="module")
-def southbridge(region: dict[str, MadeTrust]) -> Iterator[SimulatedPacs]:
-    with running_pacs(region["RZ3"].folder, trust="RZ3") as pacs:
-        yield pacs
-
-
-@pytest.fixture(autouse=True)
-def honest(eastvale: SimulatedPacs) -> None:
-    eastvale.reset()
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.presentation import build_context
 
-from gateway.demo.cast import ANNE, ANNE_HEAD_CT
+from gateway.demo.cast import ANNE, ANNE_HEAD_CT, EASTVALE
 from gateway.demo.certificates import Authority, KeyPair
-from gateway.demo.images import MadeStudy, MadeTrust, make_region
+from gateway.demo.images import MadeStudy, MadeTrust, make_trust
 from tests.gateway.simulated_pacs import ANSWER_TIMEOUT_S, SimulatedPacs, running_pacs
 
 STUDY_MOVE, STUDY_GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
@@ -119,7 +119,7 @@ def data_set_of(file: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def eastvale(tmp_path_factory: pytest.TempPathFactory) -> MadeTrust:
-    return {made.trust.ods_code: made for made in make_region(tmp_path_factory.mktemp("region"))}["RZ2"]
+    return make_trust(EASTVALE, tmp_path_factory.mktemp("region"))
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from gateway.demo.cast import ANNE, ANNE_HEAD_CT, EVE
-from gateway.demo.images import make_region, study_instance_uid
+from gateway.demo.cast import ANNE, ANNE_HEAD_CT, EASTVALE, EVE
+from gateway.demo.images import make_trust, study_instance_uid
 from gateway.demo.pacs.behaviour import Charset, Dead, Lie
 from gateway.demo.pacs.lies import HUGE_BYTES, NESTING_LEVELS
 from tests.gateway.simulated_pacs import ANSWER_TIMEOUT_S, SimulatedPacs, end, running_pacs, start_pacs
@@ -29,7 +29,7 @@ Rows = list[dict[str, dict[str, list[object]]]]
 
 @pytest.fixture(scope="module")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_region(tmp_path_factory.mktemp("region"))[1].folder
+    return make_trust(EASTVALE, tmp_path_factory.mktemp("region")).folder
 
 
 @pytest.fixture(scope="module")

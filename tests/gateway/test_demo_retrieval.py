@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.demo.answer import Outcome
-from gateway.demo.cast import ANNE_HEAD_CT
+from gateway.demo.cast import ANNE_HEAD_CT, EASTVALE
 from gateway.demo.certificates import Authority, KeyPair
-from gateway.demo.images import MadeStudy, make_region
+from gateway.demo.images import MadeStudy, make_trust
 from gateway.demo.received import Image, stored_image
 from gateway.demo.region import free_port
 from gateway.demo.viewer import Viewer
@@ -49,7 +49,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("rig")
     authority = Authority(folder / "certificates")
     archive, pair = authority.issue("archive"), authority.issue("viewer")
-    made = {each.trust.ods_code: each for each in make_region(folder / "images")}["RZ2"]
+    made = make_trust(EASTVALE, folder / "images")
     study = next(each for each in made.studies if each.plan is ANNE_HEAD_CT)
     flags = ("--tls-certificate", str(archive.certificate), "--tls-key", str(archive.private_key), "--dimse-tls")
     with running_pacs(

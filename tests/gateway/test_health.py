@@ -61,6 +61,9 @@ class FailingStore:
     async def patient_row(self, identifier: PatientId) -> str:
         return "row"
 
+    async def patient_rows(self, identifiers: Collection[PatientId]) -> frozenset[str]:
+        return frozenset()
+
     async def register_version(self) -> int:
         return 0
 

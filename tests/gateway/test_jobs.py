@@ -35,9 +35,6 @@ from storage.store import SqlStore
 from storage.work import jobs
 from storage.work.book import SqlJobBook
 from tests.clock import FakeClock, settle
-from tests.storage.databases import migrated_file, sqlite_url
-
-__all__ = ["migrated_file", "sqlite_url"]
 
 UNEXPECTED = "failed unexpectedly: see the gateway's log"
 T = TypeVar("T")
@@ -164,11 +161,6 @@ class Held:
         """The next job that begins."""
         async with asyncio.timeout(30):
             return await self.begun.get()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,15 +26,10 @@ from storage.work.ledger import SqlLedger
 from tests.clock import NOON, FakeClock
 from tests.gateway.keeping_rig import NODE, Kept, Place
 from tests.storage import people
-from tests.storage.cache_rig import body, head
+from tests.storage.cache_rig import SOUTH, body, head
 from tests.storage.test_ledger import frozen, retrieval
 
 CONTENT = body(400_000)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture
@@ -137,6 +134,22 @@ async def test_a_key_file_that_cannot_be_used_is_told_and_images_come_back_with_
         assert await read(kept, found) == CONTENT
 
 
+async def test_whose_sole_copies_cannot_be_looked_at_is_known_without_keys(place: Place) -> None:
+    async with place.open() as kept:
+        _, sole = await patient_with_a_study(kept, is_sole_copy=True)
+        await patient_with_a_study(kept, study="1.3", source=SOUTH)
+        assert await kept.keeping.cache.unread_sources() == frozenset()
+    key_file = place.key_file.read_bytes()
+    lost(place)
+    async with place.open() as kept:
+        assert await kept.keeping.cache.unread_sources() == {sole.source}
+    place.key_file.write_bytes(key_file)
+    place.key_file.chmod(0o600)
+    async with place.open() as kept:
+        assert await kept.keeping.cache.unread_sources() == frozenset()
+        assert set(kept.keeping.cache.sole_studies()) == {"1.2"}
+
+
 async def test_a_vault_that_is_away_is_told(place: Place, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("t")
@@ -188,7 +201,7 @@ async def test_the_disk_is_never_filled_to_the_brim_and_what_is_there_is_given(p
         await patient_with_a_study(kept)
     place.more = [f"[cache]\ndisk_reserve_bytes = {2**50}"]
     async with place.open() as kept:
-        assert kept.fault == ""
+        assert kept.fault == "the disk of the study cache is full but for its reserve"
         with pytest.raises(StoreFull):
             kept.keeping.cache.put(head(sop="1.2.1.2"))
         [found] = await kept.keeping.cache.instances("1.2")
@@ -282,6 +295,32 @@ async def test_a_sole_copy_is_kept_for_its_custodian(place: Place) -> None:
         await kept.keeping.follow()
         [kept_key] = await kept.keeping.keyring.kept_keys()
         assert kept_key.custodian == instance.custodian
+
+
+@pytest.mark.parametrize("is_undone", [True, False], ids=["and opts in again", "and keys are destroyed"])
+async def test_a_sole_copy_that_fell_before_it_was_indexed_outlasts_an_opt_out_that_came_meanwhile(
+    place: Place, clock: FakeClock, is_undone: bool
+) -> None:
+    async with place.open() as kept:
+        anne, instance = await patient_with_a_study(kept, is_sole_copy=True)
+        await kept.choose(anne)
+    database = place.folder / "var" / "data" / "gateway.db"
+    with closing(sqlite3.connect(database)) as fallen, fallen:
+        for table in ("cache_instance", "cache_study", "cache_pack"):  # acknowledged, and not indexed when it fell
+            fallen.execute(f"DELETE FROM {table}")
+    async with place.open() as kept:
+        assert await kept.keeping.cache.instances("1.2") == ()
+        if is_undone:
+            await kept.choose(anne, SharingChoice.OPT_IN)
+            await kept.keeping.follow()
+            assert await kept.keeping.cache.instances("1.2") == [instance]
+            assert await read(kept, instance) == CONTENT
+            return
+        await clock.advance(25 * 3600)
+        assert (await run_job(kept, clock, recurring_job(kind_of(SHRED, NODE)))).state is JobState.DONE
+        assert await kept.keeping.keyring.closed_patients(KeyDomain.CACHE) == {anne: True}
+        async with kept.keeping.cache.sole_copies.open(instance) as pieces:
+            assert b"".join([piece async for piece in pieces]) == CONTENT
 
 
 async def test_opting_in_again_before_the_keys_are_destroyed_gives_back_what_was_there(place: Place) -> None:

@@ -17,10 +17,7 @@ from tests.gateway.test_cli_keeping import nothing, served
 from tests.gateway.test_keeping import CONTENT, patient_with_a_study, put, read
 from tests.peers.fault_proxy import FaultProxy
 from tests.peers.s3 import S3, TestBucket
-from tests.storage.buckets import s3_server
 from tests.storage.cache_rig import head
-
-__all__ = ["s3_server"]
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from gateway.region import LiveRoll
 from policy.parties import TrustId
 from storage.store import SqlStore
 from tests.clock import FakeClock
-from tests.sharing.conftest import clock, migrated_file, sqlite_url, store
+from tests.sharing.conftest import store
 
-__all__ = ["clock", "migrated_file", "sqlite_url", "store"]
+__all__ = ["store"]
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 STUDY = "2.25.7"

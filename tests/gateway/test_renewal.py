@@ -14,6 +14,7 @@ import pytest
 
 from dimse.upper_layer.association import Association
 from dimse.upper_layer.wire import Ended
+from tests.forked import Forks
 from tests.gateway.certificates import Files
 from tests.gateway.node import Node
 from tests.gateway.test_dimse_door import door_lines, workstation
@@ -25,8 +26,8 @@ QUICK = {"drain_timeout_s = 10.0": "drain_timeout_s = 10.0\nfind_timeout_s = 1.0
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path)
+def node(tmp_path: Path, forks: Forks) -> Node:
+    return Node(tmp_path, forks.start)
 
 
 def archives_tls(node: Node, shown: Files) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from gateway import tls
+from tests.forked import Forks
 from tests.gateway.certificates import NOW, Authority, Files
 from tests.gateway.node import Node, Serving
 
@@ -17,8 +18,8 @@ GRACE = 24 * HOUR
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path)
+def node(tmp_path: Path, forks: Forks) -> Node:
+    return Node(tmp_path, forks.start)
 
 
 def with_list(node: Node, *revoked: Files, ended_ago: timedelta) -> None:

@@ -27,12 +27,13 @@ class Real(NamedTuple):
     read: Dataset
 
 
-def _folders() -> list[Path]:
-    found = [Path(pydicom.data.__file__).parent]
+def real_paths() -> list[Path]:
+    """Every file that is there, whatever is in it."""
+    folders = [Path(pydicom.data.__file__).parent]
     spec = importlib.util.find_spec("data_store")
     if spec is not None and spec.origin is not None:
-        found.append(Path(spec.origin).parent)
-    return found
+        folders.append(Path(spec.origin).parent)
+    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 @cache
@@ -41,10 +42,9 @@ def real_files() -> tuple[Real, ...]:
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some are broken on purpose
-        for folder in _folders():
-            for path in sorted(folder.rglob("*")):
-                if path.is_file() and path.stat().st_size <= _BYTES_MAX:
-                    found += _read(path.name, path.read_bytes())
+        for path in real_paths():
+            if path.stat().st_size <= _BYTES_MAX:
+                found += _read(path.name, path.read_bytes())
     return tuple(found)
 
 

@@ -16,6 +16,7 @@ from gateway.instances.header import (
     FRAMES,
     IMPLICIT,
     PATIENT_ID,
+    PATIENT_NAME,
     ROWS,
     SERIES_UID,
     SOP_CLASS_UID,
@@ -169,3 +170,11 @@ def test_any_bytes_are_read_or_refused(body: bytes, transfer_syntax: str) -> Non
         read(transfer_syntax, body, 100)
     except InvalidRequest:
         return
+
+
+def test_a_reader_who_wants_less_is_done_sooner_and_keeps_nothing_else() -> None:
+    patient = element(PATIENT_NAME, b"PN", b"DOE^JANE") + element(PATIENT_ID, b"LO", b"9990000018")
+    reader = HeaderReader(EXPLICIT, wanted=frozenset((PATIENT_ID,)))
+    assert not reader.feed(patient)
+    assert reader.feed(UIDS[:12])
+    assert dict(reader.header.values) == {PATIENT_ID: b"9990000018"}

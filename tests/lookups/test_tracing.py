@@ -22,10 +22,10 @@ from storage.store import SqlStore
 from tests.clock import FakeClock
 from tests.lookups.fhir_stub import running_stub
 from tests.region import Region
-from tests.sharing.conftest import clock, migrated_file, sqlite_url, store
+from tests.sharing.conftest import store
 from tests.sharing.rows import ANNE, BEN, asking_for, asking_for_study, row, values
 
-__all__ = ["clock", "migrated_file", "sqlite_url", "store"]
+__all__ = ["store"]
 
 THERE, HERE = PatientId("RZ2", "0001234"), PatientId("RZ1-PAS", "H-77")
 SURVIVES = Trace(TraceState.SUPERSEDED, ANNE)

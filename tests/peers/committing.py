@@ -20,6 +20,8 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance  # type: ignore[attr-defined]  # made at import
 
+from gateway.demo.pausing import pause_soundly
+
 HANG_S = 20.0
 NO_ANSWER = -1
 """In place of a status, where the other end was gone."""
@@ -77,7 +79,10 @@ class CommittingArchive:
         ae = AE(self.ae_title)
         ae.add_requested_context(StorageCommitmentPushModel, ExplicitVRLittleEndian)
         role = build_role(StorageCommitmentPushModel, scp_role=True)
-        association = ae.associate("127.0.0.1", self.gateway_port, ext_neg=[role], ae_title="GATEWAY")
+        handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, pause_soundly)]
+        association = ae.associate(
+            "127.0.0.1", self.gateway_port, ext_neg=[role], ae_title="GATEWAY", evt_handlers=handlers
+        )
         assert association.is_established
         event_type, told = self.report(request)
         answer, _ = association.send_n_event_report(
@@ -176,7 +181,7 @@ class Sender:
     @contextmanager
     def asking(self, transaction_uid: str, *instances: tuple[str, str]) -> Iterator[int]:
         """Ask for commitment; the status that it was answered with, and the association open meanwhile."""
-        handlers = self._handlers(is_same_association=True)
+        handlers = [(evt.EVT_CONN_OPEN, pause_soundly), *self._handlers(is_same_association=True)]
         association = self._ae.associate("127.0.0.1", self.gateway_port, ae_title="GATEWAY", evt_handlers=handlers)
         assert association.is_established
         try:

@@ -23,11 +23,11 @@ from gateway.instances.transfer_syntaxes import (
     NATIVE,
     RLE,
 )
-from gateway.model.errors import NotAcceptable, NotFound
+from gateway.model.errors import NotAcceptable
 from gateway.pixels.codecs import DECODED_BY
 from gateway.pixels.pool import PixelLimits, Pool
 from gateway.pixels.source import pixel_source
-from gateway.pixels.transcoding import TARGETS, native_frame, transcoded
+from gateway.pixels.transcoding import TARGETS, transcoded
 from tests.instances.real import Real, real_file, real_files
 from tests.instances.test_coercion import parsed, values
 from tests.pixels.hostile import element, fragments, header, reading
@@ -136,16 +136,6 @@ async def test_what_is_not_transcoded_is_said_before_the_first_byte(pool: Pool, 
     source = await pixel_source(real.transfer_syntax, len(real.body), reading(real.body))
     with pytest.raises(NotAcceptable):
         await anext(transcoded(pool, source, target))
-
-
-@pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small.dcm"])
-async def test_one_frame_is_had_without_compression(pool: Pool, name: str) -> None:
-    real = real_file(name)
-    source = await pixel_source(real.transfer_syntax, len(real.body), reading(real.body))
-    assert await native_frame(pool, source, 1) == real.read.pixel_array.astype("<i2").tobytes()
-    with pytest.raises(NotFound):
-        await native_frame(pool, source, 2)
 
 
 def test_no_target_loses_anything() -> None:

@@ -7,27 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from storage.engines import DatabaseSettings
+from gateway.sharing.intake.reception import Reception
 from storage.store import SqlStore
 from tests.clock import FakeClock
+from tests.retrieval.pushing import receiving
 from tests.retrieval.travels import Travels
+from tests.sharing.conftest import store
 from tests.storage import cache_rig
-from tests.storage.databases import migrated_file, sqlite_url
 
-__all__ = ["clock", "migrated_file", "sqlite_url", "store", "travels"]
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """Time that a test moves."""
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(sqlite_url: str, clock: FakeClock) -> AsyncIterator[SqlStore]:
-    """An empty store."""
-    async with SqlStore(DatabaseSettings(sqlite_url), node="north", clock=clock) as opened:
-        yield opened
+__all__ = ["store", "travels"]
 
 
 @pytest.fixture
@@ -37,3 +25,10 @@ async def travels(store: SqlStore, clock: FakeClock, tmp_path: Path) -> AsyncIte
         travels = Travels(store, clock, rig.cache, tmp_path / "packs")
         yield travels
         await travels.road.close()
+
+
+@pytest.fixture
+async def reception(travels: Travels) -> AsyncIterator[Reception]:
+    """Where RZ2's archive sends."""
+    async with receiving(travels) as opened:
+        yield opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -22,7 +23,7 @@ from storage.observations.notebook import Notebook
 from storage.observations.pseudonyms import Pseudonyms
 from storage.work import jobs
 from tests.clock import NOON
-from tests.retrieval.travels import CT, STUDY, Travels, uids
+from tests.retrieval.travels import CT, STUDY, Travels, encoded, uids, whole
 from tests.sharing.rows import ANNE
 
 RZ2, RZ3 = TrustId("RZ2"), TrustId("RZ3")
@@ -99,6 +100,25 @@ async def test_what_is_listed_again_is_fetched_again(travels: Travels) -> None:
     pacs.with_row(missing)
     await travels.clock.advance(travels.region.limits.listing_fresh_s)
     assert set((await travels.brought())[0]) == {"1.2.3.1", "1.2.3.2"}
+
+
+async def test_what_is_withdrawn_while_its_recipients_are_being_told_of_more_is_told_as_well(
+    travels: Travels, freshness: Freshness
+) -> None:
+    await brought_once(travels, "1.2.3.1", "1.2.3.2", "1.2.3.3")
+    pacs, sql = travels.region.trust("RZ2").pacs, travels.region.sql
+    pacs.rows.pop()
+    await travels.brought()
+    await travels.clock.advance(CONFIRMED_AFTER.total_seconds())
+    claim = partial(jobs.claim, owner="south", lane=Lane.BACKGROUND, limit=1, lease=timedelta(hours=1), kinds=[TELL])
+    [telling] = await sql.write(lambda tx: claim(tx, lease_now=tx.now))
+    pacs.rows.pop()  # behind what that job has heard
+    await travels.brought()
+    await sql.write(partial(jobs.finish, held=telling.claim))
+    await travels.clock.advance(CONFIRMED_AFTER.total_seconds())
+    assert await due(travels, dict(freshness.handlers)) == [TELL]
+    [item] = await travels.region.quality()
+    assert item.detail["instances"] == 2
 
 
 async def test_who_received_what_was_withdrawn_is_told_once_it_is_certain(
@@ -218,3 +238,39 @@ def test_only_what_its_own_source_was_heard_to_lack_is_withdrawn(
         silent, later = each.source not in listed, each.received_at >= heard_at
         assert is_gone != (silent or later or each.is_sole_copy or each.ref.sop_uid in listed[each.source])
     assert comparing.grown(kept, listed).isdisjoint(each.ref.sop_uid for each in kept)
+
+
+async def test_a_study_that_has_to_be_fetched_has_no_version_until_it_is_here(travels: Travels) -> None:
+    [image] = travels.hold("RZ2", "1.2.3.1")
+    await travels.region.refer(ANNE, to="RZ1")
+    tags = []
+    for content in (image.encoded, encoded(image.ref, ANNE.digits, name="SMITH^ANNA")):
+        travels.region.trust("RZ2").pacs.images["1.2.3.1"] = replace(image, encoded=content)
+        async with travels.retrieval() as delivery:
+            assert delivery.etag == ""
+            async for item in delivery:
+                delivery.sent(item)
+            tags.append(delivery.etag)
+        async with travels.retrieval() as delivery:
+            assert delivery.etag == tags[-1] != ""
+        await travels.road.close()
+        await travels.cache.forget(STUDY, "evicted")
+        await travels.clock.advance(120)
+    assert tags[0] != tags[1]
+
+
+async def test_what_is_given_in_a_silent_archives_stead_says_when_it_was_last_compared(travels: Travels) -> None:
+    travels.hold("RZ2", "1.2.3.1")
+    travels.hold("RZ3", "1.2.9.1", study="1.2.9")
+    await travels.region.refer(ANNE, to="RZ1")
+    compared_at = travels.clock.now()
+    _, delivery = await travels.brought()
+    assert all(source.checked_at is None for source in delivery.sources)
+    travels.region.trust("RZ2").down()
+    await travels.clock.advance(3600)
+    got, delivery = await travels.brought()
+    assert set(got) == {"1.2.3.1"}
+    assert {each.trust.code: each.checked_at for each in delivery.sources if each.checked_at} == {"RZ2": compared_at}
+    # Of a trust of which nothing is given, no time is told: it would say that there is something.
+    _, other = await travels.brought(whole("1.2.9"))
+    assert other.refs and all(source.checked_at is None for source in other.sources)

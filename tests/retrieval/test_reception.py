@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
@@ -13,34 +13,20 @@ from policy.parties import TrustId
 from policy.trusts import Roll, Stage, Standing, TrustStanding
 from storage.registers.patients import nhs
 from tests.clock import settle
+from tests.retrieval.pushing import LITTLE, REF, send
 from tests.retrieval.travels import CT, STUDY, Travels, encoded
-from tests.sharing.rows import ANNE
+from tests.sharing.rows import ANNE, BEN
 
-LITTLE = "1.2.840.10008.1.2.1"
-REF = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.1", CT)
 SMALL, LARGE = 3_000, 300_000
 """Bytes of pixels: the larger is sealed while it still comes."""
 
 
-@pytest.fixture
-async def reception(travels: Travels) -> AsyncIterator[Reception]:
-    """Where RZ2's archive sends."""
-    await travels.region.prepare()
-    region = travels.region
-    opened = Reception(region.gate, region.directory, region.store, travels.cache, travels.clock, region.limits)
-    yield opened
-    await opened.close()
-
-
-async def send(reception: Reception, travels: Travels, body: bytes, ref: InstanceRef = REF, by: str = "RZ2") -> None:
-    """Send an instance in pieces, as a wire does."""
-    async with reception.of(travels.region.caller(by)).take(ref.sop_class_uid, ref.sop_uid, LITTLE) as taking:
-        for at in range(0, len(body), 500):
-            taking.add(body[at : at + 500])
-            if at % 50_000 == 0:
-                await settle()
-                await taking.drain()
-        await taking.keep()
+async def come_to_rest(travels: Travels) -> None:
+    """Let longer pass than a sending rests."""
+    for _ in range(15):
+        await travels.clock.advance(1)
+        await travels.region.until_idle()
+        await settle()
 
 
 @pytest.mark.parametrize("pixels", [SMALL, LARGE])
@@ -131,15 +117,54 @@ async def test_for_a_patient_whose_keys_are_closed_nothing_is_kept(travels: Trav
     await travels.cache.shred(row, travels.domain)
     with pytest.raises(Unwanted):
         await send(reception, travels, encoded(REF, ANNE.digits))
+    await reception.close()
+    [outcome] = await travels.region.records("store-outcome")
+    assert isinstance(outcome["body"], dict) and outcome["body"]["transfers"] == {"not-accepted": 1}
 
 
 async def test_a_sending_that_has_come_to_rest_is_recorded(travels: Travels, reception: Reception) -> None:
     await send(reception, travels, encoded(REF, ANNE.digits))
-    for _ in range(15):
-        await travels.clock.advance(1)
-        await travels.region.until_idle()
-        await settle()
+    await come_to_rest(travels)
     assert len(await travels.region.records("store-outcome")) == 1
+
+
+@pytest.mark.parametrize("moves", [False, True])
+async def test_an_instance_that_takes_longer_than_a_sendings_rest_is_recorded_as_kept(
+    travels: Travels, reception: Reception, moves: bool
+) -> None:
+    body = encoded(REF, ANNE.digits, pixels=LARGE)
+    async with reception.of(travels.region.caller("RZ2")).take(CT, REF.sop_uid, LITTLE) as taking:
+        taking.add(body[:200_000])
+        await settle()
+        await taking.drain()
+        if moves:
+            await travels.region.opt_out(BEN)
+        await come_to_rest(travels)
+        assert await travels.region.records("store-outcome") == []
+        taking.add(body[200_000:])
+        await taking.keep()
+    await come_to_rest(travels)
+    [outcome] = await travels.region.records("store-outcome")
+    assert isinstance(outcome["body"], dict) and outcome["body"]["transfers"] == {"kept": 1}
+
+
+async def test_after_a_register_moved_the_next_instance_is_judged_anew_while_another_is_under_way(
+    travels: Travels, reception: Reception
+) -> None:
+    body = encoded(REF, ANNE.digits, pixels=LARGE)
+    other = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.2", CT)
+    async with reception.of(travels.region.caller("RZ2")).take(CT, REF.sop_uid, LITTLE) as taking:
+        taking.add(body)
+        await settle()
+        await taking.drain()
+        await travels.region.opt_out(BEN)
+        await come_to_rest(travels)
+        await send(reception, travels, encoded(other, ANNE.digits), other)
+        assert len(await travels.region.records("store-attempt")) == 2
+        await taking.keep()
+    await come_to_rest(travels)
+    outcomes = await travels.region.records("store-outcome")
+    assert [cast(dict[str, object], each["body"])["transfers"] for each in outcomes] == [{"kept": 1}, {"kept": 1}]
 
 
 async def test_what_a_trust_sent_by_itself_can_be_had_where_its_archive_does_not_list_it(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,12 +14,14 @@ import pytest
 from gateway.jobs.runner import JobFailed, Runner, RunnerSettings
 from gateway.keeping.resuming import Resuming
 from gateway.model.errors import Denied, InvalidRequest
-from gateway.model.imaging import Source
-from gateway.model.work.jobs import Claim, FailureKind, Job, JobState, Lane, Progress
-from gateway.model.work.retrievals import Delivery, Destination, RetrieveWish
+from gateway.model.work.jobs import Claim, FailureKind, Job, JobState, Lane, Progress, RetryTerms
+from gateway.model.work.retrievals import Brought, Delivery, Destination, RetrieveWish
 from policy.identity import CallerBinding
 from policy.parties import Caller, PrincipalKind, PurposeOfUse, TrustId
-from storage.work import jobs, resumption
+from policy.trusts import Stage
+from storage.registers import patients, relationships, trusts
+from storage.registers.agreements import Clause
+from storage.work import jobs, overview, resumption
 from storage.work.book import SqlJobBook
 from tests.region import CLERK
 from tests.retrieval.travels import STUDY, Travels, whole
@@ -44,7 +46,7 @@ class Asked:
         """See `Road.retrieve`."""
         return self._travels.road.retrieve(caller, wish)
 
-    async def bring(self, caller: Caller, wish: RetrieveWish) -> tuple[int, Sequence[Source]]:
+    async def bring(self, caller: Caller, wish: RetrieveWish) -> Brought:
         """See `Road.bring`."""
         return await self._travels.road.bring(caller, wish)
 
@@ -115,6 +117,33 @@ async def resumed(travels: Travels, retrieval_id: str) -> Errand:
     return Errand(await travels.region.sql.read(partial(jobs.get, job_id=ticket.job_id)))
 
 
+async def run_to_the_end(travels: Travels, resuming: Resuming) -> None:
+    """Have a process run what is queued, until one job has ended."""
+    ended = asyncio.Event()
+
+    class Book(SqlJobBook):
+        """Says when a job has ended."""
+
+        async def finish(self, held: Claim) -> bool:
+            """See `JobBook`."""
+            is_told = await super().finish(held)
+            ended.set()
+            return is_told
+
+        async def fail(self, held: Claim, kind: FailureKind, words: str, terms: RetryTerms) -> bool:
+            """See `JobBook`."""
+            is_told = await super().fail(held, kind, words, terms)
+            ended.set()
+            return is_told
+
+    handlers, settings = {resumption.RESUME: resuming}, RunnerSettings(lease_s=60)
+    runner = Runner(Book(travels.region.sql), handlers, travels.clock, owner="south", settings=settings)
+    async with runner.running(), asyncio.timeout(30):
+        while not ended.is_set():
+            await travels.clock.advance(5)
+            await asyncio.sleep(0.01)
+
+
 async def missing(travels: Travels, retrieval_id: str) -> list[str]:
     """What is still to be delivered of it."""
     found = await travels.ledger.show(retrieval_id)
@@ -166,6 +195,20 @@ async def test_what_a_caller_fetched_by_itself_is_brought_to_hand_and_delivered_
     assert any(errand.job.job_id in str(outcome) for outcome in outcomes)
 
 
+async def test_what_is_cut_again_while_it_is_brought_to_hand_is_tried_again(
+    travels: Travels, resuming: Resuming
+) -> None:
+    retrieval_id = await broken_off(travels)
+    errand = await resumed(travels, retrieval_id)
+    pacs = travels.region.trust("RZ2").pacs
+    pacs.sends_at_most = 1
+    with pytest.raises(JobFailed, match="1 of 2 instances are still missing") as failed:
+        await resuming(errand)
+    assert failed.value.kind is FailureKind.TRANSIENT and errand.progress == Progress(1, 2)
+    await resuming(errand)
+    assert [each.ref.sop_uid for each in await travels.cache.instances(STUDY)] == ALL_THREE
+
+
 async def test_who_may_not_have_it_any_more_gets_none_of_the_rest(
     travels: Travels, resuming: Resuming, workstation: Workstation
 ) -> None:
@@ -177,6 +220,63 @@ async def test_who_may_not_have_it_any_more_gets_none_of_the_rest(
     assert workstation.got == []
     stopped = await travels.region.sql.read(partial(jobs.get, job_id=errand.job.job_id))
     assert stopped.state is JobState.CANCELLED
+
+
+async def relationship_ended(travels: Travels) -> None:
+    """Anne is in RZ1's care no more."""
+    row = await travels.region.sql.patient_row(patients.nhs(ANNE))
+    [found] = await travels.region.sql.read(partial(relationships.of_patient, patient_id=row))
+    await travels.region.end(found.relationship_id)
+
+
+async def agreement_without_ct(travels: Travels) -> None:
+    """RZ2 shares ultrasound alone from now on."""
+    await travels.region.agree("RZ2", Clause(modalities=frozenset({"US"})))
+
+
+async def holder_suspended(travels: Travels) -> None:
+    """RZ2 takes part no more."""
+    await suspended(travels, "RZ2")
+
+
+async def caller_suspended(travels: Travels) -> None:
+    """RZ1 takes part no more."""
+    await suspended(travels, "RZ1")
+
+
+async def suspended(travels: Travels, trust: str) -> None:
+    sql = travels.region.sql
+    await sql.write(lambda tx: trusts.suspend(tx, TrustId(trust), Stage.PUSH, CLERK))
+    travels.region.roll = await sql.read(trusts.roll)
+
+
+NOT_HAD = (FailureKind.PERMANENT, "2 of 2 instances are at no archive any more, or may not be had")
+
+
+@pytest.mark.parametrize(
+    ("withdraw", "told"),
+    [
+        (relationship_ended, NOT_HAD),
+        (agreement_without_ct, NOT_HAD),
+        (holder_suspended, NOT_HAD),
+        (caller_suspended, (FailureKind.POLICY, "your organisation is not an enrolled NHS hospital trust")),
+    ],
+)
+async def test_what_is_withdrawn_before_a_job_begins_stops_it_there_and_its_words_say_so(
+    travels: Travels,
+    resuming: Resuming,
+    workstation: Workstation,
+    withdraw: Callable[[Travels], Awaitable[None]],
+    told: tuple[FailureKind, str],
+) -> None:
+    retrieval_id = await broken_off(travels, TO_RZ1_WS)
+    errand = await resumed(travels, retrieval_id)
+    fetches = len(travels.region.trust("RZ2").pacs.fetches)
+    await withdraw(travels)
+    await run_to_the_end(travels, resuming)
+    ended = await travels.region.sql.read(partial(jobs.get, job_id=errand.job.job_id))
+    assert ended.state is JobState.FAILED and (ended.failure, ended.words) == told
+    assert workstation.got == [] and len(travels.region.trust("RZ2").pacs.fetches) == fetches
 
 
 async def test_an_opt_out_between_two_images_ends_the_rest_for_good(
@@ -254,8 +354,25 @@ async def test_only_what_ended_with_something_missing_is_resumed_and_once_at_a_t
     with pytest.raises(InvalidRequest, match="everything of the retrieval was delivered"):
         await resumed(travels, whole_one.retrieval_id)
     async with travels.retrieval() as delivery:
-        with pytest.raises(InvalidRequest, match="still under way"):
-            await resumed(travels, delivery.retrieval_id)
+        async for _ in delivery:
+            with pytest.raises(InvalidRequest, match="still under way"):
+                await resumed(travels, delivery.retrieval_id)
+
+
+async def test_what_its_caller_wanted_no_bytes_of_is_no_failure_and_not_resumed(travels: Travels) -> None:
+    travels.hold("RZ2", *ALL_THREE)
+    await travels.region.refer(ANNE, to="RZ1")
+    ids = []
+    for _ in ("alone", "with others"):
+        async with travels.retrieval() as delivery:
+            delivery.spare()
+            ids.append(delivery.retrieval_id)
+    await travels.road.close()
+    failed = partial(overview.recent, only_open=False, only_failed=True, limit=10)
+    assert await travels.region.sql.read(failed) == []
+    for retrieval_id in ids:
+        with pytest.raises(InvalidRequest, match="wanted no more"):
+            await resumed(travels, retrieval_id)
 
 
 async def test_another_process_goes_on_when_the_lease_of_one_that_fell_is_over(
@@ -271,24 +388,7 @@ async def test_another_process_goes_on_when_the_lease_of_one_that_fell_is_over(
     with pytest.raises(JobFailed):
         await resuming(Errand(held))
     workstation.takes_at_most = 1_000
-    done = asyncio.Event()
-
-    class Book(SqlJobBook):
-        """Says when a job is done."""
-
-        async def finish(self, held: Claim) -> bool:
-            """See `JobBook`."""
-            is_done = await super().finish(held)
-            done.set()
-            return is_done
-
-    runner = Runner(
-        Book(sql), {resumption.RESUME: resuming}, travels.clock, owner="south", settings=RunnerSettings(lease_s=60)
-    )
-    async with runner.running(), asyncio.timeout(30):
-        while not done.is_set():
-            await travels.clock.advance(5)
-            await asyncio.sleep(0.01)
+    await run_to_the_end(travels, resuming)
     ended = await sql.read(partial(jobs.get, job_id=errand.job.job_id))
     assert (ended.state, ended.owner, workstation.got) == (JobState.DONE, "south", ALL_THREE[1:])
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from gateway.model.errors import Denied, PeerError
+from gateway.model.errors import Denied, GatewayError, PeerError, StoreUnavailable
 from gateway.model.imaging import Level
+from gateway.model.seams import SENT_OTHERWISE
 from gateway.model.work.retrievals import Counts, Halt, RetrieveWish
-from gateway.model.work.transfers import InstanceRef
+from gateway.model.work.transfers import CachedInstance, InstanceRef
+from gateway.sharing.retrieval import delivery as deliveries
 from policy.parties import TrustId
 from policy.trusts import Downtime, Roll
+from storage.registers.agreements import Clause
+from tests.memory_archive import Image
 from tests.retrieval.travels import CT, STUDY, Travels, content, encoded, image_row, uids, whole
 from tests.sharing.rows import ANNE, BEN
 
@@ -106,6 +111,28 @@ async def test_two_who_want_a_cold_study_share_one_fetch_and_have_two_decisions(
     assert len(await travels.region.records("retrieve-outcome")) == 2
 
 
+async def test_a_study_that_grows_while_it_travels_ends_as_it_was_and_the_next_time_brings_the_rest(
+    travels: Travels,
+) -> None:
+    held = travels.hold("RZ2", "1.2.3.1", "1.2.3.2")
+    await travels.region.refer(ANNE, to="RZ1")
+    pacs = travels.region.trust("RZ2").pacs
+    grown: list[Image] = []
+
+    async def grow(_ref: InstanceRef) -> None:
+        if not grown:
+            grown.extend(travels.hold("RZ2", "1.2.3.3"))
+
+    pacs.pace = grow
+    got, delivery = await travels.brought()
+    assert grown and got == uids(held)
+    assert delivery.counts == Counts(remaining=0, completed=2, failed=0, warning=0)
+    await travels.clock.advance(travels.region.limits.listing_fresh_s)
+    got, delivery = await travels.brought()
+    assert got == uids(held + grown) and delivery.counts.completed == 3
+    assert [[ref.sop_uid for ref in fetch.refs] for fetch in pacs.fetches[1:]] == [["1.2.3.3"]]
+
+
 async def test_what_one_holder_breaks_off_comes_from_another(travels: Travels) -> None:
     held = travels.hold("RZ2", "1.2.3.1", "1.2.3.2", "1.2.3.3")
     travels.hold("RZ3", "1.2.3.1", "1.2.3.2", "1.2.3.3")
@@ -126,6 +153,8 @@ async def test_what_nobody_sends_has_failed_and_is_named(travels: Travels) -> No
     assert [(failure.ref.sop_uid, failure.words) for failure in delivery.failures] == [
         ("1.2.3.2", "the archive did not send it")
     ]
+    [item] = await travels.region.quality()
+    assert (item.kind, item.custodian.code, item.detail) == (SENT_OTHERWISE, "RZ2", {"missing": 1, "unasked": 0})
 
 
 @pytest.mark.parametrize("inside", ["9990000026", "MRN-7"])
@@ -147,6 +176,8 @@ async def test_extra_instances_are_refused_and_not_kept(travels: Travels) -> Non
     await travels.region.refer(ANNE, to="RZ1")
     assert (await travels.brought())[0] == uids(held)
     assert not await travels.cache.instances("1.2.9") and len(pacs.refused) == 1
+    [item] = await travels.region.quality()
+    assert (item.kind, item.detail) == (SENT_OTHERWISE, {"missing": 0, "unasked": 1})
 
 
 async def test_an_opt_out_between_two_instances_stops_the_rest_and_says_what_went(travels: Travels) -> None:
@@ -199,6 +230,19 @@ async def test_care_that_ends_does_not_stop_what_began_in_it(travels: Travels) -
                 travels.version += 1
     assert got == uids(held)
     assert (await travels.brought())[0] == {}
+
+
+async def test_an_agreement_that_shrinks_stops_what_it_does_not_cover_any_more(travels: Travels) -> None:
+    travels.hold("RZ2", "1.2.3.1", "1.2.3.2")
+    await travels.region.refer(ANNE, to="RZ1")
+    got: list[str] = []
+    async with travels.retrieval() as delivery:
+        async for item in delivery:
+            got.append(item.ref.sop_uid)
+            delivery.sent(item)
+            await travels.region.agree("RZ2", Clause(modalities=frozenset({"US"})))
+            travels.version += 1
+    assert len(got) == 1 and delivery.halted is Halt.POLICY and delivery.counts.failed == 1
 
 
 async def test_who_goes_away_stops_the_archive(travels: Travels) -> None:
@@ -301,6 +345,29 @@ async def test_the_ledger_has_every_instance(travels: Travels) -> None:
     assert shown.counts == Counts(remaining=0, completed=2, failed=0, warning=0)
 
 
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_nothing_goes_before_the_set_is_written_down(
+    travels: Travels, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    travels.hold("RZ2", "1.2.3.1", "1.2.3.2")
+    await travels.region.refer(ANNE, to="RZ1")
+    if is_kept:
+        await travels.brought()
+    before = len(await travels.region.records("retrieve-outcome"))
+
+    async def gone(*_: object) -> None:
+        raise StoreUnavailable("the ledger cannot be written")
+
+    monkeypatch.setattr(travels.ledger, "freeze", gone)
+    with pytest.raises(StoreUnavailable):
+        async with travels.retrieval() as delivery:
+            async for item in delivery:
+                pytest.fail(f"{item.ref} was handed out")
+    assert delivery.counts.completed == 0
+    await travels.road.close()
+    assert len(await travels.region.records("retrieve-outcome")) == before + 1, "the outcome is recorded all the same"
+
+
 def test_rows_and_images_name_the_same_patient() -> None:
     ref = InstanceRef(STUDY, "1.2.3.1", "1.2.3.1.1", CT)
     assert ANNE.digits.encode() in encoded(ref, ANNE.digits)
@@ -331,3 +398,30 @@ async def test_what_is_damaged_on_disk_is_fetched_again(travels: Travels) -> Non
             pack.write_bytes(body)
     assert (await travels.brought())[0] == uids(held)
     assert len(travels.region.trust("RZ2").pacs.fetches) == 2
+
+
+async def test_of_what_is_kept_no_more_is_read_ahead_of_a_slow_receiver_than_its_limit(
+    travels: Travels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = travels.hold("RZ2", *(f"1.2.3.{number}" for number in range(1, 13)))
+    await travels.region.refer(ANNE, to="RZ1")
+    await travels.brought()
+    read, before = [0], travels.cache.read
+
+    async def counted(
+        instances: Sequence[CachedInstance], *, beginnings: bool = False
+    ) -> Sequence[tuple[bytes, ...] | GatewayError]:
+        read[0] += len(instances)
+        return await before(instances, beginnings=beginnings)
+
+    monkeypatch.setattr(travels.cache, "read", counted)
+    monkeypatch.setattr(deliveries, "GROUP_INSTANCES", 2)
+    got: dict[str, bytes] = {}
+    async with travels.retrieval() as delivery:
+        async for item in delivery:
+            got[item.ref.sop_uid] = await content(item)
+            delivery.sent(item)
+            # The first is read alone, so that it goes at once.
+            assert read[0] <= 1 + 2 * (len(got) // 2 + deliveries.GROUPS_AHEAD)
+        assert read[0] == 12
+    assert got == uids(held)

@@ -73,7 +73,7 @@ async def test_only_what_was_asked_is_in_the_set_and_it_is_there_before_the_firs
     await travels.region.refer(ANNE, to="RZ1")
     await travels.brought(one("1.2.3.1"))
     async with travels.retrieval(one("1.2.3.1")), travels.retrieval(one("1.2.3.3")) as delivery:
-        shown = await travels.ledger.show(delivery.retrieval_id)
+        (shown,) = [await travels.ledger.show(delivery.retrieval_id) async for _ in delivery]
         assert [each.frozen.ref.sop_uid for each in shown.instances] == ["1.2.3.1", "1.2.3.3"]
         assert shown.counts == Counts(remaining=2, completed=0, failed=0, warning=0)
 

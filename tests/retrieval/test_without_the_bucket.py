@@ -15,9 +15,6 @@ from tests.peers.s3 import S3
 from tests.retrieval.travels import Travels, uids, whole
 from tests.sharing.rows import ANNE
 from tests.storage import cache_rig
-from tests.storage.buckets import s3_server
-
-__all__ = ["s3_server"]
 
 
 @pytest.fixture

@@ -33,13 +33,17 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 STUDY = "1.2.3"
 
 
-def encoded(ref: InstanceRef, patient: str, *, pixels: int = 3000, name: str = "SMITH^ANNE") -> bytes:
-    """The data set of an instance, explicit VR little endian, without file meta information."""
+def encoded(
+    ref: InstanceRef, patient: str, *, pixels: int = 3000, name: str = "SMITH^ANNE", **others: str | int
+) -> bytes:
+    """The data set of an instance, explicit VR little endian, without file meta information; `others` by keyword."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = ref.sop_class_uid, ref.sop_uid
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = ref.study_uid, ref.series_uid
     dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = patient, name, "19580314"
     dataset.Modality, dataset.StudyDate = "CT", "20240105"
+    for keyword, value in others.items():
+        setattr(dataset, keyword, value)
     dataset.add_new("PixelData", "OW", bytes([len(ref.sop_uid)]) * pixels)
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
@@ -68,7 +72,7 @@ class Travels:
         self.version = 0
         self.domain = KeyDomain.CACHE
         self._road: Road | None = None
-        self.region.witness = Witness(cache, clock, self.region.limits)
+        self.region.witness = Witness(cache, self.region.store, clock, self.region.limits)
 
     @property
     def road(self) -> Road:

@@ -1,4 +1,4 @@
-"""A clock that tests move, and a region over a fresh store of its own."""
+"""A region over a fresh store of its own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,6 @@ from storage.engines import DatabaseSettings
 from storage.store import SqlStore
 from tests.clock import FakeClock
 from tests.region import Region
-from tests.storage.databases import migrated_file, sqlite_url
-
-__all__ = ["clock", "migrated_file", "region", "sqlite_url", "store"]
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """Time that a test moves."""
-    return FakeClock()
 
 
 @pytest.fixture

@@ -10,14 +10,16 @@ import pytest
 
 from gateway.model.audit import AuditEntry, AuditRecord, ChainHead
 from gateway.model.errors import PeerError
-from gateway.model.imaging import Matches, Query
+from gateway.model.imaging import Attributes, Matches, Query, SourceState
 from gateway.model.seams import CrossReference, FactsSnapshot, QualityItem
 from gateway.model.settings import SharingSettings
+from gateway.sharing.hearing import Allowance, Witnessed
+from gateway.sharing.scope import Scope
 from policy.parties import NhsNumber, PatientId, TrustId
 from storage.store import SqlStore
 from tests.clock import FakeClock
 from tests.region import Region
-from tests.sharing.rows import ANNE, BEN, CLARA, asking_for, asking_for_study
+from tests.sharing.rows import ANNE, BEN, CLARA, asking_for, asking_for_study, row
 
 TIMINGS = 1_000
 """Of each kind: with so many the area under the curve strays by less than 0.04 in all but one of a thousand runs."""
@@ -145,6 +147,60 @@ async def test_answers_without_rows_leave_on_the_grid_and_others_at_once(region:
         assert clock.monotonic() - began == pytest.approx(took_s)
 
 
+class Holding:
+    """A `Witness` of one study of Clara's, which RZ4 sent and nobody else has; reading it takes its time."""
+
+    def __init__(self, clock: FakeClock, takes_s: float) -> None:
+        self._clock = clock
+        self._takes_s = takes_s
+        self.cannot_read = frozenset[TrustId]()
+
+    async def rows(
+        self, study_uids: Collection[str], silent: Collection[TrustId]
+    ) -> Mapping[TrustId, Sequence[Attributes]]:
+        """Nothing was fetched."""
+        return {}
+
+    async def sole(
+        self, question: Query, scope: Scope, known_by: Collection[PatientId], allowance: Allowance
+    ) -> Witnessed:
+        """The study, where the question names it."""
+        if "1.2.7" not in scope.study_uids:
+            return Witnessed({})
+        await self._clock.sleep(self._takes_s)
+        return Witnessed({TrustId("RZ4"): [row("1.2.7", CLARA)]})
+
+    async def unread(self) -> frozenset[TrustId]:
+        """All of it can be looked at, or nothing of RZ3's can."""
+        return self.cannot_read
+
+
+@EVERY_PAIR
+async def test_and_so_it_is_while_what_the_gateway_holds_cannot_be_opened(
+    region: Region, clock: FakeClock, withheld: Query, absent: Query
+) -> None:
+    holding = region.witness = Holding(clock, 0.0)
+    holding.cannot_read = frozenset({TrustId("RZ2")})
+    found = await seen(region, withheld)
+    assert found == await seen(region, absent) and isinstance(found, Matches)
+    states = {source.trust.code: source.state for source in found.sources}
+    assert states.pop("RZ2") is SourceState.TRUNCATED and SourceState.TRUNCATED not in states.values()
+
+
+async def test_reading_a_hidden_study_that_only_the_gateway_holds_takes_no_time_of_its_own(
+    region: Region, clock: FakeClock
+) -> None:
+    """By its UID, for nobody is withheld before it is known whose it is: it is read while archives are asked."""
+    region.witness = Holding(clock, 0.2)
+    region.trust("RZ3").pacs.slow(0.3)
+    took_s = []
+    for query in (asking_for_study("1.2.7"), asking_for_study("1.2.999")):
+        began = clock.monotonic()
+        assert (await region.find(query)).rows == ()
+        took_s.append(clock.monotonic() - began)
+    assert took_s[0] == pytest.approx(took_s[1])
+
+
 class FrozenStore:
     """A `Store` that answers from what another once answered, without threads: thousands of questions take seconds."""
 
@@ -166,6 +222,10 @@ class FrozenStore:
     async def patient_row(self, identifier: PatientId) -> str:
         """Nobody has images here."""
         return "row"
+
+    async def patient_rows(self, identifiers: Collection[PatientId]) -> frozenset[str]:
+        """Nobody is known."""
+        return frozenset()
 
     async def register_version(self) -> int:
         """Always the same."""

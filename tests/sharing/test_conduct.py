@@ -195,5 +195,5 @@ async def test_guessing_at_studies_by_retrieving_them_is_told_like_guessing_by_q
         caller = watched.region.caller("RZ1")
         recipient = caller.principal.trust
         async with watched.watch.survey(caller, query, recipient=recipient, names=lambda _: True) as survey:
-            assert not survey.matches
+            assert not survey.instances
     assert [excess for _, excess in watched.counted.passed] == ["misses"]

@@ -1,4 +1,4 @@
-"""Fixture: an S3 server for the whole session; a folder's conftest imports it."""
+"""Fixture of every folder: an S3 server for the whole session. A pytest plug-in."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from gateway.model.errors import KeyClosed
+from gateway.model.errors import Damaged, KeyClosed
 from gateway.model.seams import Clock
 from gateway.model.work.transfers import (
     UNREAD,
@@ -51,6 +51,9 @@ class FixedKeys:
         self._owners: dict[bytes, tuple[str, KeyDomain]] = {}
         self.closed: set[tuple[str, KeyDomain]] = set()
         self.kept: dict[bytes, TrustId] = {}
+        self.destroyed: set[tuple[str, KeyDomain]] = set()
+        self.unknown: set[tuple[str, KeyDomain]] = set()
+        """Whose keys were never made here, as in another key store."""
 
     async def data_key(self, study_uid: str, patient_row: str, domain: KeyDomain) -> tuple[bytes, bytes]:
         """The id is a digest of whose it is, the key a digest of the id."""
@@ -60,8 +63,16 @@ class FixedKeys:
 
     async def key(self, key_id: bytes) -> bytes:
         """Raises `KeyClosed`."""
-        if self._owners.get(key_id) in self.closed:
+        if self._owners.get(key_id) in self.closed | self.unknown:
             raise KeyClosed("the key is closed")
+        return hashlib.sha256(b"secret of the test" + key_id).digest()
+
+    async def key_even_closed(self, key_id: bytes) -> bytes:
+        """Raises `KeyClosed` for what is destroyed, `Damaged` for what is not known."""
+        if self._owners.get(key_id) in self.unknown:
+            raise Damaged("the key is not known")
+        if self._owners.get(key_id) in self.destroyed and key_id not in self.kept:
+            raise KeyClosed("the key is destroyed")
         return hashlib.sha256(b"secret of the test" + key_id).digest()
 
     async def close_patient(self, patient_row: str, domain: KeyDomain) -> None:

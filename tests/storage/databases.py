@@ -1,4 +1,4 @@
-"""Fixtures: migrated databases on both engines, and stores over them; a folder's conftest imports what it needs."""
+"""Fixtures of every folder: migrated databases on both engines, and stores over them. A pytest plug-in."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from gateway.model.work.transfers import CacheClass, Described, KeyDomain, Stand
 from storage.cache import census
 from storage.cache.packs.frames import HEAD_BYTES
 from storage.cache.writing import WINDOW_BYTES
-from tests.clock import NOON, FakeClock
+from tests.clock import NOON, FakeClock, settle
 from tests.peers.s3 import S3
 from tests.storage.cache_rig import CANARY, SOUTH, FixedKeys, body, head, in_bucket, opened, packs_of, put, read
 
@@ -229,6 +229,65 @@ async def test_an_index_that_was_lost_is_made_anew_from_the_packs(folder: Path, 
         assert study is not None and study.instances == 5
 
 
+async def test_what_was_closed_before_it_was_indexed_is_indexed_and_its_sole_copies_are_the_custodian_s(
+    folder: Path, migrated_file: Path
+) -> None:
+    keys = FixedKeys()
+    async with opened(folder, keys=keys) as rig:
+        kept = await put(rig.cache, head(), body(50_000, 1))
+        sole = await put(rig.cache, SOLE, body(50_000, 2))
+    lose_the_index(folder, migrated_file)
+    await keys.close_patient("row-of-anne", KeyDomain.CACHE)
+    async with opened(folder, keys=keys) as rig:
+        assert await rig.cache.instances("1.2") == ()
+        assert await rig.cache.sole_copies.of("1.2", sole.custodian) == [sole]
+        assert list(keys.kept.values()) == [sole.custodian]
+    keys.closed.clear()
+    async with opened(folder, keys=keys) as rig:
+        assert {each.ref.sop_uid for each in await rig.cache.instances("1.2")} == {kept.ref.sop_uid, sole.ref.sop_uid}
+        assert await read(rig.cache, sole) == body(50_000, 2)
+
+
+async def test_what_a_destroyed_key_sealed_is_gone_but_for_what_its_custodian_s_key_opens(
+    folder: Path, migrated_file: Path
+) -> None:
+    keys = FixedKeys()
+    async with opened(folder, keys=keys) as rig:
+        sole = await put(rig.cache, SOLE, body(50_000, 1))
+        await put(rig.cache, head(study="1.3", sop="1.3.1.1"), body(50_000, 2))
+        await rig.cache.shred("row-of-anne", KeyDomain.CACHE)
+    lose_the_index(folder, migrated_file)
+    keys.destroyed.add(("row-of-anne", KeyDomain.CACHE))
+    async with opened(folder, keys=keys) as rig:
+        assert await rig.cache.study_uids() == ["1.2"]
+        async with rig.cache.sole_copies.open(sole) as pieces:
+            assert b"".join([piece async for piece in pieces]) == body(50_000, 1)
+
+
+async def test_what_no_key_store_knows_is_left_as_it_lies_until_the_right_one_is_there(
+    folder: Path, migrated_file: Path
+) -> None:
+    keys = FixedKeys()
+    async with opened(folder, keys=keys) as rig:
+        sole = await put(rig.cache, SOLE, body(50_000, 1))
+        for study in ("1.3", "1.4"):
+            await put(rig.cache, head(study=study, sop=f"{study}.1", patient_row="row-of-ben"), body(50_000, 2))
+    lose_the_index(folder, migrated_file)
+    keys.unknown.add(("row-of-anne", KeyDomain.CACHE))
+    async with opened(folder, keys=keys) as rig:
+        assert await rig.cache.study_uids() == ["1.3", "1.4"]
+        await rig.cache.forget("1.3", "rejected at its source")
+        await rig.cache.settle()
+    for _ in range(2):
+        async with opened(folder, keys=keys) as rig:
+            assert await rig.cache.study_uids() == ["1.4"], "what was taken out does not come to life again beside it"
+            await rig.cache.settle()
+    keys.unknown.clear()
+    async with opened(folder, keys=keys) as rig:
+        assert await rig.cache.study_uids() == ["1.2", "1.4"]
+        assert await read(rig.cache, sole) == body(50_000, 1)
+
+
 async def test_packs_that_were_lost_take_their_index_with_them(folder: Path) -> None:
     async with opened(folder, pack_bytes_max=100_000) as rig:
         for number in range(6):
@@ -275,6 +334,20 @@ async def test_nothing_in_use_is_evicted_and_the_least_used_goes_first(folder: P
         await rig.cache.settle()
         assert [len(await rig.cache.instances(f"1.{number}")) for number in (0, 1, 5)] == [1, 0, 1]
         assert used_bytes(folder) < 2_500_000
+
+
+async def test_what_was_in_use_when_room_was_short_goes_once_it_is_not(folder: Path) -> None:
+    clock = FakeClock()
+    async with opened(folder, clock=clock, quota_bytes={CacheClass.INTERACTIVE: 0}, is_running=True) as rig:
+        async with rig.cache.using("1.2"):
+            kept = await put(rig.cache, head(), body(1_000))
+            await clock.advance(1.0)
+            assert await rig.cache.instances("1.2") == [kept]
+        # Nothing comes any more that would have it look again.
+        await clock.advance(11.0)
+        async with asyncio.timeout(30):
+            while await rig.cache.instances("1.2"):
+                await settle()
 
 
 async def test_sole_copies_pinned_studies_and_other_classes_are_never_evicted(folder: Path) -> None:

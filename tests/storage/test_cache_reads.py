@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.model.errors import Damaged, KeyClosed
 from gateway.model.work.transfers import KeyDomain
+from storage.cache import reading
 from storage.cache.packs.frames import HEAD_BYTES
+from storage.cache.reading import FRESH_BYTES_MAX, FRESH_HELD_BYTES_MAX, Fresh
 from tests.storage.cache_rig import body, head, opened, put
 
 
@@ -26,6 +30,12 @@ def damage(folder: Path) -> None:
     with pack.open("r+b") as file:
         file.seek(HEAD_BYTES + 300_000)
         file.write(b"\0\0\0\0")
+
+
+def lose(folder: Path) -> None:
+    """Take every pack away."""
+    for pack in folder.glob("packs/*/*.pack"):
+        pack.unlink()
 
 
 async def test_instances_read_together_come_each_whole_and_in_order(folder: Path) -> None:
@@ -68,3 +78,51 @@ async def test_of_beginnings_no_more_than_the_first_segment_is_read(folder: Path
         assert isinstance(of_large, tuple) and len(of_large) == 1
         assert 200_000 < len(of_large[0]) < 300_000
         assert body(5_000_000).startswith(of_large[0])
+
+
+# --- what somebody waits for ---
+
+
+async def test_what_is_waited_for_is_read_once_without_the_disk(folder: Path) -> None:
+    async with opened(folder) as rig:
+        kept = await put(rig.cache, replace(head(), is_waited_for=True), body(600_000))
+        damage(folder)
+        [first] = await rig.cache.read([kept])
+        assert isinstance(first, tuple) and b"".join(first) == body(600_000)
+        [second] = await rig.cache.read([kept])
+        assert isinstance(second, Damaged)
+
+
+async def test_what_nobody_waits_for_or_is_long_is_read_from_the_disk(folder: Path) -> None:
+    async with opened(folder) as rig:
+        pushed = await put(rig.cache, head(), body(600_000))
+        long = await put(rig.cache, replace(head(sop="1.2.1.2"), is_waited_for=True), body(FRESH_BYTES_MAX + 1))
+        lose(folder)
+        assert [type(found) for found in await rig.cache.read([pushed, long])] == [Damaged, Damaged]
+
+
+async def test_what_is_waited_for_of_a_patient_who_is_closed_meanwhile_is_not_read(folder: Path) -> None:
+    async with opened(folder) as rig:
+        kept = await put(rig.cache, replace(head(), is_waited_for=True), body(1_000))
+        await rig.cache.shred("row-of-anne", KeyDomain.CACHE)
+        [found] = await rig.cache.read([kept])
+        assert isinstance(found, KeyClosed)
+
+
+async def test_no_more_stays_open_than_its_limit_and_what_came_first_goes_first() -> None:
+    fresh, each = Fresh(), (bytes(FRESH_BYTES_MAX),)
+    room = FRESH_HELD_BYTES_MAX // FRESH_BYTES_MAX
+    for number in range(room + 2):
+        fresh.put(bytes([number]), each)
+    found = [fresh.take(bytes([number])) is not None for number in range(room + 2)]
+    assert found == [False, False] + [True] * room
+    assert fresh.take(b"\0") is None
+
+
+async def test_what_nobody_asks_for_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "FRESH_S", 0.0)
+    fresh = Fresh()
+    fresh.put(b"a", (b"content",))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert fresh.take(b"a") is None

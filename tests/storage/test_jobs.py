@@ -15,7 +15,7 @@ from gateway.model.work.jobs import FailureKind, Job, JobState, Lane, NewJob, Pr
 from storage.engines import DatabaseSettings
 from storage.registers.state import Author
 from storage.store import SqlStore
-from storage.work import jobs
+from storage.work import jobs, standing
 from tests.clock import NOON, FakeClock
 
 LEASE = timedelta(seconds=60)
@@ -75,12 +75,12 @@ async def test_jobs_of_a_lane_are_claimed_in_the_order_in_which_they_are_due(sto
 
 async def test_only_the_lane_and_the_kinds_that_were_asked_for_are_claimed(store: SqlStore) -> None:
     await queue(store, background(), NewJob("fetch", Lane.EMERGENCY), background(kind="push"))
-    assert await store.read(partial(jobs.ready_lanes, kinds=["fetch"])) == {Lane.EMERGENCY, Lane.BACKGROUND}
+    assert await store.read(partial(standing.ready_lanes, kinds=["fetch"])) == {Lane.EMERGENCY, Lane.BACKGROUND}
     (urgent,) = await claim(store, lane=Lane.EMERGENCY)
     assert (urgent.lane, urgent.state, urgent.attempts) == (Lane.EMERGENCY, JobState.RUNNING, 1)
     (other,) = await claim(store)
     assert other.kind == "fetch"
-    assert await store.read(partial(jobs.ready_lanes, kinds=["fetch"])) == frozenset()
+    assert await store.read(partial(standing.ready_lanes, kinds=["fetch"])) == frozenset()
 
 
 async def test_two_processes_claim_every_job_once(url: str, clock: FakeClock) -> None:
@@ -111,8 +111,8 @@ async def test_of_open_jobs_of_one_key_there_is_one_and_it_is_never_made_less_ur
     second = await store.write(lambda tx: jobs.enqueue(tx, urgent))
     third = await store.write(lambda tx: jobs.enqueue(tx, background(dedupe_key="study 1", run_at=later)))
     assert (first.is_new, second, third) == (True, Ticket(first.job_id, False), Ticket(first.job_id, False))
-    standing = await get(store, first.job_id)
-    assert (standing.lane, standing.run_at) == (Lane.EMERGENCY, NOON)
+    stands = await get(store, first.job_id)
+    assert (stands.lane, stands.run_at) == (Lane.EMERGENCY, NOON)
 
 
 async def test_a_key_is_free_again_when_its_job_has_ended(store: SqlStore) -> None:
@@ -123,6 +123,60 @@ async def test_a_key_is_free_again_when_its_job_has_ended(store: SqlStore) -> No
     await store.write(partial(jobs.finish, held=held.claim))
     (fresh,) = await queue(store, background(dedupe_key="study 1"))
     assert fresh != held.job_id
+
+
+@pytest.mark.parametrize("end", ["is done", "fails for good", "is stopped", "is given back", "is lost"])
+async def test_a_job_that_is_asked_for_again_while_it_is_being_cancelled_runs_again(
+    store: SqlStore, clock: FakeClock, end: str
+) -> None:
+    new = background(dedupe_key="study 1", attempts_max=1)
+    await queue(store, new)
+    held = await only(store)
+    await store.write(partial(jobs.cancel, job_id=held.job_id, author=CLERK))
+    await queue(store, new)
+    match end:
+        case "is done":
+            assert await store.write(partial(jobs.finish, held=held.claim))
+        case "fails for good":
+            assert await fail(store, held, FailureKind.PERMANENT)
+        case "is stopped":
+            assert await store.write(partial(jobs.stopped, held=held.claim))
+        case "is given back":
+            assert await store.write(partial(jobs.give_back, held=held.claim))
+        case _:
+            await clock.advance(61)
+            assert await expire(store) == 1
+    again = await only(store)
+    assert (again.job_id, again.is_cancel_requested, again.words) == (held.job_id, False, "")
+    assert again.claim != held.claim, "whoever had it before can say nothing of this run"
+    assert await store.write(partial(jobs.finish, held=again.claim))
+    assert (await get(store, held.job_id)).state is JobState.DONE
+
+
+async def test_what_came_behind_a_running_job_s_look_is_looked_at_in_a_run_of_its_own(
+    store: SqlStore, clock: FakeClock
+) -> None:
+    await queue(store, background(dedupe_key="study 1"))
+    held = await only(store)
+    for minutes in (5, 9):  # the second is covered by the run for the first
+        soon = clock.now() + timedelta(minutes=minutes)
+        await queue(store, background(dedupe_key="study 1", follows_running=True, run_at=soon))
+    assert await store.write(partial(jobs.finish, held=held.claim))
+    assert await claim(store) == []
+    await clock.advance(300)
+    again = await only(store)
+    assert again.job_id == held.job_id
+    assert await store.write(partial(jobs.finish, held=again.claim))
+    assert (await get(store, held.job_id)).state is JobState.DONE
+
+
+async def test_a_job_that_is_cancelled_after_it_was_asked_for_again_does_not_run_again(store: SqlStore) -> None:
+    await queue(store, background(dedupe_key="study 1"))
+    held = await only(store)
+    await queue(store, background(dedupe_key="study 1", follows_running=True))
+    await store.write(partial(jobs.cancel, job_id=held.job_id, author=CLERK))
+    assert await store.write(partial(jobs.stopped, held=held.claim))
+    assert (await get(store, held.job_id)).state is JobState.CANCELLED
 
 
 async def test_two_processes_that_queue_the_same_at_once_queue_it_once(url: str, clock: FakeClock) -> None:
@@ -145,7 +199,7 @@ async def test_a_job_whose_runner_is_gone_is_taken_over_and_the_old_one_can_say_
     await queue(store, background())
     lost = await only(store)
     await clock.advance(61)
-    assert await store.read(lambda read: jobs.has_expired(read, lease_now=read.now))
+    assert await store.read(lambda read: standing.has_expired(read, lease_now=read.now))
     assert await expire(store) == 1
     held = await only(store, "south")
     assert (held.job_id, held.attempts) == (lost.job_id, 2)
@@ -230,13 +284,15 @@ async def test_a_job_that_waits_is_cancelled_at_once_and_one_that_runs_when_it_c
         await store.write(partial(jobs.cancel, job_id=running, author=CLERK))
 
 
-@pytest.mark.parametrize("end", ["fails", "is lost"])
+@pytest.mark.parametrize("end", ["fails", "is lost", "is given back"])
 async def test_a_job_that_is_to_be_cancelled_is_not_tried_again(store: SqlStore, clock: FakeClock, end: str) -> None:
     await queue(store, background())
     held = await only(store)
     await store.write(partial(jobs.cancel, job_id=held.job_id, author=CLERK))
     if end == "fails":
         await fail(store, held)
+    elif end == "is given back":
+        await store.write(partial(jobs.give_back, held=held.claim))
     else:
         await clock.advance(61)
         await expire(store)

@@ -291,6 +291,25 @@ async def test_a_sole_copy_outlives_its_patients_key_for_its_custodian_alone(pla
             await keyring.keep_for_custodian(other, SOUTH)
 
 
+async def test_a_closed_key_a_destroyed_one_and_one_of_another_store_are_told_apart(place: Place) -> None:
+    async with place.keyring() as keyring:
+        gone, _ = await keyring.data_key("1.2", "anne", CACHE)
+        kept, key = await keyring.data_key("1.3", "anne", CACHE)
+        await keyring.close_patient("anne", CACHE)
+        await keyring.keep_for_custodian(kept, SOUTH)
+        assert await keyring.key_even_closed(kept) == key
+        assert await keyring.key_even_closed(gone)
+        await place.clock.advance(SHRED_AFTER_S)
+        await keyring.shred_due(place.clock.now())
+        assert await keyring.key_even_closed(kept) == key, "as long as its custodian's stands"
+        await keyring.discard_kept(kept)
+        for destroyed in (gone, kept):
+            with pytest.raises(KeyClosed, match="destroyed"):
+                await keyring.key_even_closed(destroyed)
+        with pytest.raises(Damaged, match="never had"):
+            await keyring.key_even_closed(bytes(16))
+
+
 async def test_what_a_custodian_has_back_is_destroyed_by_the_next_walk(place: Place) -> None:
     async with place.keyring() as keyring:
         kept, _ = await keyring.data_key("1.2", "anne", CACHE)

@@ -34,6 +34,7 @@ from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
 from gateway.web.pages import NOTICE
 from gateway.web.viewer.installation import NotServed, examine
+from tests.forked import Forks
 from tests.peers.browser import Page, opened
 
 FOLDER = Path(__file__).parents[2] / "var" / "viewer"
@@ -42,10 +43,10 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group(
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
+async def region(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> AsyncIterator[Region]:
     if isinstance(found := examine(FOLDER), NotServed):
         pytest.skip(f"the viewer is not served: {found.reason}; make viewer fetches it")
-    async with Region(tmp_path_factory.mktemp("region"), viewer_folder=FOLDER) as running:
+    async with Region(tmp_path_factory.mktemp("region"), viewer_folder=FOLDER, start=forks.start) as running:
         yield running
 
 
