@@ -17,11 +17,12 @@ from pathlib import Path
 
 from bench.figures import Figure, Goal, middle, ratio_at_most, spread
 from bench.plan import Effort, Say, in_turns
-from bench.rig import crowd, processes, studies
+from bench.rig import crowd, studies
 from bench.rig.dimse import asking, wire
 from bench.rig.load import Door, Generator, Load, generator
 from bench.rig.region import Crowd, Gateway, Peer, Region, new_region
 from bench.rig.workers import Worker, working
+from gateway.demo.ports import free_port
 from gateway.model.imaging import JsonValue
 from policy.parties import NhsNumber, TrustId
 
@@ -211,7 +212,7 @@ def _with_two_silent(rig: Rig) -> Iterator[Figure]:
     kind, trusts, region = KINDS[0], crowd.codes(TEN), rig.region
     silent = [
         region.peer_by_qido(_STALLED, rig.crowd.tls.port, crowd.root(_STALLED)),
-        region.peer_by_qido(_DEAD, processes.free_port()),
+        region.peer_by_qido(_DEAD, free_port()),
     ]
     good, harmed = rig.peers_by_qido(trusts), [*rig.peers_by_qido(trusts[:-2]), *silent]
     with (

@@ -14,6 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from bench.rig import processes, studies
+from gateway.demo.ports import free_port
 
 PROGRAM = Path("/usr/sbin/Orthanc")
 AE_TITLE = "ORTHANC"
@@ -61,7 +62,7 @@ def running(
     environment: Mapping[str, str] = AT_ITS_BEST,
 ) -> Iterator[Orthanc]:
     """An Orthanc that holds these studies, for as long as the block lasts."""
-    port, dicom_port = processes.free_port(), processes.free_port()
+    port, dicom_port = free_port(), free_port()
     folder.mkdir(parents=True)
     configuration = folder / "orthanc.json"
     configuration.write_text(json.dumps({**_settings(folder, port, dicom_port), **settings}), encoding="utf-8")

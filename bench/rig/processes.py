@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -138,14 +137,6 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def python(*arguments: str | Path) -> list[str | Path]:
     """The command of a Python process of this environment."""
     return [sys.executable, "-B", *arguments]
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _await(child: Child, is_ready: Callable[[], bool]) -> None:

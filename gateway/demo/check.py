@@ -18,15 +18,15 @@ from typing import Final
 import aiohttp
 
 from gateway.demo import cast
-from gateway.demo.answer import Answer, ChapterFailed, Outcome, expect
+from gateway.demo.callers.answer import Answer, ChapterFailed, Outcome, expect
+from gateway.demo.callers.received import Image, Received, image_of
+from gateway.demo.callers.viewer import Viewer, WebAnswer
+from gateway.demo.callers.workstation import NoAssociation, Workstation
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, IVY, JACK, NORTHMOOR, SOUTHBRIDGE
 from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, PACS_CALLER, SURGERY, VIEWER
 from gateway.demo.images import study_instance_uid
-from gateway.demo.received import Image, Received, image_of
 from gateway.demo.region import Region
 from gateway.demo.reports import walk as reports
-from gateway.demo.viewer import Viewer, WebAnswer
-from gateway.demo.workstation import NoAssociation, Workstation
 
 READINESS_TIMEOUT_S: Final = 60.0
 SENTENCE: Final = "Not all imaging is shared here. An empty or short list does not mean none exists."

@@ -13,7 +13,6 @@ import csv
 import json
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import IO, Final, Protocol
 import aiohttp
 
 from gateway.demo import cast
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.cast import BEN, EASTVALE, NORTHMOOR, SENSITIVE, SOUTHBRIDGE, TRUSTS, Trust
 from gateway.demo.certificates import Authority, KeyPair
 from gateway.demo.configuration import (
@@ -37,10 +37,10 @@ from gateway.demo.configuration import (
     own_habits,
 )
 from gateway.demo.images import make_trust, study_instance_uid
+from gateway.demo.ports import free_port
 from gateway.demo.reports.lines import REPORTING_SYSTEM, REPORTING_TRUST
 from gateway.demo.reports.national import NationalServices
 from gateway.demo.reports.ris import ReportingSystem
-from gateway.demo.workstation import Workstation
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 40.0
@@ -356,13 +356,6 @@ class Region:
             for ods_code, team, patients in _PATIENTS_IN_CARE:
                 for patient in patients:
                     writer.writerow([patient.nhs_number, ods_code, "referral", team, f"referral-{patient.given_name}"])
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _stop(process: Process) -> None:

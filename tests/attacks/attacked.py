@@ -20,7 +20,8 @@ import aiohttp
 from gateway.demo.cast import ANNE, EASTVALE
 from gateway.demo.certificates import KeyPair
 from gateway.demo.configuration import VIEWER
-from gateway.demo.region import Region, Start, free_port
+from gateway.demo.ports import free_port
+from gateway.demo.region import Region, Start
 from tests.attacks.hostile import Speaks, answer
 from tests.dimse.scripted import ScriptedPeer
 from tests.gateway.certificates import NOW, Authority, Files

@@ -14,7 +14,7 @@ import pytest
 from dimse.upper_layer import pdu
 from dimse.upper_layer.pdata import IS_COMMAND, IS_LAST
 from dimse.upper_layer.pdu import PduType
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
 from gateway.demo.cast import ANNE
 from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, PACS_CALLER, VIEWER
 from tests.attacks.attacked import ATTACKER, HANG_GUARD_S, AttackedRegion

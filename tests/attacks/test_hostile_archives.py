@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gateway.demo import cast
+from gateway.demo.callers.viewer import Viewer, WebAnswer
 from gateway.demo.cast import ANNE, CLARA
 from gateway.demo.images import study_instance_uid
-from gateway.demo.viewer import Viewer, WebAnswer
 from tests.attacks.attacked import HANG_GUARD_S, HOSTILE, AttackedRegion
 from tests.attacks.hostile import answer, of_rows
 from tests.attacks.lies import LIES, UNTRUE, says

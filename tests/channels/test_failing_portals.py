@@ -13,6 +13,7 @@ from gateway import tls
 from gateway.channels.fhir import FhirChannel, FhirPortal
 from gateway.channels.hl7_messages import Names
 from gateway.channels.hl7_out import Hl7Channel, Hl7Portal
+from gateway.demo.ports import free_port
 from gateway.model.reporting.channels import Channel, Receipt
 from tests.channels.reports import RENDERING, REPORT, SARAH, Numbers, now
 from tests.gateway.certificates import Authority
@@ -28,7 +29,7 @@ def portal(folder: Path, behaviour: str, *, is_trusted: bool = True) -> Iterator
     authority, other = Authority(folder), Authority(folder / "other")
     theirs, ours = authority.issue("portal", "127.0.0.1"), (authority if is_trusted else other).issue("gateway")
     context = tls.client_context(tls.ClientFiles(ours.certificate, ours.private_key, authority.certificate))
-    port, record = processes.free_port(), folder / "record"
+    port, record = free_port(), folder / "record"
     command = [sys.executable, "-m", "tests.channels.stub_portal", str(port), behaviour]
     command += [str(each) for each in (theirs.certificate, theirs.private_key, authority.certificate, record)]
     with processes.running(command, folder / "portal.log", lambda: processes.takes_connections(port)):

@@ -11,6 +11,7 @@ import pytest
 
 from dimse.connector import FetchBy, Quirk
 from dimse.scu.contexts import COMMON
+from gateway.demo.ports import free_port
 from gateway.model.errors import PeerRefused, PeerUnavailable
 from tests.dimse.fetching import (
     GATEWAY,
@@ -29,7 +30,6 @@ from tests.dimse.items import MemoryItem, as_dcmtk_writes, item_of, real_files
 from tests.peers import dcmqrscp, orthanc
 from tests.peers.dcmqrscp import running_dcmqrscp
 from tests.peers.orthanc import running_orthanc
-from tests.peers.processes import free_port
 
 pytestmark = pytest.mark.peer
 

@@ -22,6 +22,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from dimse.scp.profiles import CallerProfile, MoveDestination
 from dimse.sop_classes import PATIENT_ROOT_MOVE, STUDY_ROOT_GET
 from dimse.status import MissingSources
+from gateway.demo.ports import free_port
 from policy.identity import CallerBinding
 from policy.parties import TrustId
 from tests.dimse.door import HANG_S, THEIRS, identifier
@@ -32,7 +33,6 @@ from tests.peers import dcmjs
 from tests.peers.dcmtk import program, run, storescp
 from tests.peers.orthanc import AE_TITLE as ORTHANC
 from tests.peers.orthanc import Orthanc, running_orthanc
-from tests.peers.processes import free_port
 
 NOWHERE = CallerProfile(MissingSources.COMMENT)
 STUDY_UID, SERIES_UID = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.1.1"

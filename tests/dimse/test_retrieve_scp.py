@@ -19,6 +19,7 @@ from dimse.upper_layer.commands import Command
 from dimse.upper_layer.messages import Message
 from dimse.upper_layer.negotiation import IMPLEMENTATION_CLASS_UID
 from dimse.upper_layer.wire import Ended
+from gateway.demo.ports import free_port
 from gateway.model import errors
 from gateway.model.imaging import Level, Source, SourceState
 from gateway.model.work.jobs import Lane
@@ -32,7 +33,6 @@ from tests.dimse.lending import EVERY_LIMIT, Told, asking, borrower, destination
 from tests.dimse.library import CT, EXPLICIT, Library, images
 from tests.dimse.pair import answer, listening
 from tests.dimse.test_inflow import taking_in
-from tests.peers.processes import free_port
 
 ANNE = NhsNumber.parse("9434765919")
 STUDY = identifier("STUDY", StudyInstanceUID="1.2.3")

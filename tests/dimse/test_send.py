@@ -14,6 +14,7 @@ from dimse.scu.send import NotSent, Outcome, Receiver, Sender, Sent
 from dimse.upper_layer import pdu
 from dimse.upper_layer.association import Association
 from dimse.upper_layer.messages import Message
+from gateway.demo.ports import free_port
 from gateway.model.settings import Limits
 from gateway.model.work.retrievals import Item
 from gateway.model.work.transfers import InstanceRef
@@ -22,7 +23,6 @@ from tests.dimse.items import MemoryItem, item_of, items_in, real_files
 from tests.dimse.pair import CT, EXPLICIT, IMPLICIT, answer, listening
 from tests.dimse.test_inflow import taking_in
 from tests.peers.dcmtk import storescp
-from tests.peers.processes import free_port
 
 LIMITS = replace(Limits(), store_patience_s=0.3, store_response_timeout_s=20.0)
 

@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from gateway.demo.ports import free_port
 from tests.doctor.archives import HEAD
 from tests.gateway.commands import Commands, gateway
-from tests.peers.processes import free_port
 from tests.peers.s3 import S3, TestBucket
 from tests.storage.buckets import s3_server
 

@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import cast
+from gateway.demo.callers.viewer import Viewer, WebAnswer
 from gateway.demo.cast import ANNE
 from gateway.demo.configuration import VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer, WebAnswer
 from gateway.model.audit import AuditRecord, ChainHead, follow
 from tests.forked import Forks
 

@@ -10,11 +10,11 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import ANNE, ANNE_HEART_US, BEN, CLARA, FAITH
 from gateway.demo.configuration import PACS_CALLER, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
 from tests.faults.test_image_road import is_kept, made
 from tests.forked import Forks
 from tests.peers.postgres import Postgres, running_postgres

@@ -18,13 +18,13 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import cast
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
+from gateway.demo.callers.received import Received
+from gateway.demo.callers.viewer import Viewer, WebImages
 from gateway.demo.cast import StudyPlan
 from gateway.demo.configuration import PACS_CALLER, VIEWER
 from gateway.demo.images import study_instance_uid
-from gateway.demo.received import Received
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer, WebImages
 from tests.faults.test_image_road import Pushed, begin, ended, fetched, is_kept, made, open_on_disk, push
 from tests.forked import Forks
 from tests.peers.vault import TOKEN, running_vault

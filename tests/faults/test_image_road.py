@@ -24,12 +24,12 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from gateway.demo import cast
+from gateway.demo.callers.received import Image, image_of
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import ANNE, TRUSTS
 from gateway.demo.configuration import PACS_CALLER, VIEWER
 from gateway.demo.images import study_instance_uid
-from gateway.demo.received import Image, image_of
 from gateway.demo.region import Region, RegionError
-from gateway.demo.viewer import Viewer
 from tests.forked import Forks
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]

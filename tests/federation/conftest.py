@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
 from gateway.demo.cast import ANNE
 from gateway.demo.configuration import VIEWER
 from tests.federation.mixed import MixedRegion

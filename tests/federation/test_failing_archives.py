@@ -10,10 +10,10 @@ from dimse.upper_layer import pdu
 from dimse.upper_layer.association import Association
 from dimse.upper_layer.messages import Message
 from dimse.upper_layer.wire import Ended
-from gateway.demo.answer import Answer, Outcome
+from gateway.demo.callers.answer import Answer, Outcome
+from gateway.demo.callers.workstation import FindAnswer
 from gateway.demo.cast import ANNE, EASTVALE, SOUTHBRIDGE, Trust
 from gateway.demo.configuration import CLINICIAN, PACS_CALLER
-from gateway.demo.workstation import FindAnswer
 from tests.federation.filing import HARBOURSIDE, OAKFIELD, WESTHAVEN, found, scripted_row
 from tests.federation.mixed import FIND_TIMEOUT_S, PHONES, MixedRegion
 from tests.peers.dimse_archive import Archive

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.demo import cast
+from gateway.demo.callers.received import Image, stored_image
 from gateway.demo.cast import Trust
-from gateway.demo.received import Image, stored_image
 from tests.federation.filing import OAKFIELD, WESTHAVEN, own
 from tests.federation.mixed import MixedRegion
 from tests.stories.fetching import DOORS, opened

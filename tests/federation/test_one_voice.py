@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.demo.answer import Outcome, text_of
+from gateway.demo.callers.answer import Outcome, text_of
 from gateway.demo.cast import ANNE, EVE
 from tests.federation.filing import found
 from tests.stories.conftest import Door

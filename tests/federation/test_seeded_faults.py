@@ -26,11 +26,11 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import cast
-from gateway.demo.answer import Answer, Outcome, text_of
+from gateway.demo.callers.answer import Answer, Outcome, text_of
+from gateway.demo.callers.viewer import WebAnswer
+from gateway.demo.callers.workstation import FindAnswer
 from gateway.demo.cast import ANNE, BEN, EVE, FAITH, Patient
 from gateway.demo.images import study_instance_uid
-from gateway.demo.viewer import WebAnswer
-from gateway.demo.workstation import FindAnswer
 from tests.federation.conftest import until_all_are_heard
 from tests.federation.filing import FOREIGN, TRUTH, found
 from tests.federation.mixed import MixedRegion

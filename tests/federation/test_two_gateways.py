@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from gateway.demo.answer import Answer
+from gateway.demo.callers.answer import Answer
+from gateway.demo.callers.viewer import Viewer
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.cast import ANNE, ANNE_BODY_CT, ANNE_HEAD_CT, ANNE_NECK_X_RAY, BEN, FAITH, Patient
 from gateway.demo.images import study_instance_uid
-from gateway.demo.viewer import Viewer
-from gateway.demo.workstation import Workstation
 from tests.federation.two_gateways import EASTVALE, ROUNDEL, SOUTHBRIDGE, WHIRLOW, TwoGateways, running
 from tests.forked import Forks
 

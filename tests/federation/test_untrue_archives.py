@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from gateway.demo import cast
-from gateway.demo.answer import Answer, Outcome, text_of
+from gateway.demo.callers.answer import Answer, Outcome, text_of
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import ANNE, BEN, CLARA, EASTVALE, FAITH, GRACE, HENRY, SOUTHBRIDGE, Trust
 from gateway.demo.configuration import VIEWER
 from gateway.demo.images import study_instance_uid
-from gateway.demo.viewer import Viewer
 from tests.federation.filing import (
     HARBOURSIDE,
     OAKFIELD,

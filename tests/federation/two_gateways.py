@@ -16,12 +16,12 @@ from pathlib import Path
 import aiohttp
 
 from gateway.demo import cast
+from gateway.demo.callers.viewer import Viewer
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.cast import ANNE, BEN, FAITH, Patient
 from gateway.demo.certificates import KeyPair
 from gateway.demo.images import make_trust
-from gateway.demo.region import free_port
-from gateway.demo.viewer import Viewer
-from gateway.demo.workstation import Workstation
+from gateway.demo.ports import free_port
 from tests.forked import Start
 from tests.gateway.certificates import Authority, Files
 from tests.gateway.node import Node, Serving

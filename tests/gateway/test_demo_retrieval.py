@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
+from gateway.demo.callers.received import Image, stored_image
+from gateway.demo.callers.viewer import Viewer
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.cast import ANNE_HEAD_CT, EASTVALE
 from gateway.demo.certificates import Authority, KeyPair
 from gateway.demo.images import MadeStudy, make_trust
-from gateway.demo.received import Image, stored_image
-from gateway.demo.region import free_port
-from gateway.demo.viewer import Viewer
-from gateway.demo.workstation import Workstation
+from gateway.demo.ports import free_port
 from tests.gateway.simulated_pacs import SimulatedPacs, running_pacs
 
 ARCHIVE, VIEWER = "EASTVALE_PACS", "NORTHMOOR_VIEW"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
+from gateway.demo.callers.workstation import NoAssociation, Workstation
 from gateway.demo.certificates import KeyPair
-from gateway.demo.workstation import NoAssociation, Workstation
 from tests.forked import Forks
 from tests.gateway.certificates import Files
 from tests.gateway.node import Node, Serving

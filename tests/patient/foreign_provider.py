@@ -15,9 +15,10 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from gateway.demo.ports import free_port
 from tests.patient.provider import Claims
 from tests.peers import processes
-from tests.peers.processes import free_port, takes_connections
+from tests.peers.processes import takes_connections
 
 
 @asynccontextmanager

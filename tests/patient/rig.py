@@ -20,6 +20,7 @@ from yarl import URL
 
 from gateway.config.release.page import PatientPageSection
 from gateway.config.sections import GatewaySection
+from gateway.demo.ports import free_port
 from gateway.edges import patient_page
 from gateway.edges.patient_page import PatientReports
 from gateway.model.reporting.reading import PatientReading
@@ -32,7 +33,6 @@ from tests.clock import FakeClock
 from tests.gateway.certificates import Authority
 from tests.patient.memory_reading import MemoryAudit, MemoryReading
 from tests.patient.provider import CLIENT_ID, NhsLogin, running
-from tests.peers.processes import free_port
 
 BEARER_AUDIENCE = "https://reports.region.example"
 

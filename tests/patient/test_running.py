@@ -8,12 +8,12 @@ from pathlib import Path
 
 import aiohttp
 
+from gateway.demo.ports import free_port
 from gateway.node import SystemClock
 from tests.forked import Forks
 from tests.gateway.node import Node
 from tests.patient.provider import ANNE, CLIENT_ID, NhsLogin, running
 from tests.patient.rig import Browser, new_client_key
-from tests.peers.processes import free_port
 
 
 async def test_a_patient_signs_in_at_a_running_gateway(tmp_path: Path, forks: Forks) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.processes import free_port, running, takes_connections
+from gateway.demo.ports import free_port
+from tests.peers.processes import running, takes_connections
 
 AE_TITLE = "DCMTK"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.demo.ports import free_port
 from tests.gateway.certificates import Files
-from tests.peers.processes import free_port, takes_connections
+from tests.peers.processes import takes_connections
 
 _HANG_S = 30.0
 # pynetdicom brings scripts of the same names into the environment's own folder.

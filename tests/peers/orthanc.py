@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.processes import free_port, running
+from gateway.demo.ports import free_port
+from tests.peers.processes import running
 
 BINARY = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

@@ -20,7 +20,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.peers.processes import free_port
+from gateway.demo.ports import free_port
 
 _PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 

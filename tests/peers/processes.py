@@ -1,4 +1,4 @@
-"""Foreign servers as processes of a test's own: a free port to listen on, the wait until they answer, and their end.
+"""Foreign servers as processes of a test's own: the wait until they answer, and their end.
 
 Only what was started here is ever stopped. Knows no protocol: whoever starts a server says how its readiness shows.
 """
@@ -15,13 +15,6 @@ from pathlib import Path
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 20
 _ANSWER_TIMEOUT_S = 5
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def takes_connections(port: int) -> bool:

@@ -14,8 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from gateway.demo.ports import free_port
 from storage.cache.remote.settings import BucketSettings
-from tests.peers.processes import free_port, running, takes_connections
+from tests.peers.processes import running, takes_connections
 
 REGION = "eu-west-2"
 PART_BYTES = 5 * 1024 * 1024

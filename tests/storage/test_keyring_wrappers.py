@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.demo.ports import free_port
 from gateway.model.errors import ConfigurationError, RegisterUnavailable
 from gateway.model.imaging import JsonValue
 from gateway.model.work.transfers import KeyDomain
@@ -21,7 +22,6 @@ from storage.keyring.key_file import KeyFile
 from storage.keyring.vault import ANSWER_BYTES_MAX, VaultAnswer, VaultSettings, VaultTransit, calling
 from storage.keyring.wrapping import KeyWrapper, WrapperEpoch, WrapRefused, context, open_key, seal_key
 from tests.clock import FakeClock
-from tests.peers.processes import free_port
 from tests.peers.vault import Vault, running_vault
 from tests.storage.keyrings import Place, vault_at
 

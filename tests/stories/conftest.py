@@ -14,11 +14,11 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
-from gateway.demo.answer import Answer, Outcome
+from gateway.demo.callers.answer import Answer, Outcome
+from gateway.demo.callers.viewer import Viewer
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.configuration import VIEWER
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
-from gateway.demo.workstation import Workstation
 from tests.forked import Forks
 
 HEARD_AGAIN_S = 60.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Protocol
 
+from gateway.demo.callers.received import Image, Received, stored_image
+from gateway.demo.callers.viewer import Viewer
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.cast import StudyPlan
 from gateway.demo.configuration import AE_TITLES, VIEWER
-from gateway.demo.received import Image, Received, stored_image
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
-from gateway.demo.workstation import Workstation
 
 
 class ImageDoor(Protocol):

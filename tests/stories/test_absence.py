@@ -25,7 +25,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gateway.demo import cast
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
 from gateway.demo.cast import BEN, FAITH
 from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, VIEWER
 from gateway.demo.images import study_instance_uid

@@ -7,11 +7,11 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import cast
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import CLARA, DAVID, EVE, KATE
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
 from tests.stories.conftest import Door
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

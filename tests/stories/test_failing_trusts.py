@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from gateway.demo import cast
-from gateway.demo.answer import Answer, Outcome, text_of
+from gateway.demo.callers.answer import Answer, Outcome, text_of
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import ANNE, EASTVALE, FAITH, SOUTHBRIDGE, Trust
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
 from tests.stories.conftest import Door
 from tests.stories.quality import custodians_told, put_right
 

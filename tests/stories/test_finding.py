@@ -3,7 +3,9 @@
 import pytest
 
 from gateway.demo import cast
-from gateway.demo.answer import Outcome, text_of
+from gateway.demo.callers.answer import Outcome, text_of
+from gateway.demo.callers.viewer import Viewer
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.cast import (
     ANNE,
     BEN,
@@ -23,8 +25,6 @@ from gateway.demo.cast import (
 from gateway.demo.configuration import AE_TITLES, ALIASES, CLINICIAN, PACS_CALLER, SURGERY, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
-from gateway.demo.workstation import Workstation
 from tests.stories.conftest import Door
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

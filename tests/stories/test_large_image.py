@@ -17,11 +17,11 @@ from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage as M
 from pydicom.uid import generate_uid
 
 from gateway.demo import cast
+from gateway.demo.callers.received import image_of
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import ANNE
 from gateway.demo.configuration import PACS_CALLER, VIEWER
-from gateway.demo.received import image_of
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
 from tests.forked import Forks
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]

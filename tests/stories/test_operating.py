@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.demo import cast
-from gateway.demo.answer import Answer
+from gateway.demo.callers.answer import Answer
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.cast import ANNE, EASTVALE
 from gateway.demo.configuration import AE_TITLES, CLINICIAN, GATEWAY_AE_TITLE, PACS_CALLER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.workstation import Workstation
 from tests.stories.conftest import Door
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -16,11 +16,11 @@ import pytest_asyncio
 from pynetdicom import evt
 
 from gateway.demo import cast
+from gateway.demo.callers.retriever import Retrieved, Shelf, get, roles_for_get
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.configuration import AE_TITLES, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.retriever import Retrieved, Shelf, get, roles_for_get
-from gateway.demo.viewer import Viewer
 from tests.stories.conftest import told_in
 from tests.stories.fetching import kept_at
 from tests.stories.test_real_files import associated, entity, naming

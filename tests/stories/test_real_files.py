@@ -32,13 +32,13 @@ from pynetdicom.sop_class import register_uid
 from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway.demo import cast
+from gateway.demo.callers.received import Image, image_of
+from gateway.demo.callers.retriever import GET, MOVE, Shelf, get, move
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import ANNE
 from gateway.demo.configuration import AE_TITLES, GATEWAY_AE_TITLE, PACS_CALLER, VIEWER
 from gateway.demo.pausing import pause_soundly
-from gateway.demo.received import Image, image_of
 from gateway.demo.region import Region
-from gateway.demo.retriever import GET, MOVE, Shelf, get, move
-from gateway.demo.viewer import Viewer
 from tests.forked import Forks
 from tests.instances.real import real_paths
 

@@ -21,12 +21,12 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from gateway.cli.session import configuration_of
 from gateway.demo import cast
-from gateway.demo.answer import Outcome, text_of
+from gateway.demo.callers.answer import Outcome, text_of
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import ANNE
 from gateway.demo.configuration import PACS_CALLER, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
 from gateway.keeping.keys import open_keyring
 from gateway.model.imaging import MODALITY
 from gateway.model.reporting.incoming import Content, Exam, IncomingReport, ReportSource, Subject

@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import cast
+from gateway.demo.callers.retriever import Shelf
 from gateway.demo.configuration import AE_TITLES, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.retriever import Shelf
 from tests.stories.conftest import told_in
 from tests.stories.fetching import kept_at
 from tests.stories.test_retrieving import assert_as_kept

@@ -15,11 +15,11 @@ import pytest_asyncio
 from pydicom.dataset import Dataset
 
 from gateway.demo import cast
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
+from gateway.demo.callers.received import Image
 from gateway.demo.cast import EVE, StudyPlan
 from gateway.demo.configuration import AE_TITLES, PACS_CALLER, VIEWER
 from gateway.demo.images import study_instance_uid
-from gateway.demo.received import Image
 from gateway.demo.region import Region
 from tests.stories.conftest import HEARD_AGAIN_S, NOWHERE, told_in
 from tests.stories.fetching import DOORS, ImageDoor, kept_at, opened

@@ -13,13 +13,13 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from gateway.demo import cast
-from gateway.demo.answer import Outcome, text_of
+from gateway.demo.callers.answer import Outcome, text_of
+from gateway.demo.callers.viewer import Viewer
+from gateway.demo.callers.workstation import Workstation
 from gateway.demo.cast import ANNE, CLARA, DAVID, FAITH, KATE, NORTHMOOR, SOUTHBRIDGE, TRUSTS, Patient
 from gateway.demo.configuration import AE_TITLES, ALIASES, PACS_CALLER, VIEWER
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
-from gateway.demo.workstation import Workstation
 from tests.forked import Forks
 from tests.stories.conftest import NOWHERE, Door, QidoDoor
 from tests.stories.fetching import kept_at

@@ -10,11 +10,11 @@ import pytest
 import pytest_asyncio
 
 from gateway.demo import cast
-from gateway.demo.answer import Outcome, text_of
+from gateway.demo.callers.answer import Outcome, text_of
+from gateway.demo.callers.viewer import Viewer
 from gateway.demo.cast import ANNE, NORTHMOOR
 from gateway.demo.images import study_instance_uid
 from gateway.demo.region import Region
-from gateway.demo.viewer import Viewer
 from tests.stories.conftest import Door
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

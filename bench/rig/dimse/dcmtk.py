@@ -20,6 +20,7 @@ from bench.rig import processes, studies
 from bench.rig.dimse.objects import Objects
 from bench.rig.dimse.sending import Sent
 from bench.rig.dimse.wire import CALLING, Door
+from gateway.demo.ports import free_port
 
 PROGRAMS = Path("/usr/bin")
 AT_ITS_BEST: Mapping[str, str] = {"TCP_NODELAY": "1"}
@@ -61,7 +62,7 @@ def storescp(
     keeping: Sequence[str | Path] = ("--ignore",),
 ) -> Iterator[int]:
     """A storescp that drops what it receives unless `keeping` says other, one process an association; its port."""
-    port = processes.free_port()
+    port = free_port()
     options = (
         "--fork",
         *map(str, keeping),
@@ -162,7 +163,7 @@ def dcmqrscp(folder: Path, held: Sequence[studies.Study], pdu_bytes_max: int = P
         (storage / f"{study.number}.dcm").write_bytes(studies.file(study))
     files = sorted(str(path) for path in storage.glob("*.dcm"))
     subprocess.run([PROGRAMS / "dcmqridx", storage, *files], check=True, capture_output=True)
-    port = processes.free_port()
+    port = free_port()
     configuration = folder / "dcmqrscp.cfg"
     configuration.write_text(
         f"NetworkTCPPort = {port}\nMaxPDUSize = {pdu_bytes_max}\nMaxAssociations = 64\nHostTable BEGIN\nHostTable END\n"

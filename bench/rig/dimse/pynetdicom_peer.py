@@ -21,8 +21,8 @@ from pynetdicom import AE, _config, evt
 
 from bench.rig.dimse import wire
 from bench.rig.dimse.sending import Load, Sent
-from bench.rig.processes import free_port
 from bench.rig.workers import Told, work
+from gateway.demo.ports import free_port
 
 READY = "pynetdicom ready"
 ATTEMPTS_MAX = 5

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from gateway.demo.answer import ChapterFailed, expect
+from gateway.demo.callers.answer import ChapterFailed, expect
 from gateway.demo.cast import ANNE, BEN, CLARA, FAITH, GRACE, IVY, Patient
 from gateway.demo.region import Region
 from gateway.demo.reports.browser import Browser

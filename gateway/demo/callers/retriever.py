@@ -40,8 +40,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom m
 )
 from pynetdicom.transport import ThreadedAssociationServer
 
-from gateway.demo.answer import Outcome
-from gateway.demo.received import Image, image_of
+from gateway.demo.callers.answer import Outcome
+from gateway.demo.callers.received import Image, image_of
 
 CLASSES: Final = (
     CTImageStorage,

@@ -27,11 +27,11 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom m
     Verification,
 )
 
-from gateway.demo import retriever
-from gateway.demo.answer import Outcome, Row, studies_in, text_of
+from gateway.demo.callers import retriever
+from gateway.demo.callers.answer import Outcome, Row, studies_in, text_of
+from gateway.demo.callers.retriever import Retrieved, Shelf
 from gateway.demo.certificates import KeyPair
 from gateway.demo.pausing import pause_soundly
-from gateway.demo.retriever import Retrieved, Shelf
 
 ANSWER_TIMEOUT_S: Final = 30.0
 

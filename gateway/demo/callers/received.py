@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 
-from gateway.demo.answer import Outcome
+from gateway.demo.callers.answer import Outcome
 
 _META_AT: Final = 144
 """Preamble, prefix, and the length of the file meta information's group (PS3.10 7.1)."""

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import aiohttp
 
-from gateway.demo.answer import Outcome, Row, studies_in
+from gateway.demo.callers.answer import Outcome, Row, studies_in
+from gateway.demo.callers.received import Image, image_of
 from gateway.demo.certificates import KeyPair
-from gateway.demo.received import Image, image_of
 
 ANSWER_TIMEOUT_S: Final = 30.0
 
