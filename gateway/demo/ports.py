@@ -6,6 +6,7 @@ starts. These come from below the kernel's range for connections, and stay this 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import random
@@ -40,6 +41,12 @@ def free_port() -> int:
             _kept.append(_reserved(port))
             return port
     raise OSError(errno.EADDRINUSE, "no port of loopback is free")
+
+
+@atexit.register
+def _give_back() -> None:
+    while _kept:
+        _kept.pop().close()
 
 
 def _candidates() -> Iterator[int]:
