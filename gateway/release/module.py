@@ -110,7 +110,9 @@ class ReleaseModule:
             new_id=outside.new_id,
             elsewhere=asyncio.to_thread,
         )
-        self.clinicians = ForClinicians(store, keeping, self.contents, self.intake, self._patient_issuer_of, clock)
+        self.clinicians = ForClinicians(
+            store, keeping, self.contents, self.intake, self._patient_issuer_of, self._tolerance_of, clock
+        )
         self.desk = ReleaseDesk(store, self.planner, self.acts, self.referring, keeping.runner.wake)
         self._tracing = DayTracing(store, self.contents, self.vault, _lookup(configuration), new_id=outside.new_id)
         self._page = PageChannel(PAGE_CHANNEL, store, self.vault, self.time.now)
@@ -204,6 +206,9 @@ class ReleaseModule:
         if found is None:
             found = self._terms[trust] = self._embargoes.over(trust, terms_of(self._configuration, trust))
         return found
+
+    def _tolerance_of(self, trust: TrustId) -> timedelta:
+        return timedelta(minutes=self._terms_of(trust).verification_future_tolerance_minutes)
 
     def _retention(self) -> Retention:
         section = self._configuration.release

@@ -7,13 +7,13 @@ of it, nor what any of it says.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, select
 
 from storage.database import Read
 from storage.release.reports import KeptReport, get
-from storage.release.tables import LinkKind, report, report_study
+from storage.release.tables import LinkKind, report, report_study, report_version
 
 REPORTS_MAX = 500
 """Of one question; a patient with more is told of as cut."""
@@ -73,6 +73,22 @@ def studies_of(read: Read, report_id: str) -> tuple[str, ...]:
     )
     found = tuple(row.study_uid for row in read.connection.execute(linked))
     return found or (own_study_uid(report_id),)
+
+
+def objects_of(read: Read, report_id: str, sources: Collection[str]) -> Mapping[str, str]:
+    """Which versions of a report came as which DICOM object (`sources` are those kinds), by SOP instance UID."""
+    of = report_version.c
+    named = select(of.version_id, of.message_id).where(
+        of.report_id == report_id, of.has_content, of.source.in_(sorted(sources))
+    )
+    return {row.version_id: row.message_id for row in read.connection.execute(named)}
+
+
+def ever_of_studies(read: Read, study_uids: Collection[str]) -> Sequence[KeptReport]:
+    """The reports of these studies, and those that once stood under one of these UIDs for want of a study."""
+    found = {each.report_id: each for each in of_studies(read, study_uids)}
+    own = (each for uid in sorted(study_uids) for each in _own_reports(read, uid))
+    return tuple({**{each.report_id: each for each in own}, **found}.values())
 
 
 def _own(read: Read, study_uid: str) -> Sequence[KeptReport]:

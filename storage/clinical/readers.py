@@ -7,6 +7,7 @@ A row is written before what it tells of leaves, and each recipient is told of o
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from sqlalchemy import Column, Table, Text, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -31,10 +32,13 @@ report_recipient = Table(
 
 
 def give(tx: Tx, report_id: str, named: str, recipient: TrustId) -> None:
-    """Write down that somebody is given a report as it stands; again changes nothing."""
+    """Write down that somebody is given a report as it stands; who was told of it before is told again."""
     engine = postgresql if tx.connection.dialect.name == "postgresql" else sqlite
     values = {"report_id": report_id, "named": named, "recipient": recipient.code, "given_at": tx.now, "told_at": None}
-    tx.connection.execute(engine.insert(report_recipient).values(values).on_conflict_do_nothing())
+    given = engine.insert(report_recipient).values(values)
+    keys = ["report_id", "named", "recipient"]
+    anew = {"given_at": tx.now, "told_at": None}
+    tx.connection.execute(given.on_conflict_do_update(index_elements=keys, set_=anew))
 
 
 def outdated(read: Read, report_id: str, present: str) -> Sequence[TrustId]:
@@ -58,9 +62,18 @@ def tell(tx: Tx, report_id: str, present: str, recipients: Collection[TrustId]) 
     tx.connection.execute(update(report_recipient).where(mine).values(told_at=tx.now))
 
 
-def tell_of(tx: Tx, report_id: str, sop_uid: str, recipient: TrustId) -> bool:
-    """Write down that a recipient is told of an instance that is no more; False where it was told before."""
+def tell_of(tx: Tx, report_id: str, sop_uid: str, recipient: TrustId, asked_at: datetime) -> bool:
+    """Write down that a recipient is told of an instance that is no more; False where that was told since `asked_at`.
+
+    What is taken back and then stands again may be received once more, and be no more for a second time.
+    """
     engine = postgresql if tx.connection.dialect.name == "postgresql" else sqlite
-    values = {"report_id": report_id, "named": sop_uid, "recipient": recipient.code, "given_at": tx.now}
-    statement = engine.insert(report_recipient).values(**values, told_at=tx.now).on_conflict_do_nothing()
-    return tx.connection.execute(statement.returning(report_recipient.c.named)).one_or_none() is not None
+    of = report_recipient.c
+    values = {"report_id": report_id, "named": sop_uid, "recipient": recipient.code, "given_at": asked_at}
+    told = engine.insert(report_recipient).values(**values, told_at=tx.now)
+    again = told.on_conflict_do_update(
+        index_elements=[of.report_id, of.named, of.recipient],
+        set_={"given_at": told.excluded.given_at, "told_at": told.excluded.told_at},
+        where=of.given_at < told.excluded.given_at,
+    )
+    return tx.connection.execute(again.returning(of.named)).one_or_none() is not None

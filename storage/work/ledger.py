@@ -8,7 +8,7 @@ Patients stand here by their internal rows. Knows no cache and no wire.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -25,7 +25,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    func,
     literal_column,
     select,
     update,
@@ -45,8 +44,6 @@ from storage.tables.prepared import Prepared
 NOT_DELIVERED = "the retrieval ended before it was delivered"
 WORDS_MAX = 500
 """Characters kept of why an instance failed."""
-DELIVERIES_MAX = 1_000
-"""Deliveries listed at once, the newest first."""
 UNFINISHED_MAX = 10_000
 FORGOTTEN_AT_ONCE_MAX = 20
 """Retrievals deleted in one transaction: each may have thousands of instances."""
@@ -95,7 +92,6 @@ retrieval_instance = Table(
 _HAS_NOT_ENDED = and_(
     *(retrieval_instance.c.state != literal_column(f"'{state.value}'") for state in InstanceState if state.is_ended)
 )
-_DELIVERED = [InstanceState.SENT.value, InstanceState.WARNING.value]
 _ENGINES = {"sqlite": sqlite, "postgresql": postgresql}
 _ADD = {name: Prepared(engine.insert(retrieval).on_conflict_do_nothing()) for name, engine in _ENGINES.items()}
 _ADD_INSTANCE = {
@@ -169,20 +165,8 @@ class LedgerRetrieval:
         return Counts(len(self.instances) - completed - failed - warning, completed, failed, warning)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """What one retrieval delivered of one study of a patient."""
-
-    retrieval_id: str
-    request_id: str
-    """Under which the audit has it."""
-    subject: str
-    recipient: TrustId
-    destination: str
-    study_uid: str
-    instances: int
-    first_at: datetime
-    last_at: datetime
+Frozen = Callable[[Tx, Sequence[FrozenInstance]], None]
+"""Is told what is about to be handed out."""
 
 
 class SqlLedger:
@@ -191,17 +175,33 @@ class SqlLedger:
     def __init__(self, store: SqlStore, node: str) -> None:
         self._store = store
         self._node = node
+        self._also: list[Frozen] = []
+
+    def also(self, frozen: Frozen) -> None:
+        """Have something else done in each transaction that freezes instances."""
+        self._also.append(frozen)
 
     async def freeze(self, new: NewRetrieval) -> None:
         """See `TransferLedger`. Raises `InvalidRequest` for a set that names an instance twice."""
         if len({frozen.ref.sop_uid for frozen in new.instances}) < len(new.instances):
             raise InvalidRequest("an instance is named twice")
-        await self._store.write(partial(_freeze, node=self._node, new=new))
+
+        def body(tx: Tx) -> None:
+            _freeze(tx, self._node, new)
+            self._follow(tx, new.instances)
+
+        await self._store.write(body)
 
     async def add(self, retrieval_id: str, first: int, instances: Sequence[FrozenInstance]) -> None:
         """See `TransferLedger`."""
-        if instances:
-            await self._store.write(partial(_add, retrieval_id=retrieval_id, first=first, instances=instances))
+        if not instances:
+            return
+
+        def body(tx: Tx) -> None:
+            _add(tx, retrieval_id, first, instances)
+            self._follow(tx, instances)
+
+        await self._store.write(body)
 
     async def note(self, retrieval_id: str, notes: Sequence[InstanceNote]) -> None:
         """See `TransferLedger`."""
@@ -227,46 +227,13 @@ class SqlLedger:
         """A retrieval with all its instances; raises `NotFound`."""
         return await self._store.read(partial(_show, retrieval_id=retrieval_id))
 
-    async def delivered_of(self, patient_rows: Sequence[str], since: datetime) -> list[Delivered]:
-        """What was delivered of a patient, of all rows that are the patient's, the newest first."""
-        return await self._store.read(partial(delivered_of, patient_rows=patient_rows, since=since))
-
     async def forget(self, before: datetime) -> int:
         """Delete retrievals that were frozen before an instant and have ended, a few at a time; how many were."""
         return await self._store.write(partial(_forget, before=before))
 
-
-def delivered_of(read: Read, patient_rows: Sequence[str], since: datetime) -> list[Delivered]:
-    """See `SqlLedger.delivered_of`."""
-    of = retrieval_instance.c
-    found = (
-        select(
-            retrieval,
-            of.study_uid,
-            func.count().label("delivered"),
-            func.min(of.noted_at).label("first_at"),
-            func.max(of.noted_at).label("last_at"),
-        )
-        .join_from(retrieval_instance, retrieval, of.retrieval_id == retrieval.c.retrieval_id)
-        .where(of.patient_row.in_(sorted(patient_rows)), of.state.in_(_DELIVERED), of.noted_at >= since)
-        .group_by(*retrieval.c, of.study_uid)
-        .order_by(func.max(of.noted_at).desc(), retrieval.c.retrieval_id, of.study_uid)
-        .limit(DELIVERIES_MAX)
-    )
-    return [
-        Delivered(
-            row.retrieval_id,
-            row.request_id,
-            row.subject,
-            TrustId(row.recipient),
-            row.destination,
-            row.study_uid,
-            row.delivered,
-            row.first_at,
-            row.last_at,
-        )
-        for row in read.connection.execute(found)
-    ]
+    def _follow(self, tx: Tx, instances: Sequence[FrozenInstance]) -> None:
+        for each in self._also:
+            each(tx, instances)
 
 
 def _freeze(tx: Tx, node: str, new: NewRetrieval) -> None:

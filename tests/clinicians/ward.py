@@ -16,7 +16,7 @@ from gateway.model.reporting.seams import FeedMessage
 from gateway.release.clinicians import telling
 from gateway.release.clinicians.arriving import ARRIVED, Arrivals
 from gateway.release.clinicians.book import Book
-from gateway.release.clinicians.readers import kept_for_reading
+from gateway.release.clinicians.readers import Readers, kept_for_reading
 from gateway.release.clinicians.telling import CHANGED, Telling
 from gateway.release.contents import Contents
 from gateway.release.intake import Intake
@@ -87,12 +87,15 @@ class Ward:
         self.contents = Contents(store, self.keys)
         self.has_keys = True
         self.asked = Ledger(b"salt")
-        self.book = Book(store, self.contents, is_open=lambda: self.has_keys)
+        self.tolerance = timedelta(minutes=5)
+        self.book = Book(store, self.contents, self._tolerance_of, is_open=lambda: self.has_keys)
+        self.readers = Readers(store, self._tolerance_of)
+        travels.ledger.also(self.readers.frozen)
         self.reported = Reported(self.book, [TrustId(code) for code in ("RZ1", "RZ2", "RZ3", "RZ4")])
         kept = Witness(travels.cache, self.region.store, travels.clock, self.region.limits)
         self.region.witness = WithReports(kept, self.reported)
 
-        self.telling = Telling(store, self.book, travels.cache, travels.clock)
+        self.telling = Telling(store, self._tolerance_of, travels.cache, travels.clock)
         self.arrivals = Arrivals(store, travels.cache, self.intake, self._issuer_of, travels.clock)
 
     @property
@@ -100,7 +103,7 @@ class Ward:
         """Who answers for reports as such."""
         region = self.region
         people = People(region.store, region.directory, region.identity, region.tracing)
-        kept = kept_for_reading(self.store, self.book)
+        kept = kept_for_reading(self.book, self.readers)
         watch = Watch(region.broker, self.asked, Budgets(strangers_per_hour=1), region.store, region.clock, Figures())
         return ReportReading(
             region.gate, people, region.directory, kept, region.sharing, region.clock, at_once_max=10, watch=watch
@@ -118,6 +121,9 @@ class Ward:
     def handlers(self) -> dict[str, Handler]:
         """What a runner here would do."""
         return {CHANGED: self.telling, ARRIVED: self.arrivals}
+
+    def _tolerance_of(self, _: TrustId) -> timedelta:
+        return self.tolerance
 
     def _issuer_of(self, trust: TrustId) -> str:
         return self.region.directory.trust(trust).patient_id_issuer

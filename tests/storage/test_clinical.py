@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from gateway.model.reporting.seams import FeedMessage
@@ -15,6 +16,7 @@ from storage.clinical import finding, readers
 from storage.registers import patients
 from storage.store import SqlStore, new_id
 from tests.clinicians.ward import reported
+from tests.clock import NOON
 from tests.sharing.rows import ANNE, RZ1
 from tests.storage.cache_rig import FixedKeys
 
@@ -66,4 +68,13 @@ async def test_each_recipient_is_told_of_one_thing_once(store: SqlStore) -> None
     await store.write(partial(readers.tell, report_id="r", present="second", recipients=[RZ1]))
     assert await store.read(outdated) == [RZ3]
     told = partial(readers.tell_of, report_id="r", sop_uid="1.2.3.4", recipient=RZ1)
-    assert [await store.write(told), await store.write(told)] == [True, False]
+    asked = [NOON, NOON, NOON + timedelta(hours=1)]
+    assert [await store.write(partial(told, asked_at=at)) for at in asked] == [True, False, True]
+
+
+async def test_who_is_given_anew_what_they_were_told_of_is_told_again(store: SqlStore) -> None:
+    given = partial(readers.give, report_id="r", named="first", recipient=RZ1)
+    await store.write(given)
+    await store.write(partial(readers.tell, report_id="r", present="second", recipients=[RZ1]))
+    await store.write(given)
+    assert await store.read(partial(readers.outdated, report_id="r", present="third")) == [RZ1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,9 @@ from gateway.model.work.transfers import InstanceRef
 from policy.parties import TrustId
 from storage.engines import DatabaseSettings
 from storage.store import SqlStore
+from storage.work import recipients
 from storage.work.ledger import NOT_DELIVERED, WORDS_MAX, SqlLedger
+from storage.work.recipients import Delivered
 from tests.clock import NOON, FakeClock
 
 NORTH, SOUTH, EAST = TrustId("RJ1"), TrustId("RYJ"), TrustId("RT3")
@@ -138,18 +141,24 @@ async def test_a_node_ends_at_its_start_what_it_fell_with_and_nobody_elses(store
     assert (await restarted.unfinished(), await south.unfinished()) == ([], ["theirs"])
 
 
-async def test_the_officer_sees_what_was_delivered_of_a_patient_and_of_nobody_else(ledger: SqlLedger) -> None:
+async def test_the_officer_sees_what_was_delivered_of_a_patient_and_of_nobody_else(
+    store: SqlStore, ledger: SqlLedger
+) -> None:
     of_anne, other_study, of_ben = frozen(1), frozen(1, study="1.3"), frozen(1, study="1.4", patient_row="ben")
     never, joined = frozen(2), frozen(1, study="1.5", patient_row="anne-as-joined")
     await ledger.freeze(retrieval("r", [of_anne, never, other_study, of_ben, joined]))
     everything = [of_anne, other_study, of_ben, joined]
     await ledger.note("r", [noted(each, InstanceState.SENT, at_s=place) for place, each in enumerate(everything)])
     await ledger.note("r", [noted(never, InstanceState.CACHED)])
-    found = await ledger.delivered_of(["anne", "anne-as-joined"], NOON)
+
+    async def delivered_of(patient_rows: list[str], since: datetime = NOON) -> list[Delivered]:
+        return await store.read(partial(recipients.delivered_of, patient_rows=patient_rows, since=since))
+
+    found = await delivered_of(["anne", "anne-as-joined"])
     assert [(each.study_uid, each.instances) for each in found] == [("1.5", 1), ("1.3", 1), ("1.2", 1)]
     assert {(each.subject, each.recipient, each.request_id) for each in found} == {("north-pacs", NORTH, "request-r")}
-    assert [each.study_uid for each in await ledger.delivered_of(["anne"], NOON + timedelta(seconds=1))] == ["1.3"]
-    assert await ledger.delivered_of(["nobody"], NOON) == []
+    assert [each.study_uid for each in await delivered_of(["anne"], NOON + timedelta(seconds=1))] == ["1.3"]
+    assert await delivered_of(["nobody"]) == []
 
 
 async def test_old_retrievals_are_forgotten_and_those_under_way_are_not(ledger: SqlLedger) -> None:

@@ -28,7 +28,7 @@ async def test_who_received_an_instance_is_known_by_study_and_source(store: SqlS
     await retrieved(ledger, "one", "1.2.1.1", "1.2.1.2", delivers=1)
     await retrieved(ledger, "two", "1.9.1", delivers=1, study="1.9")
     found = await store.read(partial(recipients.received, study_uid="1.2", source=SOUTH))
-    assert found == [recipients.Received("1.2.1.1", NORTH, "one")]
+    assert found == [recipients.Received("1.2.1.1", NORTH, "one", NOON)]
     assert await store.read(partial(recipients.received, study_uid="1.2", source=EAST)) == []
     assert recipients.by_recipient(found, {"1.2.1.1"}) == {NORTH: found}
     assert recipients.by_recipient(found, {"1.2.1.2"}) == {}
@@ -46,3 +46,16 @@ async def test_the_way_to_who_received_a_study_is_an_index(store: SqlStore) -> N
     if store.database.is_sqlite:
         rows = await store.read(lambda read: read.connection.execute(text(f"EXPLAIN QUERY PLAN {asked}")).all())
         assert any("ix_retrieval_instance_study" in str(row) for row in rows)
+
+
+async def test_what_is_on_its_way_or_was_cut_off_may_have_been_received(store: SqlStore) -> None:
+    ledger = SqlLedger(store, "north")
+    await retrieved(ledger, "over", "1.2.1.1", "1.2.1.2", delivers=1)
+    frozen = FrozenInstance(InstanceRef("1.2", "1.2.1", "1.2.1.3", "1.2.840"), SOUTH, "anne", "d-1")
+    await ledger.freeze(NewRetrieval("fallen", "request", "north-pacs", NORTH, "", NOON, (frozen,)))
+    expected = [recipients.Received("1.2.1.3", NORTH, "fallen", NOON)]
+    ask = partial(recipients.in_doubt, study_uid="1.2", source=SOUTH)
+    assert await store.read(ask) == expected
+    assert await ledger.end_unfinished(NOON) == 1
+    assert await store.read(ask) == expected
+    assert await store.read(partial(recipients.in_doubt, study_uid="1.2", source=EAST)) == []

@@ -30,7 +30,7 @@ from storage.database import Read, Tx
 from storage.registers import optouts, patients, state
 from storage.registers.optouts import Calendar, KeptCase, Receipt
 from storage.registers.state import Author
-from storage.work import ledger
+from storage.work import recipients
 
 CHANNELS = ("paper", "web-form", "telephone", "e-mail", "in-person")
 ROW_REQUIRED = ("channel",)
@@ -102,10 +102,10 @@ def _add_confirming(app: typer.Typer, choice: SharingChoice) -> None:
         async def work(opened: Session) -> None:
             who, first = author(by), instant(since) or opened.now - timedelta(days=365)
 
-            def body(read: Read) -> tuple[str, list[ledger.Delivered]]:
+            def body(read: Read) -> tuple[str, list[recipients.Delivered]]:
                 kept = _case(read, choice, case)
                 rows = patients.person(read, kept.patient_id).joined
-                return kept.case.case_id, ledger.delivered_of(read, sorted(rows), first)
+                return kept.case.case_id, recipients.delivered_of(read, sorted(rows), first)
 
             case_id, found = await opened.store.read(body)
             looked: dict[str, JsonValue] = {"act": "optout-delivered", "case": case_id, "by": who.subject}
@@ -317,7 +317,7 @@ def _row(case: Case, now: datetime) -> dict[str, console.Cell | list[str]]:
     }
 
 
-def _delivery(each: ledger.Delivered) -> dict[str, console.Cell]:
+def _delivery(each: recipients.Delivered) -> dict[str, console.Cell]:
     return {
         "trust": each.recipient.code,
         "asked_by": each.subject,

@@ -8,30 +8,26 @@ and its trust's part said to be cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from gateway.instances.reporting.writing import Document
-from gateway.model.errors import GatewayError, KeyClosed, NotFound
+from gateway.model.errors import Damaged, GatewayError, KeyClosed
 from gateway.model.reporting.incoming import Content, IncomingReport
-from gateway.release.clinicians.documents import documents_of, former_of, objects_gone
+from gateway.release.clinicians.documents import documents_of
+from gateway.release.clinicians.versions import KeptVersions, ToleranceOf, versions_of
 from gateway.sharing.retrieval.reported import Documents
 from policy.parties import PatientId
 from policy.release.reports import Version
 from storage.clinical import finding
 from storage.database import Read
 from storage.release import reports
-from storage.release.reports import KeptContent, KeptReport
+from storage.release.reports import KeptContent
 from storage.store import SqlStore
 
 log = structlog.get_logger(__name__)
-
-FUTURE_TOLERANCE = timedelta(minutes=5)
-"""A verification that lies further ahead has no time (SAF-31)."""
-
 
 PDF_BEGINNING_BYTES = 5
 """Of a document so much is held in a list: enough to tell that there is one."""
@@ -47,17 +43,6 @@ class Opens(Protocol):
         """The same, of what is at hand sealed."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptVersions:
-    """A report, with its versions and the studies that it stands under."""
-
-    report: KeptReport
-    versions: tuple[Version, ...]
-    study_uids: tuple[str, ...]
-    objects_gone: frozenset[str] = frozenset()
-    """The objects that it came as and that are no more what it is, by SOP instance UID."""
-
-
 class Book:
     """Documents of reports (`gateway.sharing.retrieval.reported.ReportBook`)."""
 
@@ -65,15 +50,15 @@ class Book:
         self,
         store: SqlStore,
         contents: Opens,
+        tolerance_of: ToleranceOf,
         *,
         is_open: Callable[[], bool] = lambda: True,
-        tolerance: timedelta = FUTURE_TOLERANCE,
     ) -> None:
         """`is_open` says whether the keys of reports can be had at all."""
         self._is_open = is_open
         self._store = store
         self._contents = contents
-        self._tolerance = tolerance
+        self._tolerance_of = tolerance_of
 
     @property
     def is_open(self) -> bool:
@@ -83,8 +68,7 @@ class Book:
     async def of_studies(self, study_uids: Collection[str]) -> Documents:
         """See `ReportBook`."""
         found = await self._documents(lambda read: finding.of_studies(read, study_uids))
-        present = [each for each in found.present if each.study_uid in study_uids]
-        return Documents(present, found.former, found.cut)
+        return replace(found, present=[each for each in found.present if each.study_uid in study_uids])
 
     async def of_patient(self, known_by: Collection[PatientId]) -> Documents:
         """See `ReportBook`."""
@@ -95,60 +79,56 @@ class Book:
         """See `ReportBook`."""
         return await self._documents(lambda read: finding.of_accession(read, number)) if number else Documents()
 
-    async def of_report(self, report_id: str) -> tuple[KeptVersions, list[Document]]:
-        """One report, with its versions that are not forgotten, and its documents.
-
-        Raises `NotFound`, or what keeps it from being opened.
-        """
-
-        def one(read: Read) -> list[KeptVersions]:
-            found = reports.get(read, report_id)
-            return [] if found is None else _with_versions(read, [found])
-
-        kept = await self._store.read(one)
-        if not kept:
-            raise NotFound("no such report")
-        return await self._of(kept[0])
-
     async def _documents(self, select: finding.Which) -> Documents:
-        kept = await self._store.read(lambda read: _with_versions(read, select(read)))
+        kept = await self._store.read(
+            lambda read: [versions_of(read, each, self._tolerance_of(each.trust)) for each in select(read)]
+        )
         present: list[Document] = []
         former: set[str] = set()
+        standings: dict[str, str] = {}
         cut = {each.report.trust for each in kept[finding.REPORTS_MAX :]}
         for each in kept[: finding.REPORTS_MAX]:
+            for study_uid in each.study_uids:
+                former |= each.former(study_uid)
             try:
-                known, found = await self._of(each)
+                found, damaged = await self._of(each)
             except KeyClosed:
                 continue  # erased: absence
             except GatewayError as error:
-                log.warning("report not opened", trust=each.report.trust.code, reason=type(error).__name__)
+                log.warning("report not opened", reason=type(error).__name__, **_named(each))
                 cut.add(each.report.trust)
                 continue
             present += found
-            former |= known.objects_gone
-            for study_uid in each.study_uids:
-                former |= former_of(each.report.report_id, study_uid, known.versions, found)
-        return Documents(present, frozenset(former), frozenset(cut))
+            if damaged:
+                log.error("version not opened", alarm=True, versions=len(damaged), **_named(each))
+                cut.add(each.report.trust)
+            standings[each.report.report_id] = each.standing
+        return Documents(present, frozenset(former), frozenset(cut), standings)
 
     async def whole(self, document: Document) -> Document:
         """See `ReportBook`."""
         return replace(document, content=await self._contents.open(document.content_of))
 
-    async def _of(self, kept: KeptVersions) -> tuple[KeptVersions, list[Document]]:
+    async def _of(self, kept: KeptVersions) -> tuple[list[Document], list[str]]:
+        """What can be read of it, and which of its past versions are damaged; raises where one is that stands."""
         # One report after the other: those of a patient together may be more than memory should hold.
         sealed = await self._store.read(lambda read: _contents(read, kept.versions))
-        opened = {each.version_id: _begun(await self._contents.opened(each)) for each in sealed}
-        found = documents_of(kept.report.report_id, kept.study_uids, kept.versions, opened, self._tolerance)
-        gone = objects_gone(kept.versions, opened, self._tolerance)
-        known = tuple(each for each in kept.versions if each.version_id in opened)
-        return replace(kept, versions=known, objects_gone=gone), found
+        opened: dict[str, IncomingReport] = {}
+        damaged: list[str] = []
+        for each in sealed:
+            try:
+                opened[each.version_id] = _begun(await self._contents.opened(each))
+            except Damaged:
+                # What is past is missed by nobody as the current one would be: that is given as before.
+                if each.version_id in kept.standing_now:
+                    raise
+                damaged.append(each.version_id)
+        found = documents_of(kept.report.report_id, kept.study_uids, kept.versions, opened, kept.tolerance)
+        return found, damaged
 
 
-def _with_versions(read: Read, found: Sequence[KeptReport]) -> list[KeptVersions]:
-    return [
-        KeptVersions(each, reports.versions(read, each.report_id), finding.studies_of(read, each.report_id))
-        for each in found
-    ]
+def _named(kept: KeptVersions) -> dict[str, str]:
+    return {"report": kept.report.report_id, "trust": kept.report.trust.code}
 
 
 def _contents(read: Read, versions: Sequence[Version]) -> tuple[KeptContent, ...]:

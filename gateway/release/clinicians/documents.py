@@ -15,7 +15,7 @@ from typing import assert_never
 
 import orjson
 
-from gateway.instances.reporting.writing import OBJECTS, Document, Form, Marking, every_ref, ref_of
+from gateway.instances.reporting.writing import Document, Form, Marking, every_ref, ref_of
 from gateway.model.reporting.incoming import IncomingReport
 from gateway.model.work.transfers import InstanceRef
 from policy.release.lifecycle import VOUCHED, fold
@@ -77,28 +77,37 @@ def documents_of(
     ]
 
 
-def former_of(report_id: str, study_uid: str, versions: Sequence[Version], present: Sequence[Document]) -> set[str]:
-    """The instances that may have been given out of a report in a study and are there no more, by UID."""
-    ever = {ref.sop_uid for each in versions for ref in every_ref(report_id, each.version_id, study_uid)}
-    return ever - {each.ref.sop_uid for each in present}
-
-
-def objects_gone(
-    versions: Sequence[Version], opened: Mapping[str, IncomingReport], tolerance: timedelta
+def former_of(
+    report_id: str, study_uid: str, versions: Sequence[Version], present: Sequence[Reading]
 ) -> frozenset[str]:
-    """The objects that a report came as and that are superseded, taken back or withdrawn, by SOP instance UID."""
+    """The instances that may have been given out of a report in a study and are there no more, by UID.
+
+    `present` is what stands there. What any of it says may be damaged or forgotten.
+    """
+    ever = {ref.sop_uid for each in versions for ref in every_ref(report_id, each.version_id, study_uid)}
+    there = {
+        ref_of(report_id, each.version.version_id, study_uid, form, each.marking).sop_uid
+        for each in present
+        for form in Form
+    }
+    return frozenset(ever - there)
+
+
+def objects_gone(versions: Sequence[Version], objects: Mapping[str, str], tolerance: timedelta) -> frozenset[str]:
+    """The objects that a report came as and that are superseded, taken back or withdrawn, by SOP instance UID.
+
+    `objects` is which of its versions came as which object.
+    """
     life = fold(versions, tolerance)
     past = life.withdrawn.union(life.superseded)
     past |= {_content_of(each, versions) for each in versions if each.version_id in life.superseded}
     present = {version_id for each in _present(life) for version_id in (each.version.version_id, each.content_of)}
-    said = [opened[each] for each in past - present - life.repeats.keys() if each in opened]
-    # A statement without a text is no object of this report, but what an object of another one means for it.
-    return frozenset(each.message_id for each in said if each.source in OBJECTS and not each.content.is_empty)
+    return frozenset(objects[each] for each in past - present - life.repeats.keys() if each in objects)
 
 
-def standing_of(documents: Sequence[Document]) -> str:
-    """Names how a report stands: another once any of its documents says something else, or stands otherwise."""
-    told = sorted({(each.version_id, each.marking.value, each.form.value) for each in documents})
+def standing_of(versions: Sequence[Version], tolerance: timedelta) -> str:
+    """Names how a report stands: another once any of its versions that may be read stands otherwise."""
+    told = sorted((each.version.version_id, each.marking.value) for each in standings(versions, tolerance))
     return hashlib.sha256(orjson.dumps(told)).hexdigest()[:32]
 
 

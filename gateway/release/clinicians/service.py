@@ -10,8 +10,9 @@ from gateway.model.reporting.seams import ReportIntake
 from gateway.model.seams import Clock
 from gateway.release.clinicians.arriving import ARRIVED, Arrivals
 from gateway.release.clinicians.book import Book
-from gateway.release.clinicians.readers import kept_for_reading
+from gateway.release.clinicians.readers import Readers, kept_for_reading
 from gateway.release.clinicians.telling import CHANGED, Telling
+from gateway.release.clinicians.versions import ToleranceOf
 from gateway.release.contents import Contents
 from policy.parties import TrustId
 from storage.store import SqlStore
@@ -34,11 +35,14 @@ class ForClinicians:
         contents: Contents,
         intake: ReportIntake,
         issuer_of: Callable[[TrustId], str],
+        tolerance_of: ToleranceOf,
         clock: Clock,
     ) -> None:
         """`issuer_of` names what a trust's systems mean by a bare Patient ID."""
-        book = Book(store, contents, is_open=lambda: _is_open(keeping))
-        self.kept = kept_for_reading(store, book)
+        book = Book(store, contents, tolerance_of, is_open=lambda: _is_open(keeping))
+        written = Readers(store, tolerance_of)
+        keeping.ledger.also(written.frozen)
+        self.kept = kept_for_reading(book, written)
         self.arrivals = Arrivals(store, keeping.cache, intake, issuer_of, clock)
-        keeping.handle(CHANGED, Telling(store, book, keeping.cache, clock))
+        keeping.handle(CHANGED, Telling(store, tolerance_of, keeping.cache, clock))
         keeping.handle(ARRIVED, self.arrivals)

@@ -8,23 +8,21 @@ trust's staff see; the text itself is in their hands, and stays there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from functools import partial
 
 import structlog
 
-from gateway.instances.reporting.writing import Document
 from gateway.jobs.runner import JobFailed, Work
-from gateway.model.errors import NotFound
 from gateway.model.imaging import JsonValue
 from gateway.model.seams import RECEIVED_AND_WITHDRAWN, Clock, QualityItem
 from gateway.model.work.jobs import FailureKind, Lane, NewJob, Progress
 from gateway.model.work.transfers import Standing, StudyCache
-from gateway.release.clinicians.book import Book, KeptVersions
-from gateway.release.clinicians.documents import former_of, standing_of
+from gateway.release.clinicians.versions import KeptVersions, ToleranceOf, versions_of
 from policy.parties import TrustId
-from storage.clinical import finding, readers
-from storage.database import Tx
+from storage.clinical import readers
+from storage.database import Read, Tx
 from storage.registers import quality
 from storage.release import reports
 from storage.store import SqlStore
@@ -53,11 +51,11 @@ def moved(tx: Tx, report_id: str) -> None:
 
 
 class Telling:
-    """The handler of `CHANGED`."""
+    """The handler of `CHANGED`. Opens nothing: who has a version that is damaged or forgotten is told all the same."""
 
-    def __init__(self, store: SqlStore, book: Book, cache: StudyCache, clock: Clock) -> None:
+    def __init__(self, store: SqlStore, tolerance_of: ToleranceOf, cache: StudyCache, clock: Clock) -> None:
         self._store = store
-        self._book = book
+        self._tolerance_of = tolerance_of
         self._cache = cache
         self._clock = clock
 
@@ -68,46 +66,54 @@ class Telling:
                 pass
             case _:
                 raise JobFailed(FailureKind.PERMANENT, "it names no report")
-        try:
-            kept, present = await self._book.of_report(report_id)
-        except NotFound:
-            raise JobFailed(FailureKind.PERMANENT, "there is no such report") from None
-        # Where it stood before it was linked to a study counts as well.
-        studies = dict.fromkeys((*kept.study_uids, finding.own_study_uid(report_id)))
+        kept = await self._store.read(partial(self._kept, report_id=report_id))
+        if kept is None:
+            raise JobFailed(FailureKind.PERMANENT, "there is no such report")
+        for study_uid in kept.ever_under:
+            await self._give_up(study_uid, kept.former(study_uid), kept.report.trust)
         told = 0
-        for study_uid in studies:
-            there = [each for each in present if each.study_uid == study_uid]
-            former = former_of(report_id, study_uid, kept.versions, there) | kept.objects_gone
-            await self._give_up(study_uid, former, kept.report.trust)
-            told += await self._store.write(partial(self._tell, kept=kept, study_uid=study_uid, former=former))
-        told += await self._store.write(partial(self._tell_readers, kept=kept, present=present))
+        for study_uid in kept.ever_under:
+            told += await self._store.write(partial(self._tell, report_id=report_id, study_uid=study_uid))
+        told += await self._store.write(partial(self._tell_readers, report_id=report_id))
         if told:
             log.warning("received report changed", trust=kept.report.trust.code, recipients=told)
-        work.advance(Progress(len(studies), len(studies)))
+        work.advance(Progress(len(kept.ever_under), len(kept.ever_under)))
 
-    async def _give_up(self, study_uid: str, former: set[str], trust: TrustId) -> None:
+    async def _give_up(self, study_uid: str, former: Collection[str], trust: TrustId) -> None:
         for each in await self._cache.instances(study_uid):
             if each.ref.sop_uid in former and each.source == trust:
                 await self._cache.stand(each, Standing.QUARANTINED, NO_MORE_SO)
 
-    def _tell(self, tx: Tx, kept: KeptVersions, study_uid: str, former: set[str]) -> int:
-        """Tell whom the ledger names; how many trusts."""
-        report_id, source = kept.report.report_id, kept.report.trust
-        received = recipients.received(tx, study_uid, source)
+    def _kept(self, read: Read, report_id: str) -> KeptVersions | None:
+        report = reports.get(read, report_id)
+        return None if report is None else versions_of(read, report, self._tolerance_of(report.trust))
+
+    def _held(self, tx: Tx, report_id: str) -> KeptVersions:
+        """As it stands, until the transaction ends: what comes meanwhile has a telling of its own."""
+        report = reports.hold(tx, report_id)
+        return versions_of(tx, report, self._tolerance_of(report.trust))
+
+    def _tell(self, tx: Tx, report_id: str, study_uid: str) -> int:
+        """Tell whom the ledger names, whom it is about to be handed out to as well; how many trusts."""
+        kept = self._held(tx, report_id)
+        source = kept.report.trust
+        received = recipients.received(tx, study_uid, source) + recipients.in_doubt(tx, study_uid, source)
         items = []
-        for recipient, some in sorted(recipients.by_recipient(received, former).items()):
-            uids = {each.sop_uid for each in some}
-            new = {uid for uid in sorted(uids) if readers.tell_of(tx, report_id, uid, recipient)}
+        for recipient, some in sorted(recipients.by_recipient(received, kept.former(study_uid)).items()):
+            asked_at: dict[str, datetime] = {}
+            for each in some:
+                asked_at[each.sop_uid] = max(each.asked_at, asked_at.get(each.sop_uid, each.asked_at))
+            new = {uid for uid, at in sorted(asked_at.items()) if readers.tell_of(tx, report_id, uid, recipient, at)}
             if new:
                 items.append(_item(kept, recipient, study_uid, [each for each in some if each.sop_uid in new]))
         quality.report(tx, items, self._clock.now())
         return len(items)
 
-    def _tell_readers(self, tx: Tx, kept: KeptVersions, present: Sequence[Document]) -> int:
+    def _tell_readers(self, tx: Tx, report_id: str) -> int:
         """Tell whom FHIR was given; how many trusts."""
-        report_id, now = kept.report.report_id, standing_of(present)
-        outdated = readers.outdated(tx, report_id, now)
-        readers.tell(tx, report_id, now, outdated)
+        kept = self._held(tx, report_id)
+        outdated = readers.outdated(tx, report_id, kept.standing)
+        readers.tell(tx, report_id, kept.standing, outdated)
         items = [_item(kept, recipient, kept.study_uids[0], ()) for recipient in outdated]
         quality.report(tx, items, self._clock.now())
         return len(items)

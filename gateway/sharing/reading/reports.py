@@ -50,9 +50,10 @@ class ReadReports:
 
 
 Given = Callable[[Caller, Sequence[ReadReport]], Awaitable[None]]
-"""Writes down durably who is given which reports, before they leave; raises a `ServiceFault`."""
-Standing = Callable[[Sequence[Document]], str]
-"""Names how a report stands."""
+"""Writes down durably who is given which reports, before they leave; raises a `ServiceFault`.
+
+One that came to stand otherwise since it was read is told of to whoever is written down.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,6 @@ class Kept:
 
     book: ReportBook
     given: Given
-    standing: Standing
     study_of: Callable[[str], Awaitable[str]]
     """The study that a report stands under, by its id; of one that is unknown, a study that does not exist."""
 
@@ -176,8 +176,7 @@ class ReportReading:
         visible, _ = await self._people.as_now(caller, named, permitted)
         passage.tally.sources = source_record(reading.parts, judgement, ())
         shown = _shown(wanted, {row.sop_uid for row in visible})
-        whole = {each: [one for one in wanted if one.report_id == each] for each in shown}
-        found = [ReadReport(each, self._kept.standing(whole[each]), tuple(some)) for each, some in shown.items()]
+        found = [ReadReport(each, kept.standings[each], tuple(some)) for each, some in shown.items()]
         passage.tally.returned = len(found)
         found.sort(key=lambda each: (-each.documents[0].stated_at.timestamp(), each.report_id))
         # That a report cannot be read says that there is one: only of a trust of whose this caller may have some.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -41,6 +41,8 @@ class Documents:
     """Instances that may have been given out, and are no more, by UID."""
     cut: frozenset[TrustId] = frozenset()
     """The trusts of which there are more than are told of, or some that cannot be read."""
+    standings: Mapping[str, str] = field(default_factory=dict)
+    """By report a name of how it stands: another once anything of it stands otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
