@@ -48,6 +48,7 @@ from storage.checkpoints import Checkpointer
 from storage.lock import NodeLock
 from storage.observations.notebook import Notebook
 from storage.observations.pseudonyms import pseudonyms
+from storage.release.page.sessions import SqlSessions
 from storage.reserve import Reserve
 from storage.store import SqlStore
 
@@ -124,7 +125,7 @@ class Gateway:
             self._custody = Custody(self._configuration, store, keeping, self._clock, new_uid=new_uid, show=show)
             self._release = await open_release(stack, self._configuration, store, keeping, self._clock, self._figures)
             self._means = with_reports(self._means, self._release)
-            self._doors = Doors(self._configuration, self._behind(notices, watched))
+            self._doors = Doors(self._configuration, self._behind(notices, watched, store))
             duties.of_resuming(keeping, store, self._door, self._doors.onward, self._clock)
             core = build_core(self._configuration, self._means)
             core.peers.restore(await notebook.standings())
@@ -180,8 +181,8 @@ class Gateway:
         background.start(self._release.run())
         background.start(FeedWatch(store, lambda: self._configuration, self._figures.feeds, self._clock).run())
 
-    def _behind(self, notices: Notices, watched: WatchedStore) -> Behind:
-        shown = PatientReports(self._release.reading, watched)
+    def _behind(self, notices: Notices, watched: WatchedStore, store: SqlStore) -> Behind:
+        shown = PatientReports(self._release.reading, watched, SqlSessions(store))
         desk, awaiting, intake = self._custody.desk, self._means.awaiting, self._release.intake
         known = (self._door, self._health, self._figures, self._clock, notices, desk, awaiting)
         return Behind(*known, shown, intake, self._release.desk)

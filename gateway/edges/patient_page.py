@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import secrets
 import ssl
 from dataclasses import dataclass
+from datetime import timedelta
 
 from joserfc.errors import JoseError
 from yarl import URL
@@ -14,6 +14,7 @@ from gateway.config.release.page import PatientPageSection
 from gateway.config.sections import GatewaySection
 from gateway.model.errors import ConfigurationError
 from gateway.model.reporting.reading import PatientReading
+from gateway.model.reporting.sessions import SessionBook, SessionTerms
 from gateway.model.seams import Clock
 from gateway.node import new_id
 from gateway.web.patient.keys import KeyTerms
@@ -21,7 +22,7 @@ from gateway.web.patient.oidc import Provider, ProviderTerms, SignIns
 from gateway.web.patient.pages import Behind
 from gateway.web.patient.pages import routes as routes
 from gateway.web.patient.refusals import AuditBook, Refusals
-from gateway.web.patient.sessions import Sessions, SessionTerms
+from gateway.web.patient.sessions import Sessions
 from gateway.web.patient.views import Views, Words
 from policy.settings import Mode
 
@@ -31,10 +32,11 @@ RETURN_PATH = "/sign-in/return"
 
 @dataclass(frozen=True, slots=True)
 class PatientReports:
-    """What the page shows, and where it writes down what it refused."""
+    """What the page shows, where it writes down what it refused, and where it keeps who signed in."""
 
     reading: PatientReading
     book: AuditBook
+    sessions: SessionBook
 
 
 def opened(section: PatientPageSection, gateway: GatewaySection, reports: PatientReports, clock: Clock) -> Behind:
@@ -44,11 +46,11 @@ def opened(section: PatientPageSection, gateway: GatewaySection, reports: Patien
         provider = Provider(_terms(section, gateway.mode), clock)
     except (JoseError, ValueError) as error:
         raise ConfigurationError([f"patient_page.client_key: {section.client_key}: is no RSA key (PEM)"]) from error
-    sessions = SessionTerms(section.session_idle_minutes * 60, section.session_minutes * 60, section.sessions_max)
+    idle, whole = (timedelta(minutes=each) for each in (section.session_idle_minutes, section.session_minutes))
     return Behind(
         provider=provider,
-        sign_ins=SignIns(secrets.token_bytes(32), sign_in_life_s),
-        sessions=Sessions(clock, sessions),
+        sign_ins=SignIns(sign_in_life_s),
+        sessions=Sessions(reports.sessions, SessionTerms(idle, whole, section.sessions_max)),
         reading=reports.reading,
         refusals=Refusals(reports.book, clock),
         views=Views(

@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime
 from gateway.model.audit import AuditEntry, AuditRecord
 from gateway.model.errors import StoreUnavailable
 from gateway.model.reporting.reading import Choices, DocumentForm, LetterOffer, Listed, Looking, Shown
+from gateway.model.reporting.sessions import SessionTerms
+from gateway.model.seams import Clock
 
 CHEST = Listed(
     key="chest-1",
@@ -81,3 +83,39 @@ class MemoryAudit:
     def refusals(self) -> list[object]:
         """What was refused, in order."""
         return [entry.body["refusal"] for entry in self.entries]
+
+
+@dataclass
+class MemorySessions:
+    """A `SessionBook`."""
+
+    clock: Clock
+    kept: dict[str, tuple[bytes, datetime, datetime]] = field(default_factory=dict)
+    """By value: what it holds, when it began, when it was seen."""
+    is_down: bool = False
+
+    async def begin(self, value: str, content: bytes, terms: SessionTerms) -> bool:
+        """See `SessionBook`."""
+        self.kept = {each: kept for each, kept in self.kept.items() if not self._is_over(each, terms)}
+        if len(self.kept) >= terms.sessions_max:
+            return False
+        self.kept[value] = (content, self.clock.now(), self.clock.now())
+        return True
+
+    async def find(self, value: str, terms: SessionTerms) -> bytes | None:
+        """See `SessionBook`."""
+        if self.is_down:
+            raise StoreUnavailable("the database does not answer")
+        if value not in self.kept or self._is_over(value, terms):
+            return None
+        content, begun_at, _ = self.kept[value]
+        self.kept[value] = (content, begun_at, self.clock.now())
+        return content
+
+    async def end(self, value: str) -> None:
+        """See `SessionBook`."""
+        self.kept.pop(value, None)
+
+    def _is_over(self, value: str, terms: SessionTerms) -> bool:
+        _, begun_at, seen_at = self.kept[value]
+        return self.clock.now() - seen_at >= terms.idle or self.clock.now() - begun_at >= terms.whole

@@ -31,7 +31,7 @@ from gateway.web.patient.refusals import AuditBook
 from policy.settings import Mode
 from tests.clock import FakeClock
 from tests.gateway.certificates import Authority
-from tests.patient.memory_reading import MemoryAudit, MemoryReading
+from tests.patient.memory_reading import MemoryAudit, MemoryReading, MemorySessions
 from tests.patient.provider import CLIENT_ID, NhsLogin, running
 
 BEARER_AUDIENCE = "https://reports.region.example"
@@ -52,6 +52,13 @@ class Rig:
     url: str
     authority: Authority
     behind: Behind
+
+    @property
+    def sessions(self) -> MemorySessions:
+        """What the page keeps of who signed in."""
+        book = self.behind.sessions._book
+        assert isinstance(book, MemorySessions)
+        return book
 
     @asynccontextmanager
     async def browser(self) -> AsyncIterator[Browser]:
@@ -149,7 +156,7 @@ async def served(
         }
     )
     gateway = GatewaySection(mode=mode, region="Demo region")
-    behind = patient_page.opened(section, gateway, PatientReports(reading, audit), clock)
+    behind = patient_page.opened(section, gateway, PatientReports(reading, audit, MemorySessions(clock)), clock)
     more.extend(patient_page.routes(behind))
     site = pages.Site("Demo region", "n1", "1", _Healthy(), lambda: b"", "text/plain", dict, lambda: ())
     runner = web.AppRunner(pages.people(site, _nothing, more), shutdown_timeout=0.1)

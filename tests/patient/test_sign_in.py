@@ -118,7 +118,7 @@ async def test_so_many_sessions_and_not_one_more(tmp_path: Path) -> None:
             assert (await another.sign_in()).status == 503
         await rig.clock.advance(16 * 60)
         async with rig.signed_in():
-            assert len(rig.behind.sessions) == 1
+            assert len(rig.sessions.kept) == 1
 
 
 async def test_choices_are_kept_and_a_letter_only_where_it_is_offered(rig: Rig) -> None:
@@ -408,8 +408,10 @@ async def test_the_page_says_so_when_nothing_can_be_told(rig: Rig) -> None:
     async with rig.signed_in() as browser:
         rig.reading.is_down = True
         answers = [await browser.get(path) for path in ("/reports", "/reports/chest-1")]
-    assert [each.status for each in answers] == [503, 503] and "Clear lungs" not in answers[1].text
-    rig.reading.is_down = False
+        assert [each.status for each in answers] == [503, 503] and "Clear lungs" not in answers[1].text
+        rig.reading.is_down = False
+        rig.sessions.is_down = True
+        assert (await browser.get("/reports")).status == 503
     rig.provider.is_down = True
     async with rig.browser() as browser:
         assert (await browser.get("/sign-in")).status == 200

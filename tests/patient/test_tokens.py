@@ -26,7 +26,7 @@ from gateway.web.patient.tokens import TokenRefused, TokenTerms, judge
 from policy.settings import Mode
 from tests.clock import NOON
 from tests.gateway.test_config import described
-from tests.patient.memory_reading import MemoryAudit, MemoryReading
+from tests.patient.memory_reading import MemoryAudit, MemoryReading, MemorySessions
 from tests.patient.provider import ANNE
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +147,12 @@ def test_the_commented_file_shows_the_start_values_of_the_page() -> None:
 def test_a_client_key_that_is_none_is_named(settings: dict[str, object]) -> None:
     section, gateway = PatientPageSection.model_validate(settings), GatewaySection(mode=Mode.DEMO)
     with pytest.raises(ConfigurationError, match="is no RSA key"):
-        patient_page.opened(section, gateway, PatientReports(MemoryReading(), MemoryAudit()), SystemClock())
+        patient_page.opened(
+            section,
+            gateway,
+            PatientReports(MemoryReading(), MemoryAudit(), MemorySessions(SystemClock())),
+            SystemClock(),
+        )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_a_client_key_that_is_none_is_named(settings: dict[str, object]) -> None
 def test_the_page_knows_its_origin_as_browsers_name_it(settings: dict[str, object], written: str, named: str) -> None:
     Path(str(settings["client_key"])).write_bytes(KEY.as_pem(private=True))
     section = PatientPageSection.model_validate({**settings, "public_base_url": written})
-    reports = PatientReports(MemoryReading(), MemoryAudit())
+    reports = PatientReports(MemoryReading(), MemoryAudit(), MemorySessions(SystemClock()))
     behind = patient_page.opened(section, GatewaySection(mode=Mode.DEMO), reports, SystemClock())
     assert behind.public_url == named
 

@@ -1,8 +1,8 @@
 """Sign in with a provider of OpenID Connect: the code flow with PKCE, shaped like NHS login. Knows no page, no reports.
 
 The client proves itself with a signed assertion (`private_key_jwt`, RFC 7523). State, nonce and verifier are derived
-from a random value in the browser's cookie and a secret of this process (`SignIns`): a sign-in that is never ended
-keeps no memory here, and one that was begun in another browser is none (RFC 9700 4.7).
+from a random value in the browser's cookie (`SignIns`): a sign-in that is never ended keeps no memory here, any process
+can end it, and one that was begun in another browser is none (RFC 9700 4.7).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from gateway.web.patient.tokens import KeysUnavailable, Person, TokenTerms, judg
 
 BODY_BYTES_MAX: Final = 256 * 1024
 ASSERTION_LIFE_S: Final = 60
+COOKIE_CHARS_MAX: Final = 100
 _CHUNK_BYTES: Final = 16 * 1024
 _ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -86,31 +87,28 @@ class SignIn:
 class SignIns:
     """Makes sign-ins, and finds them again by what the browser brings back."""
 
-    def __init__(self, secret: bytes, life_s: int) -> None:
-        self._secret = secret
+    def __init__(self, life_s: int) -> None:
         self._life_s = life_s
 
     def begin(self, now: datetime) -> tuple[str, SignIn]:
         """A new one, and the value of the cookie that leads back to it."""
-        begun = f"{int(now.timestamp())}.{secrets.token_urlsafe(32)}"
-        return f"{begun}.{self._derived('cookie', begun)}", self._of(begun)
+        cookie = f"{int(now.timestamp())}.{secrets.token_urlsafe(32)}"
+        return cookie, _sign_in(cookie)
 
     def again(self, cookie: str, state: str, now: datetime) -> SignIn | None:
         """The sign-in of this browser, if this is its state and its time is not up."""
-        begun, _, proof = cookie.rpartition(".")
-        if not (cookie.isascii() and state.isascii()):
+        begun_s, _, _ = cookie.partition(".")
+        if not (cookie.isascii() and state.isascii() and begun_s.isdecimal() and len(cookie) <= COOKIE_CHARS_MAX):
             return None
-        if not hmac.compare_digest(proof, self._derived("cookie", begun)):
-            return None
-        found = self._of(begun)
-        is_in_time = 0 <= now.timestamp() - int(begun.partition(".")[0]) <= self._life_s
+        found = _sign_in(cookie)
+        is_in_time = 0 <= now.timestamp() - int(begun_s) <= self._life_s
         return found if is_in_time and hmac.compare_digest(state, found.state) else None
 
-    def _of(self, begun: str) -> SignIn:
-        return SignIn(*(self._derived(use, begun) for use in ("state", "nonce", "verifier")))
 
-    def _derived(self, use: str, begun: str) -> str:
-        return _plain(hmac.digest(self._secret, f"{use}\0{begun}".encode(), "sha256"))
+def _sign_in(cookie: str) -> SignIn:
+    """Whoever has not the cookie can tell none of these from another, the one that is shown in addresses included."""
+    uses = ("state", "nonce", "verifier")
+    return SignIn(*(_plain(hmac.digest(cookie.encode(), use.encode(), "sha256")) for use in uses))
 
 
 class Provider:

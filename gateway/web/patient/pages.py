@@ -135,8 +135,8 @@ class _Page:
         if may_look(looking, behind.clock.now()):
             # A proxy who may see nothing gives a child of 13 no account of their own (SAF-65).
             await behind.reading.signed_in(looking)
-        behind.sessions.end(request.cookies.get(SESSION_COOKIE, ""))
-        value = behind.sessions.begin(person)
+        await behind.sessions.end(request.cookies.get(SESSION_COOKIE, ""))
+        value = await behind.sessions.begin(person)
         if value is None:
             log.warning("patient page cannot answer", reason="sessions_max", alarm=True)
             return _without_sign_in(behind.views.unavailable())
@@ -150,7 +150,7 @@ class _Page:
             return visit
         if await self._form(request, visit) is None:
             return self._behind.views.refused()
-        self._behind.sessions.end(request.cookies[SESSION_COOKIE])
+        await self._behind.sessions.end(request.cookies[SESSION_COOKIE])
         response = self._behind.views.signed_out()
         _clear(response, SESSION_COOKIE)
         response.headers["Clear-Site-Data"] = '"cache"'
@@ -221,7 +221,7 @@ class _Page:
         stated = request.headers.getall("Authorization", [])
         if stated:
             return await self._bearer(request, request_id, stated)
-        session = behind.sessions.find(request.cookies.get(SESSION_COOKIE, ""))
+        session = await behind.sessions.find(request.cookies.get(SESSION_COOKIE, ""))
         if session is not None:
             return _Visit(_looking(session.person, request_id), session)
         if request.method != "GET":

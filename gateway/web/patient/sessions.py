@@ -1,31 +1,26 @@
-"""Sessions of patients' browsers: kept here, bounded, ended after idleness and after their whole time. Knows no HTTP.
+"""Sessions of patients' browsers: who was proved, kept where every process finds it. Knows no HTTP.
 
-A browser holds a random value and nothing else; only its digest is kept, so that what is read from memory signs nobody
-in. A session is always new when somebody signs in (no fixation), and it holds who was proved, not what they may see.
+A browser holds a random value and nothing else. A session is always new when somebody signs in (no fixation), and it
+holds who was proved, not what they may see.
 """
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import hmac
 import secrets
-from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
-from gateway.model.seams import Clock
+import orjson
+
+from gateway.model.reporting.reading import Identity
+from gateway.model.reporting.sessions import SessionBook, SessionTerms
 from gateway.web.patient.tokens import Person
+from policy.parties import NhsNumber
 
 VALUE_CHARS_MAX: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class SessionTerms:
-    """How long sessions last, and how many there may be."""
-
-    idle_s: float = 900.0
-    whole_s: float = 3_600.0
-    sessions_max: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,63 +30,34 @@ class Session:
     person: Person
     form_token: str
     """Stands in every form of this session: another site's form does not know it."""
-    begun_s: float
-    seen_s: float
 
 
 class Sessions:
-    """The sessions of this process."""
+    """The sessions of all processes."""
 
-    def __init__(self, clock: Clock, terms: SessionTerms) -> None:
-        self._clock = clock
+    def __init__(self, book: SessionBook, terms: SessionTerms) -> None:
+        self._book = book
         self._terms = terms
-        self._by_digest: OrderedDict[bytes, Session] = OrderedDict()
 
-    def begin(self, person: Person) -> str | None:
-        """A new session; the cookie's value, or None where there is no room for one more."""
-        self._let_go()
-        if len(self._by_digest) >= self._terms.sessions_max:
-            return None
+    async def begin(self, person: Person) -> str | None:
+        """A new session; the cookie's value, or None where there is no room for one more.
+
+        This and the others raise a `ServiceFault` while sessions cannot be kept.
+        """
         value = secrets.token_urlsafe(32)
-        now_s = self._clock.monotonic()
-        self._by_digest[_digest(value)] = Session(person, secrets.token_urlsafe(32), now_s, now_s)
-        return value
+        return value if await self._book.begin(value, _encoded(person), self._terms) else None
 
-    def find(self, value: str) -> Session | None:
+    async def find(self, value: str) -> Session | None:
         """The session of this value, seen now; None: there is none, or it is over."""
         if not 0 < len(value) <= VALUE_CHARS_MAX:
             return None
-        digest = _digest(value)
-        found = self._by_digest.get(digest)
-        if found is None:
-            return None
-        if self._is_over(found):
-            del self._by_digest[digest]
-            return None
-        seen = replace(found, seen_s=self._clock.monotonic())
-        self._by_digest[digest] = seen
-        self._by_digest.move_to_end(digest)
-        return seen
+        found = await self._book.find(value, self._terms)
+        return None if found is None else Session(_decoded(found), _form_token(value))
 
-    def end(self, value: str) -> None:
+    async def end(self, value: str) -> None:
         """End it; nothing happens where there is none."""
-        self._by_digest.pop(_digest(value), None)
-
-    def __len__(self) -> int:
-        """How many are kept."""
-        return len(self._by_digest)
-
-    def _let_go(self) -> None:
-        """Forget those that were idle too long: they stand first."""
-        while self._by_digest:
-            digest, oldest = next(iter(self._by_digest.items()))
-            if not self._is_over(oldest):
-                return
-            del self._by_digest[digest]
-
-    def _is_over(self, session: Session) -> bool:
-        now_s = self._clock.monotonic()
-        return now_s - session.seen_s >= self._terms.idle_s or now_s - session.begun_s >= self._terms.whole_s
+        if 0 < len(value) <= VALUE_CHARS_MAX:
+            await self._book.end(value)
 
 
 def is_form_token(session: Session, stated: str) -> bool:
@@ -99,5 +65,18 @@ def is_form_token(session: Session, stated: str) -> bool:
     return hmac.compare_digest(session.form_token.encode(), stated.encode())
 
 
-def _digest(value: str) -> bytes:
-    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
+def _form_token(value: str) -> str:
+    """It stands in pages, where the cookie must not: it does not lead back to it."""
+    digest = hmac.digest(value.encode("utf-8", "surrogatepass"), b"form", "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def _encoded(person: Person) -> bytes:
+    patient = person.identity
+    of_patient = (patient.nhs_number.digits, patient.family_name, patient.birth_date.isoformat())
+    return orjson.dumps((person.subject, *of_patient, person.actor))
+
+
+def _decoded(kept: bytes) -> Person:
+    subject, number, family_name, birth_date, actor = orjson.loads(kept)
+    return Person(subject, Identity(NhsNumber(number), family_name, date.fromisoformat(birth_date)), actor)

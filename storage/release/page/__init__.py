@@ -1,0 +1,1 @@
+"""What the patient's page keeps beside reports."""
