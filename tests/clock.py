@@ -93,6 +93,16 @@ class FakeClock:
         await settle()
 
 
+class JumpingClock(FakeClock):
+    """A clock that somebody sets."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        """The wrong time."""
+        return super().now() + self.ahead
+
+
 async def settle() -> None:
     """Let everything run that waits for neither a clock, a thread nor a socket."""
     for _ in range(_TURNS_TO_SETTLE):

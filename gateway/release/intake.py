@@ -34,6 +34,7 @@ from storage.release import content, links, messages, reports
 from storage.release.messages import KeptMessage, NewMessage
 from storage.release.reports import NewVersion, Put
 from storage.store import SqlStore
+from storage.release.upkeep import receipts
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,16 @@ class Elsewhere(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptTime(Protocol):
+    """By what is judged when something came: `gateway.release.giving.trusted`."""
+
+    def now(self) -> datetime:
+        """Time that no jump of the clock takes ahead."""
+
+    def sure_instant(self) -> datetime:
+        """That, or an earlier instant while it is in doubt."""
+
+
 class Replay:
     """A dead letter that a person has read anew."""
 
@@ -97,7 +108,11 @@ class Intake:
         new_id: Callable[[], str],
         elsewhere: Elsewhere,
     ) -> None:
-        """`elsewhere` runs in a thread what would hold up the loop."""
+        time: ReceiptTime | None = None,
+        """`elsewhere` runs in a thread what would hold up the loop; by `time` is judged when something came.
+
+        None: messages are believed when they came, as where a person has an old one read anew.
+        """
         self._store = store
         self._keys = keys
         self._replan = replan
@@ -105,6 +120,7 @@ class Intake:
         self._new_id = new_id
         self._elsewhere = elsewhere
         self._heard: dict[tuple[TrustId, str], datetime] = {}
+        self._time = time
 
     async def take(self, message: FeedMessage, replay: Replay | None = None) -> Taken:
         """Keep the message and its reports; durable when it returns. The same message again changes nothing.
@@ -113,12 +129,14 @@ class Intake:
         is to send it again; for a replay alone `InvalidRequest` or `KeyClosed`, and the dead letter stays as it is.
         """
         if message.problem:
+        message, is_doubted = self._as_received(message)
             if replay is not None:
                 raise InvalidRequest(message.problem)
             return await self._bury(message, message.problem)
         try:
             sealed = await self._sealed(message, await self._owners(message))
-            taken = await self._store.write(partial(self._file, sealed=sealed, replay=replay))
+            heard_at = message.received_at if is_doubted else None
+            taken = await self._store.write(partial(self._file, sealed=sealed, replay=replay, heard_at=heard_at))
         except _NameReused as reused:
             if replay is not None:
                 raise InvalidRequest(str(reused)) from reused
@@ -133,6 +151,7 @@ class Intake:
     async def heard_from(self, trust: TrustId, feed: str, at: datetime) -> None:
         """See `gateway.model.reporting.seams.ReportIntake`."""
         known = self._heard.get((trust, feed))
+        at = at if self._time is None else min(at, self._time.now())
         if known is not None and abs(at - known) < HEARD_EVERY:
             return
         await self._store.write(lambda tx: messages.hear(tx, trust, feed, at))
@@ -141,6 +160,18 @@ class Intake:
         self._heard[trust, feed] = at
 
     async def _owners(self, message: FeedMessage) -> Sequence[Owner]:
+    def _as_received(self, message: FeedMessage) -> tuple[FeedMessage, bool]:
+        """The message as received at an instant that has come (SAF-31), and whether that is in doubt.
+
+        While it is, its reports count as received at an earlier one, so that no verification is believed that may lie
+        ahead; when they came is judged again.
+        """
+        if self._time is None:
+            return message, False
+        received_at, sure = min(message.received_at, self._time.now()), self._time.sure_instant()
+        counted = tuple(replace(each, received_at=min(each.received_at, received_at, sure)) for each in message.reports)
+        return replace(message, received_at=received_at, reports=counted), sure < received_at
+
         """Whose each report is; a row is made where there is none."""
         subjects = [report.subject for report in message.reports]
         found = await self._store.read(lambda read: [owner_of(read, subject) for subject in subjects])
@@ -195,7 +226,7 @@ class Intake:
             resources=tuple(sorted(numbers_of(report).resources)),
         )
 
-    def _file(self, tx: Tx, sealed: _Sealed, replay: Replay | None) -> Taken:
+    def _file(self, tx: Tx, sealed: _Sealed, replay: Replay | None, heard_at: datetime | None) -> Taken:
         """Everything that follows from a message, in one transaction."""
         message = sealed.message
         dead = None if replay is None else messages.hold_dead(tx, replay.row_id)
@@ -215,6 +246,8 @@ class Intake:
                 if kept.is_new:
                     _count(kept, message)
                     tx.chain.append(_filed(tx, row_id, each.version))
+                    if heard_at is not None and each.version.version.received_at == said.version.version.received_at:
+                        receipts.doubt(tx, each.version.report_id, each.version.version.version_id, heard_at)
                     if each.is_doubted:
                         doubt(tx, each.version)
                     faultpoint("intake.replan.before")

@@ -109,6 +109,7 @@ class ReleaseModule:
             random=secrets.token_bytes,
             new_id=outside.new_id,
             elsewhere=asyncio.to_thread,
+            time=self.time,
         )
         self.clinicians = ForClinicians(
             store, keeping, self.contents, self.intake, self._patient_issuer_of, self._tolerance_of, clock

@@ -13,9 +13,10 @@ from storage.registers import agreements, labels, optouts, patients, quality, re
 from storage.release import deliveries, feeds, holds, releases, standing
 from storage.release import patients as release_patients
 from storage.release import tables as release_tables
+from storage.release.upkeep import receipts
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
-from storage.work import commitments, jobs, ledger, recipients, transactions
+from storage.work import commitments, counting, jobs, ledger, recipients, transactions
 
 __all__ = ["metadata"]
 
@@ -26,6 +27,7 @@ MODULES = (
     checkpoints,
     commitments,
     commits,
+    counting,
     deliveries,
     feeds,
     holds,
@@ -38,6 +40,7 @@ MODULES = (
     patients,
     quality,
     readers,
+    receipts,
     recipients,
     referrals,
     relationships,

@@ -112,12 +112,19 @@ class Rig:
         self.terms = ReleaseTerms(go_live_at=GO_LIVE, channels=tuple(self.channels))
         self.referred = (False, False)
         self.time = TrustedTime(clock, timedelta(minutes=60))
+        self.time.begin(None)
         self.planner = Planner(self._rules)
         self.contents = Contents(store, keys)
         self.vault = Vault(keys, os.urandom)
         self.acts = Acts(self.planner, new_id)
         self.intake = Intake(
-            store, keys, self.planner.filed, random=os.urandom, new_id=new_id, elsewhere=asyncio.to_thread
+            store,
+            keys,
+            self.planner.filed,
+            random=os.urandom,
+            new_id=new_id,
+            elsewhere=asyncio.to_thread,
+            time=self.time,
         )
         self.tending = Tending(
             Means(

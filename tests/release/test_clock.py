@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from gateway.release.giving.trusted import TrustedTime
 from policy.release.circumstances import ReleaseState
 from storage.release.deliveries import DeliveryState
-from tests.clock import FakeClock
+from tests.clock import FakeClock, JumpingClock
 from tests.release.portal import Portal
-from tests.release.release_rig import DUE_AT, MONDAY, opened, verified
-
-
-class JumpingClock(FakeClock):
-    """A clock that somebody sets."""
-
-    def __init__(self, start: datetime) -> None:
-        super().__init__(start)
-        self.ahead = timedelta(0)
-
-    def now(self) -> datetime:
-        """The wrong time."""
-        return super().now() + self.ahead
+from tests.release.release_rig import DUE_AT, MONDAY, Rig, opened, verified
 
 
 async def test_a_jump_forwards_releases_nothing_early(tmp_path: Path, sqlite_url: str) -> None:
@@ -66,6 +57,72 @@ async def test_a_jump_backwards_takes_nothing_from_a_patient(tmp_path: Path, sql
         await rig.file(verified(), name="m-2")
         await rig.look()
         assert (len(portal.shown), (await rig.report(report_id)).state) == (1, ReleaseState.RELEASED)
+
+
+async def test_a_verification_that_lies_ahead_is_not_believed_because_the_clock_ran_ahead(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    clock = JumpingClock(MONDAY + timedelta(minutes=2))
+    async with opened(tmp_path, sqlite_url, clock=clock) as rig:
+        clock.ahead = timedelta(days=40)
+        ahead = verified(MONDAY + timedelta(days=20), received_at=clock.now())
+        report_id = await rig.file(ahead)
+        assert await held_for(rig, report_id) == {"verification-time-invalid"}
+        clock.ahead = timedelta(0)
+        await rig.look(MONDAY + timedelta(days=60))
+        assert await held_for(rig, report_id) == {"verification-time-invalid"}
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_what_comes_in_after_a_start_in_doubt_is_judged_again(
+    tmp_path: Path, url: str, *, comes_back: bool
+) -> None:
+    clock = JumpingClock(MONDAY + timedelta(minutes=2))
+    async with opened(tmp_path, url, clock=clock) as rig:
+        await rig.look()
+    clock.ahead = timedelta(days=40)
+    async with opened(tmp_path, url, clock=clock) as rig:
+        await rig.begin()
+        report_id = await rig.file(verified(MONDAY + timedelta(days=20), received_at=clock.now()))
+        assert await held_for(rig, report_id) == {"verification-time-invalid"}
+    async with opened(tmp_path, url, clock=clock) as rig:  # and it fell meanwhile
+        await rig.begin()
+        await rig.clock.advance(600)
+        if comes_back:
+            clock.ahead = timedelta(0)
+            await rig.look()
+            assert await held_for(rig, report_id) == {"verification-time-invalid"}
+        else:
+            await rig.look()
+            assert await held_for(rig, report_id) == {"verification-time-invalid"}
+            await rig.clock.advance(3_001)
+            await rig.look()
+            assert (await rig.report(report_id)).state is ReleaseState.EMBARGOED
+
+
+async def test_nothing_is_sure_before_it_is_known_when_reports_were_last_looked_at() -> None:
+    time = TrustedTime(FakeClock(), timedelta(minutes=60))
+    assert not time.is_sure()
+    time.begin(None)
+    assert time.is_sure()
+
+
+async def test_a_clock_that_comes_back_after_a_start_is_believed_at_once_and_not_followed_again() -> None:
+    clock = JumpingClock(MONDAY)
+    clock.ahead = timedelta(days=40)
+    time = TrustedTime(clock, timedelta(minutes=60))
+    time.begin(MONDAY - timedelta(minutes=30))
+    await clock.advance(60)
+    assert (time.is_sure(), time.sure_instant()) == (False, MONDAY - timedelta(minutes=29))
+    clock.ahead = timedelta(0)
+    assert (time.is_sure(), time.sure_instant(), time.now()) == (True, clock.now(), clock.now())
+    clock.ahead = timedelta(days=40)
+    assert (time.is_sure(), time.now()) == (False, MONDAY + timedelta(seconds=60))
+
+
+async def held_for(rig: Rig, report_id: str) -> frozenset[str]:
+    """What keeps a report back."""
+    return (await rig.report(report_id)).held_for
 
 
 async def test_after_a_week_off_everything_that_fell_due_goes_once(tmp_path: Path, sqlite_url: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -20,6 +21,7 @@ from gateway.release.planner import Planner
 from storage.database import Tx
 from storage.registers.state import Author
 from storage.release import reports, standing
+from storage.release.upkeep import receipts
 from storage.store import SqlStore
 
 log = structlog.get_logger(__name__)
@@ -52,12 +54,25 @@ class Looking:
             return 0
         now = self._time.now()
         await self._store.write(lambda tx: standing.mark_looked(tx, now))
+        await self._judge_receipts(now)
         count = 0
         while found := await self._store.read(partial(reports.due, now=now, limit=AT_ONCE_MAX)):
             await asyncio.gather(*(self._plan(each) for each in found))
             count += len(found)
             self._woken()
         return count
+
+    async def _judge_receipts(self, now: datetime) -> None:
+        """Judge again when that came which came in doubt of the clock; who plans it next goes by it."""
+
+        def body(tx: Tx) -> None:
+            for report_id in found:
+                reports.hold(tx, report_id)
+                receipts.judge(tx, report_id, now)
+                standing.look_at_report(tx, report_id, now)
+
+        while found := await self._store.read(receipts.doubted):
+            await self._store.write(body)
 
     async def _plan(self, report_id: str) -> None:
         def body(tx: Tx) -> None:
