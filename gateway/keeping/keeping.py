@@ -22,6 +22,7 @@ from gateway.config.configuration import Configuration
 from gateway.jobs.runner import Handler, Runner, RunnerSettings
 from gateway.keeping.cache import KeptCache, Room
 from gateway.keeping.closings import Closings
+from gateway.keeping.counting import CountedTime
 from gateway.keeping.freshness import Withdrawals
 from gateway.keeping.keys import open_keyring
 from gateway.keeping.objects import cache_settings, checked_room, open_objects
@@ -86,7 +87,9 @@ class Keeping:
         """Gives up what archives withdrew."""
         self.ledger = SqlLedger(store, node)
         self.book = SqlJobBook(store)
-        self._upkeep = Upkeep(_work_settings(configuration), store, self.ledger, clock, self._opened)
+        self.time = CountedTime(store, clock)
+        """By which is destroyed and forgotten."""
+        self._upkeep = Upkeep(_work_settings(configuration), store, self.ledger, self.time, self._opened)
         self._handlers: dict[str, Handler] = {**self._upkeep.handlers}
         self._recurring: dict[str, float] = {**self._upkeep.recurring}
         section = configuration.jobs

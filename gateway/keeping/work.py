@@ -10,14 +10,14 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
 
 from gateway.jobs.runner import Handler, JobFailed, Work
+from gateway.keeping.counting import CountedTime
 from gateway.model.errors import Damaged, NotFound
-from gateway.model.seams import Clock
 from gateway.model.work.jobs import FailureKind, Lane, NewJob, Progress
 from gateway.model.work.transfers import CachedInstance
 from storage.cache.cache import SealedCache
@@ -43,22 +43,6 @@ def kind_of(what: str, node: str) -> str:
     return f"{what}/{node}"
 
 
-class SteadyTime:
-    """Time that no jump of the clock takes ahead: a jump must not take away the time to undo (SAF-31).
-
-    The earlier of the clock and of the instant of the start with what was counted since.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._began_at, self._began_s = clock.now(), clock.monotonic()
-
-    def now(self) -> datetime:
-        """The present instant, or an earlier one."""
-        counted = self._began_at + timedelta(seconds=self._clock.monotonic() - self._began_s)
-        return min(self._clock.now(), counted)
-
-
 @dataclass(frozen=True, slots=True)
 class WorkSettings:
     """How much is done how often."""
@@ -79,14 +63,14 @@ class Upkeep:
         settings: WorkSettings,
         store: SqlStore,
         ledger: SqlLedger,
-        clock: Clock,
+        time: CountedTime,
         opened: Callable[[], tuple[Keyring, SealedCache]],
     ) -> None:
         """`opened` gives keys and cache, or raises the `ServiceFault` that keeps them closed."""
         self._settings = settings
         self._store = store
         self._ledger = ledger
-        self._steady = SteadyTime(clock)
+        self._time = time
         self._opened = opened
         self._cursor = secrets.token_bytes(_ID_BYTES).hex()
         """Where the next slice begins: somewhere at a start, so that restarts do not always look at the same."""
@@ -113,7 +97,7 @@ class Upkeep:
 
     async def _shred(self, work: Work) -> None:
         keyring, cache = self._opened()
-        now = self._steady.now()
+        now = await self._time.now()
         walked = await keyring.shred_due(now)
         await cache.bury_closed(now - self._settings.shred_after)
         if walked.patients_shredded:
@@ -146,7 +130,7 @@ class Upkeep:
                 work.advance(Progress(number, len(studies)))
 
     async def _forget(self, work: Work) -> None:
-        now = self._steady.now()
+        now = await self._time.now()
         while await self._ledger.forget(now - self._settings.retrievals_kept):
             pass
         ended = partial(forgetting.forget_ended, before=now - self._settings.ended_kept)

@@ -141,9 +141,7 @@ class ReleaseModule:
         keeping.handle(CHASE, self.chasing, every_s=CHASE_INTERVAL_S)
         keeping.handle(LINK, self.linking, every_s=LINK_INTERVAL_S)
         keeping.handle(IDENTITIES, Identities(store, self.planner.replan), every_s=IDENTITIES_INTERVAL_S)
-        keeping.handle(
-            FORGET, Forgetting(store, self._retention, self.time.now, self.time.is_sure), every_s=FORGET_INTERVAL_S
-        )
+        keeping.handle(FORGET, Forgetting(store, self._retention, keeping.time.now), every_s=FORGET_INTERVAL_S)
         self._alarmed_at_s = float("-inf")
         self._has_new_terms = False
 

@@ -7,13 +7,14 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from gateway.jobs.runner import Work
-from gateway.keeping.work import EVICT, FORGET, SHRED, VERIFY, SteadyTime, kind_of, recurring_job
+from gateway.keeping.counting import CountedTime
+from gateway.keeping.work import EVICT, FORGET, SHRED, VERIFY, kind_of, recurring_job
 from gateway.model.errors import Damaged, KeyClosed, NotFound, RegisterUnavailable, StoreFull, StoreUnavailable
 from gateway.model.work.jobs import FailureKind, Job, JobState, Lane, NewJob, Progress
 from gateway.model.work.retrievals import Halt
@@ -23,7 +24,7 @@ from policy.optout import CaseEvent
 from storage.registers import merges
 from storage.work import jobs
 from storage.work.ledger import SqlLedger
-from tests.clock import NOON, FakeClock
+from tests.clock import NOON, FakeClock, JumpingClock
 from tests.gateway.keeping_rig import NODE, Kept, Place
 from tests.storage import people
 from tests.storage.cache_rig import SOUTH, body, head
@@ -517,24 +518,33 @@ async def test_what_the_last_process_could_not_end_is_ended_at_the_start(place: 
         assert (shown.halted, shown.counts.failed) == (Halt.SERVICE, 1)
 
 
-class JumpingClock(FakeClock):
-    """A clock that somebody sets."""
+async def test_no_wrong_clock_takes_away_the_time_to_undo(place: Place) -> None:
+    async with place.open() as kept:
+        clock = JumpingClock()
+        time = CountedTime(kept.store, clock)
+        assert await time.now() == NOON
+        clock.ahead = timedelta(days=2)
+        await clock.advance(60)
+        assert await time.now() - NOON < timedelta(seconds=63)
+        begun = CountedTime(kept.store, clock)  # a start changes nothing of that
+        assert await begun.now() - NOON < timedelta(seconds=63)
+        clock.ahead = -timedelta(hours=1)
+        assert await begun.now() == clock.now()
 
-    ahead = timedelta()
 
-    def now(self) -> datetime:
-        return super().now() + self.ahead
-
-
-async def test_no_jump_of_the_clock_takes_away_the_time_to_undo() -> None:
-    clock = JumpingClock()
-    steady = SteadyTime(clock)
-    await clock.advance(60)
-    assert steady.now() == NOON + timedelta(seconds=60)
-    clock.ahead = timedelta(days=2)
-    assert steady.now() == NOON + timedelta(seconds=60)
-    clock.ahead = -timedelta(hours=1)
-    assert steady.now() == NOON + timedelta(seconds=60) - timedelta(hours=1)
+async def test_a_restart_is_believed_and_a_longer_pause_is_caught_up_with_an_hour_a_day(place: Place) -> None:
+    async with place.open() as kept:
+        clock = FakeClock()
+        await CountedTime(kept.store, clock).now()
+        await clock.advance(2 * 3_600)
+        assert await CountedTime(kept.store, clock).now() == clock.now()
+        await clock.advance(3 * 3_600)
+        time = CountedTime(kept.store, clock)
+        assert clock.now() - await time.now() == timedelta(hours=3)
+        await clock.advance(48 * 3_600)
+        assert clock.now() - await time.now() == timedelta(hours=1)
+        await clock.advance(48 * 3_600)
+        assert await time.now() == clock.now()
 
 
 async def test_nothing_opens_once_it_is_closed(place: Place) -> None:

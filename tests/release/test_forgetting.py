@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from gateway.keeping.counting import CountedTime
 from gateway.model.errors import NotFound
 from gateway.release.upkeep.forgetting import Forgetting, Retention
 from policy.release.circumstances import Plan, ReleaseState
 from policy.release.reports import Standing
 from storage.release import messages, reports
 from storage.store import SqlStore
-from tests.clock import FakeClock
+from tests.clock import FakeClock, JumpingClock
 from tests.release.incoming import RECEIVED_AT, TEXT, incoming, message
 from tests.release.rig import Rig
 from tests.storage.keyrings import Place
 
 DAY = timedelta(days=1)
+
+
+def at(instant: datetime) -> Callable[[], Awaitable[datetime]]:
+    """A clock that stands still."""
+
+    async def now() -> datetime:
+        return instant
+
+    return now
 
 
 @pytest.fixture
@@ -35,7 +45,7 @@ async def test_each_payload_is_kept_for_its_own_time(rig: Rig, days: float, file
     taken = await rig.intake.take(message(incoming(), name="filed"))
     await rig.intake.take(message(problem="an unknown code", name="dead"))
     now = RECEIVED_AT + timedelta(days=days)
-    forgetting = Forgetting(rig.store, lambda: Retention(90 * DAY, 365 * DAY, 2922 * DAY), lambda: now, lambda: True)
+    forgetting = Forgetting(rig.store, lambda: Retention(90 * DAY, 365 * DAY, 2922 * DAY), at(now))
     assert await forgetting.forget() == ((not filed) + (not dead), 0)
     of_filed = await rig.store.read(lambda read: messages.find(read, message().trust, message().feed, "filed"))
     [letter] = await rig.letters(message()).waiting()
@@ -48,7 +58,7 @@ async def test_more_than_one_round_is_forgotten_in_one_go(rig: Rig, monkeypatch:
     monkeypatch.setattr(messages, "FORGOTTEN_AT_ONCE_MAX", 2)
     for number in range(5):
         await rig.intake.take(message(problem="an unknown code", name=f"{number}"))
-    forgetting = Forgetting(rig.store, lambda: Retention(DAY, DAY, DAY), lambda: RECEIVED_AT + 2 * DAY, lambda: True)
+    forgetting = Forgetting(rig.store, lambda: Retention(DAY, DAY, DAY), at(RECEIVED_AT + 2 * DAY))
     assert await forgetting.forget() == (5, 0)
 
 
@@ -69,7 +79,7 @@ async def test_a_text_is_kept_for_its_time_and_as_long_as_it_waits(
     report_id = (await rig.intake.take(message(incoming()))).report_ids[0]
     await rig.store.write(lambda tx: reports.settle(tx, report_id, Plan(state), Standing.VERIFIED, None))
     now = clock.now() + timedelta(days=days)
-    forgetting = Forgetting(rig.store, lambda: Retention(DAY, DAY, 10 * DAY), lambda: now, lambda: True)
+    forgetting = Forgetting(rig.store, lambda: Retention(DAY, DAY, 10 * DAY), at(now))
     assert (await forgetting.forget())[1] == (not is_kept)
     if is_kept:
         assert await rig.texts(report_id) == [TEXT]
@@ -80,11 +90,20 @@ async def test_a_text_is_kept_for_its_time_and_as_long_as_it_waits(
     assert len(rig.planned) == 1
 
 
-async def test_a_clock_in_doubt_makes_nothing_forgotten(rig: Rig) -> None:
+@pytest.mark.parametrize("began_right", [True, False])
+async def test_a_clock_that_is_years_ahead_makes_nothing_forgotten(
+    rig: Rig, clock: FakeClock, *, began_right: bool
+) -> None:
     await rig.intake.take(message(problem="an unknown code", name="dead"))
-    sure = [False]
-    terms = Retention(DAY, DAY, DAY)
-    forgetting = Forgetting(rig.store, lambda: terms, lambda: RECEIVED_AT + 3000 * DAY, lambda: sure[0])
-    assert await forgetting.forget() == (0, 0)
-    sure[0] = True
+    await CountedTime(rig.store, FakeClock(RECEIVED_AT)).now()  # a process of before, with the right clock
+    wrong = JumpingClock(RECEIVED_AT)
+    forgetting = Forgetting(rig.store, lambda: Retention(3 * DAY, 3 * DAY, 3 * DAY), CountedTime(rig.store, wrong).now)
+    if began_right:
+        assert await forgetting.forget() == (0, 0)
+    wrong.ahead = 3000 * DAY
+    for _ in range(48):
+        assert await forgetting.forget() == (0, 0)
+        await wrong.advance(3_600)
+    wrong.ahead = 0 * DAY
+    await wrong.advance(86_401)
     assert await forgetting.forget() == (1, 0)

@@ -1,12 +1,12 @@
 """Forget what is kept once its retention is over (SAF-41): messages as they came, dead letters, the texts of reports.
 
 What messages said outlives them as versions of reports, and each row outlives what stood beside it: a message that
-comes again is still the same one. A clock that jumped ahead takes nothing away before its time (SAF-31).
+comes again is still the same one. A wrong clock takes nothing away before its time (SAF-31).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -43,14 +43,12 @@ class Forgetting:
         self,
         store: SqlStore,
         retention: Callable[[], Retention],
-        now: Callable[[], datetime],
-        is_sure: Callable[[], bool],
+        now: Callable[[], Awaitable[datetime]],
     ) -> None:
-        """`now` gives time that no jump of the clock takes ahead; while it is not sure, nothing is forgotten."""
+        """`now` gives time that no wrong clock takes ahead: see `gateway.keeping.counting`."""
         self._store = store
         self._retention = retention
         self._now = now
-        self._is_sure = is_sure
 
     async def __call__(self, work: Work) -> None:
         """The job that recurs."""
@@ -60,9 +58,7 @@ class Forgetting:
 
     async def forget(self) -> tuple[int, int]:
         """Forget what is due; of how many messages, and of how many versions, that was."""
-        if not self._is_sure():
-            return 0, 0
-        now, kept = self._now(), self._retention()
+        now, kept = await self._now(), self._retention()
         texts = partial(forgetting.forget_texts, before=now - kept.texts)
         some = partial(messages.forget_payloads, filed_before=now - kept.payloads, dead_before=now - kept.dead_letters)
         return (
