@@ -24,8 +24,9 @@ from gateway.model.reporting.incoming import IncomingReport
 from gateway.model.reporting.seams import FeedMessage, MessageState, Taken
 from gateway.model.work.transfers import StudyKeys
 from gateway.release.contents import Key, key_of, letter_name, owner_of_feed, seal_version
+from gateway.release.filing.numbers import numbers_of
 from gateway.release.filing.placing import Statement, doubt, placings
-from gateway.release.naming import message_digest, numbers_of, report_id_of, version_of
+from gateway.release.naming import message_digest, report_id_of, version_of
 from gateway.release.owners import Owner, owner_made, owner_of
 from policy.parties import TrustId
 from storage.database import Tx
@@ -222,8 +223,7 @@ class Intake:
             message_id=report.message_id,
             key_id=key[0],
             sealed=seal_version(version.version_id, report, key, self._random),
-            orders=tuple(sorted(numbers_of(report).orders)),
-            resources=tuple(sorted(numbers_of(report).resources)),
+            called=numbers_of(report).called,
         )
 
     def _file(self, tx: Tx, sealed: _Sealed, replay: Replay | None, heard_at: datetime | None) -> Taken:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import orjson
 
 from gateway.model.reporting.incoming import IncomingReport, ReportSource
+from gateway.release.filing.numbers import resources_of
 from policy.parties import TrustId
 from policy.release.lifecycle import order
 from policy.release.reports import Said, Version
@@ -24,45 +25,6 @@ _PRECEDENCE = {source: place for place, source in enumerate(ReportSource)}
 def report_id_of(trust: TrustId, report_number: str) -> str:
     """The report that a trust calls so."""
     return _digest(["report", trust.code, report_number])
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """What a report, or a statement about one, is known by."""
-
-    orders: frozenset[str]
-    """Numbers of the report itself; none where it is known by accession numbers alone."""
-    accessions: frozenset[str]
-    resources: frozenset[str] = frozenset()
-    """How feeds call the resource that it is."""
-
-    @property
-    def all(self) -> frozenset[str]:
-        """Every one of them."""
-        return self.orders | self.accessions | self.resources
-
-    def names(self, other: Numbers) -> bool:
-        """Whether these may be one report: two order numbers of one accession are two reports (REL-38).
-
-        A resource of one id is one report, unless its numbers say that the sender calls another one so.
-        """
-        if self.orders and other.orders:
-            return not self.orders.isdisjoint(other.orders)
-        if not (self.accessions and other.accessions) and not self.resources.isdisjoint(other.resources):
-            return True
-        return not (self.orders | self.accessions).isdisjoint(other.orders | other.accessions)
-
-
-def numbers_of(incoming: IncomingReport) -> Numbers:
-    """What a statement calls its report."""
-    accessions = frozenset(incoming.accessions)
-    named = {incoming.report_number} - accessions - {incoming.resource_id}
-    return Numbers(frozenset(incoming.order_numbers) | named, accessions, _resources(incoming))
-
-
-def _resources(incoming: IncomingReport) -> frozenset[str]:
-    """No two feeds mean the same by one id."""
-    return frozenset({f"{incoming.feed}/{incoming.resource_id}"} if incoming.resource_id else ())
 
 
 def stop_of_unknown(told: Iterable[Version]) -> Version | None:
@@ -119,7 +81,7 @@ def version_of(incoming: IncomingReport, patient: str) -> Version:
         incoming.is_administrative,
         sorted(set(incoming.alert_codes)),
         sorted(set(incoming.accessions)),
-        *sorted(_resources(incoming)),
+        *sorted(resources_of(incoming)),
     ]
     return Version(
         version_id=_digest(statement),

@@ -38,7 +38,9 @@ class Unlinked:
     accession: str
 
 
-_NUMBERS = (LinkKind.ORDER.value, LinkKind.ACCESSION.value, LinkKind.RESOURCE.value)
+_OF_STUDIES = (LinkKind.STUDY_UID, LinkKind.PERSON)
+_NUMBERS = tuple(kind.value for kind in LinkKind if kind not in (*_OF_STUDIES, LinkKind.EXAM))
+"""What one report may have in common with a statement about it."""
 _ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended(:of_number, 0))")
 _ADD_LINK = {
     "sqlite": Prepared(sqlite.insert(report_study).on_conflict_do_nothing()),
@@ -71,8 +73,7 @@ def name(
     report_id: str,
     study_uids: Sequence[str],
     accessions: Sequence[str],
-    orders: Sequence[str] = (),
-    resources: Sequence[str] = (),
+    called: Sequence[tuple[LinkKind, str]] = (),
 ) -> None:
     """Write down what a version names; a UID links its report at once, and the one number that stands beside the one
     UID. May be said twice.
@@ -81,8 +82,7 @@ def name(
     pair = uids[0] if len(uids) == len(numbers) == 1 else None
     rows = [_row(tx, report_id, LinkKind.STUDY_UID, uid, uid) for uid in uids]
     rows += [_row(tx, report_id, LinkKind.ACCESSION, number, pair) for number in numbers]
-    rows += [_row(tx, report_id, LinkKind.ORDER, number, None) for number in dict.fromkeys(orders)]
-    rows += [_row(tx, report_id, LinkKind.RESOURCE, called, None) for called in dict.fromkeys(resources)]
+    rows += [_row(tx, report_id, kind, number, None) for kind, number in dict.fromkeys(called)]
     if rows:
         _ADD_LINK[tx.connection.dialect.name].run(tx.connection, rows)
     if pair is not None:
@@ -115,17 +115,15 @@ def namesakes(read: Read, trust: TrustId, numbers: Sequence[str]) -> tuple[str, 
     return tuple(row.report_id for row in read.connection.execute(statement))
 
 
-def numbers_of(read: Read, report_id: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """The order numbers, the accession numbers and the resources that any version of a report names."""
-    statement = select(report_study.c.kind, report_study.c.named).where(
-        report_study.c.report_id == report_id, report_study.c.kind.in_(_NUMBERS)
-    )
-    rows = list(read.connection.execute(statement))
-
-    def of(kind: LinkKind) -> frozenset[str]:
-        return frozenset(row.named for row in rows if row.kind == kind.value)
-
-    return of(LinkKind.ORDER), of(LinkKind.ACCESSION), of(LinkKind.RESOURCE)
+def numbers_of(read: Read, report_id: str) -> dict[LinkKind, frozenset[str]]:
+    """What any version of a report calls it, but for its studies."""
+    statement = select(report_study.c.kind, report_study.c.named).where(report_study.c.report_id == report_id)
+    found: dict[LinkKind, frozenset[str]] = {}
+    for row in read.connection.execute(statement):
+        kind = LinkKind(row.kind)
+        if kind not in _OF_STUDIES:
+            found[kind] = found.get(kind, frozenset()) | {row.named}
+    return found
 
 
 def unlinked(read: Read, after: tuple[str, str], count_max: int) -> Sequence[Unlinked]:

@@ -16,13 +16,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
 from policy.parties import TrustId
-from policy.release import whose
 from policy.release.circumstances import Plan, ReleaseState
-from policy.release.lifecycle import order
 from policy.release.reports import Said, Standing, Verification, Version, ZoneKnown
 from storage.database import Read, Tx
 from storage.release import links
-from storage.release.tables import IS_LOOKED_AT, report, report_version
+from storage.release.tables import IS_LOOKED_AT, LinkKind, report, report_version
+from storage.release.upkeep import whose
 from storage.tables.columns import Instant, Json, TableRow, strings
 from storage.tables.prepared import Prepared
 
@@ -52,10 +51,8 @@ class NewVersion:
     message_id: str
     key_id: bytes
     sealed: bytes
-    orders: tuple[str, ...] = ()
-    """Numbers that name the report itself."""
-    resources: tuple[str, ...] = ()
-    """How feeds call the resource that it is."""
+    called: tuple[tuple[LinkKind, str], ...] = ()
+    """What else it is known by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +113,6 @@ _ADD_REPORT = {
     "postgresql": Prepared(postgresql.insert(report).on_conflict_do_nothing()),
 }
 """May meet another process that has just done the same."""
-_RENEW = Prepared(
-    update(report)
-    .where(report.c.report_id == bindparam("of_report"))
-    .values(
-        patient_id=bindparam("to_patient"),
-        patient_key=bindparam("to_key"),
-        birth_date=bindparam("to_birth_date"),
-        exam_codes=bindparam("to_exam_codes", type_=Json),
-        changed_at=bindparam("at", type_=Instant),
-    )
-)
 _SETTLE = Prepared(
     update(report)
     .where(report.c.report_id == bindparam("of_report"))
@@ -157,7 +143,6 @@ _CONTENT = Prepared(
         report_version.c.sealed,
     ).where(report_version.c.version_id == bindparam("of_version"))
 )
-_SAYS = Prepared(select(*_COLUMNS).where(report_version.c.report_id == bindparam("of_report")))
 _EXAM_CODES = Prepared(select(report_version.c.exam_codes).where(report_version.c.report_id == bindparam("of_report")))
 _HOME = Prepared(select(report_version.c.report_id).where(report_version.c.version_id == bindparam("of_version")))
 _ADD_VERSION = Prepared(insert(report_version))
@@ -191,8 +176,8 @@ def put(tx: Tx, kept: NewVersion) -> Put:
     faultpoint("reports.version.before")
     _ADD_VERSION.run(tx.connection, [_row(kept)])
     if known:
-        _RENEW.run(tx.connection, [_together_they_say(tx, kept.report_id, [*known, version])])
-    links.name(tx, kept.report_id, kept.study_uids, kept.accessions, kept.orders, kept.resources)
+        whose.renew(tx, kept.report_id, [*known, version])
+    links.name(tx, kept.report_id, kept.study_uids, kept.accessions, kept.called)
     faultpoint("reports.version.after")
     return Put(kept.report_id, version.version_id, True, len(known) + 1)
 
@@ -299,28 +284,6 @@ def _hold_or_add(tx: Tx, kept: NewVersion) -> None:
     }
     _ADD_REPORT[tx.connection.dialect.name].run(tx.connection, [values])
     _HOLD.rows(tx.connection, of_report)
-
-
-def _together_they_say(tx: Tx, report_id: str, told: list[Version]) -> dict[str, object]:
-    """Whose the report is: the newest version with an NHS number says it where all are of one patient, else the newest.
-
-    A copy that leaves the number out takes nobody's report away from them.
-    """
-    told.sort(key=order)
-    counted = whose.counted(told) or told[-1:]
-    patients = {each.patient for each in counted}
-    is_one = whose.are_one(patients)
-    numbered = [each for each in counted if is_one and whose.has_nhs_number(each.patient)]
-    rows = {row.version_id: row for row in _SAYS.rows(tx.connection, {"of_report": report_id})}
-    telling = rows[(numbered or counted)[-1].version_id]
-    return {
-        "of_report": report_id,
-        "to_patient": telling.patient_id,
-        "to_key": whose.joined(patients) if is_one else counted[-1].patient,
-        "to_birth_date": telling.birth_date,
-        "to_exam_codes": rows[told[-1].version_id].exam_codes,
-        "at": tx.now,
-    }
 
 
 def _row(kept: NewVersion) -> dict[str, object]:

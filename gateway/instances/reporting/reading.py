@@ -157,7 +157,7 @@ def _report(
     fillers, placers = _distinct(_of_each(requests, FILLER_NUMBER)), _distinct(_of_each(requests, PLACER_NUMBER))
     predecessors = tuple(_predecessors(dataset))
     is_draft = source is ReportSource.DICOM_SR and said is Said.PRELIMINARY
-    if is_draft and not fillers and not predecessors:
+    if is_draft and not fillers:
         accessions = placers = ()
     studies = (_text(item, STUDY_UID) for item in _items(dataset, EVIDENCE))
     number = next(iter((*fillers, *accessions, *placers, *predecessors, _text(dataset, SOP_UID))))
@@ -178,6 +178,7 @@ def _report(
         order_numbers=fillers,
         placer_numbers=placers,
         study_uids=_distinct((_text(dataset, STUDY_UID), *studies)),
+        predecessors=predecessors if source is ReportSource.DICOM_SR else (),
         exam=_exam(dataset, requests),
         referrer=Practitioner(name=_text(dataset, _REFERRER) or next(iter(_of_each(requests, _REQUESTING)), "")),
         interpreter=interpreter,

@@ -115,6 +115,8 @@ class IncomingReport:
     resource_id: str = ""
     """How the server that sends it names it for good, whatever else one message tells of it: the id of a resource."""
     placer_numbers: tuple[str, ...] = ()
+    predecessors: tuple[str, ...] = ()
+    """Of a structured report the ones that it says it amends or is added to, by SOP instance UID."""
     study_uids: tuple[str, ...] = ()
     exam: Exam = Exam()
     referrer: Practitioner = Practitioner()

@@ -1,8 +1,9 @@
 """Where a statement belongs: its report may have more numbers than this message names (REL-37, REL-38).
 
-A report is found by its own number, else by any order number that one of its versions names, else by an accession
-number where one of the two has no order number. Two patients are never joined: where patients disagree the statement
-stays by itself, held for a person. Every other report that it names is stopped, for its text may be the wrong one.
+A report is found by its own number, else by any order number that one of its versions names or by the document that the
+statement follows, else by an accession number where one of the two has no order number. Two patients are never joined:
+where patients disagree the statement stays by itself, held for a person. Every other report that it names is stopped,
+for its text may be the wrong one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from gateway.model.errors import InvalidRequest
 from gateway.model.imaging import JsonValue
 from gateway.model.reporting.incoming import Content, IncomingReport, Subject
 from gateway.release.contents import Key, seal_version
-from gateway.release.naming import STOPS, Numbers, elsewhere_id, numbers_of, told_elsewhere
+from gateway.release.filing.numbers import Numbers, number_apart, numbers_of
+from gateway.release.naming import STOPS, elsewhere_id, report_id_of, told_elsewhere
 from policy.release import whose
 from policy.release.circumstances import Hold, HoldKind
 from policy.release.lifecycle import VOUCHED, order
@@ -46,6 +48,14 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class _Named:
+    """A report that a statement may be about."""
+
+    kept: KeptReport
+    numbers: Numbers
+
+
+@dataclass(frozen=True, slots=True)
 class Placing:
     """A version and, by its `report_id`, where it is to be filed."""
 
@@ -64,22 +74,23 @@ def placings(tx: Tx, said: Statement, together: Sequence[Statement], random: Cal
     known = reports.home(tx, new.version.version_id)
     if known is not None:
         return [Placing(replace(new, report_id=known))]
-    others = _others(tx, said, together)
-    agreeing = [each for each in others if _is_of(each, new)]
-    home = new.report_id
+    named = _named(tx, said, together)
+    agreeing = [each for each in named if _is_of(each.kept, new)]
+    own = _called(tx, said, named)
     is_doubted = False
-    if reports.find(tx, new.trust, new.report_number) is None:
+    is_open = not numbers.orders and len(agreeing) > 1
+    if is_open or reports.get(tx, own.report_id) is None:
+        alike = _alike(tx, new, agreeing)
         if agreeing and not numbers.orders:
-            one = agreeing[0] if len(agreeing) == 1 else _of_text(tx, new, agreeing)
-            if one is not None and new.version.said not in STOPS:
-                return [Placing(replace(new, report_id=one.report_id))]
+            if alike is not None and new.version.said not in STOPS:
+                return [Placing(replace(new, report_id=alike.report_id))]
             if new.version.said in (Said.VERIFIED, Said.APPENDED):
-                raise InvalidRequest("it names several reports by one accession number and none by an order number")
+                raise InvalidRequest("it names several reports by one number and none by an order number")
         if agreeing and (numbers.orders or new.version.said is not Said.CORRECTED):
-            home = agreeing[0].report_id
-        is_doubted = not agreeing and bool(others) and new.version.said not in STOPS
-    own = replace(new, report_id=home)
-    others = [each for each in others if each.report_id != home]
+            own = replace(own, report_id=(alike or agreeing[0].kept).report_id)
+        is_doubted = not agreeing and bool(named) and new.version.said not in STOPS
+    home = own.report_id
+    others = _others(tx, said, named, home)
     placed = [Placing(own, is_doubted)]
     placed += [Placing(_elsewhere(said, new.version, _at(new, each), random)) for each in others]
     known_here = reports.versions(tx, home)
@@ -109,23 +120,64 @@ def doubt(tx: Tx, new: NewVersion) -> None:
     tx.chain.append(AuditEntry(AuditEvent.RELEASE_CHANGE, tx.now, hold.hold_id, told))
 
 
-def _others(tx: Tx, said: Statement, together: Sequence[Statement]) -> list[KeptReport]:
-    """The trust's other reports of these numbers, the oldest first."""
+def _named(tx: Tx, said: Statement, together: Sequence[Statement]) -> list[_Named]:
+    """The trust's reports of these numbers, the oldest first."""
     new, numbers = said.version, said.numbers
     left = set[str]()
     if new.version.said is Said.CANCELLED:
         # An order cancelled beside a report is no part of it any more, and cancels none of what is left.
         left = {each.version.report_id for each in together if each.version.version.said in VOUCHED}
-    found: list[KeptReport] = []
+    found: list[_Named] = []
     for report_id in links.namesakes(tx, new.trust, sorted(numbers.all)):
         kept = reports.get(tx, report_id)
-        if kept is None or report_id in left | {new.report_id}:
+        if kept is None or report_id in left - {new.report_id}:
             continue
         if kept.standing is Standing.WITHDRAWN and not _is_of(kept, new):
             continue  # the other patient starts afresh (REL-36)
-        if numbers.names(Numbers(*links.numbers_of(tx, report_id))):
-            found.append(kept)
-    return found
+        found.append(_Named(kept, Numbers.of(links.numbers_of(tx, report_id))))
+    # What it surely is says more of it than it does itself.
+    known = numbers.joined(each.numbers for each in found if numbers.is_surely(each.numbers))
+    named = [each for each in found if known.names(each.numbers, are_of_one=_is_of(each.kept, new))]
+    if known.is_bare:
+        named = [each for each in named if not each.kept.exam_codes.isdisjoint(new.exam_codes)] or named
+    return named
+
+
+def _called(tx: Tx, said: Statement, named: Sequence[_Named]) -> NewVersion:
+    """The version, of the report of its number; of one of its own where that is known to be another (REL-38)."""
+    new = said.version
+    kept = reports.get(tx, new.report_id)
+    if kept is None or not _is_of(kept, new) or any(each.kept.report_id == new.report_id for each in named):
+        return new
+    number = number_apart(said.report)
+    return replace(new, report_id=report_id_of(new.trust, number), report_number=number)
+
+
+def _others(tx: Tx, said: Statement, named: Sequence[_Named], home: str) -> list[KeptReport]:
+    """Those beside its own that may be of what it says too: of what stops any of them, all of them."""
+    numbers, new = said.numbers, said.version
+    if numbers.orders and new.version.said not in STOPS:
+        numbers = numbers.joined([Numbers.of(links.numbers_of(tx, home)).as_documents])
+    beside = (each for each in named if each.kept.report_id != home)
+    return [each.kept for each in beside if numbers.names(each.numbers, are_of_one=_is_of(each.kept, new))]
+
+
+def _alike(read: Read, new: NewVersion, agreeing: Sequence[_Named]) -> KeptReport | None:
+    """The only one; of several the one that has this text already, else what was verified then, else this source's."""
+    if len(agreeing) == 1:
+        return agreeing[0].kept
+    version = new.version
+    verified_at = version.verification.at if version.verification is not None else None
+    of_text, of_then, of_source = list[KeptReport](), list[KeptReport](), list[KeptReport]()
+    for each in agreeing:
+        told = reports.versions(read, each.kept.report_id)
+        if version.text_digest and any(one.text_digest == version.text_digest for one in told):
+            of_text.append(each.kept)
+        if verified_at and any(one.verification and one.verification.at == verified_at for one in told):
+            of_then.append(each.kept)
+        if any(one.precedence == version.precedence for one in told):
+            of_source.append(each.kept)
+    return next((found[0] for found in (of_text, of_then, of_source) if len(found) == 1), None)
 
 
 def _at(new: NewVersion, other: KeptReport) -> NewVersion:
@@ -158,20 +210,9 @@ def _elsewhere(said: Statement, version: Version, at: NewVersion, random: Callab
         received_at=told.received_at,
     )
     sealed = seal_version(told.version_id, bare, said.key, random)
-    return replace(at, version=told, study_uids=(), accessions=(), orders=(), resources=(), sealed=sealed)
+    return replace(at, version=told, study_uids=(), accessions=(), called=(), sealed=sealed)
 
 
 def _is_of(kept: KeptReport, new: NewVersion) -> bool:
     """Whether both are one patient's; what is nobody's agrees with nobody."""
     return bool(kept.patient_key) and whose.are_one([kept.patient_key, new.version.patient])
-
-
-def _of_text(read: Read, new: NewVersion, among: Sequence[KeptReport]) -> KeptReport | None:
-    """The one report that has this text already."""
-    digest = new.version.text_digest
-    having = [
-        each
-        for each in among
-        if digest and any(version.text_digest == digest for version in reports.versions(read, each.report_id))
-    ]
-    return having[0] if len(having) == 1 else None
