@@ -34,8 +34,8 @@ from storage.registers.state import Author
 from storage.release import content, links, messages, reports
 from storage.release.messages import KeptMessage, NewMessage
 from storage.release.reports import NewVersion, Put
-from storage.store import SqlStore
 from storage.release.upkeep import receipts
+from storage.store import SqlStore
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,6 @@ class Elsewhere(Protocol):
         """What `work` returns or raises."""
 
 
-@dataclass(frozen=True, slots=True)
 class ReceiptTime(Protocol):
     """By what is judged when something came: `gateway.release.giving.trusted`."""
 
@@ -72,6 +71,7 @@ class ReceiptTime(Protocol):
         """That, or an earlier instant while it is in doubt."""
 
 
+@dataclass(frozen=True, slots=True)
 class Replay:
     """A dead letter that a person has read anew."""
 
@@ -108,8 +108,8 @@ class Intake:
         random: Callable[[int], bytes],
         new_id: Callable[[], str],
         elsewhere: Elsewhere,
-    ) -> None:
         time: ReceiptTime | None = None,
+    ) -> None:
         """`elsewhere` runs in a thread what would hold up the loop; by `time` is judged when something came.
 
         None: messages are believed when they came, as where a person has an old one read anew.
@@ -120,8 +120,8 @@ class Intake:
         self._random = random
         self._new_id = new_id
         self._elsewhere = elsewhere
-        self._heard: dict[tuple[TrustId, str], datetime] = {}
         self._time = time
+        self._heard: dict[tuple[TrustId, str], datetime] = {}
 
     async def take(self, message: FeedMessage, replay: Replay | None = None) -> Taken:
         """Keep the message and its reports; durable when it returns. The same message again changes nothing.
@@ -129,8 +129,8 @@ class Intake:
         `replay` names the dead letter that it was. Raises a `ServiceFault` where nothing can be kept now: the sender
         is to send it again; for a replay alone `InvalidRequest` or `KeyClosed`, and the dead letter stays as it is.
         """
-        if message.problem:
         message, is_doubted = self._as_received(message)
+        if message.problem:
             if replay is not None:
                 raise InvalidRequest(message.problem)
             return await self._bury(message, message.problem)
@@ -151,8 +151,8 @@ class Intake:
 
     async def heard_from(self, trust: TrustId, feed: str, at: datetime) -> None:
         """See `gateway.model.reporting.seams.ReportIntake`."""
-        known = self._heard.get((trust, feed))
         at = at if self._time is None else min(at, self._time.now())
+        known = self._heard.get((trust, feed))
         if known is not None and abs(at - known) < HEARD_EVERY:
             return
         await self._store.write(lambda tx: messages.hear(tx, trust, feed, at))
@@ -160,7 +160,6 @@ class Intake:
             self._heard.clear()
         self._heard[trust, feed] = at
 
-    async def _owners(self, message: FeedMessage) -> Sequence[Owner]:
     def _as_received(self, message: FeedMessage) -> tuple[FeedMessage, bool]:
         """The message as received at an instant that has come (SAF-31), and whether that is in doubt.
 
@@ -173,6 +172,7 @@ class Intake:
         counted = tuple(replace(each, received_at=min(each.received_at, received_at, sure)) for each in message.reports)
         return replace(message, received_at=received_at, reports=counted), sure < received_at
 
+    async def _owners(self, message: FeedMessage) -> Sequence[Owner]:
         """Whose each report is; a row is made where there is none."""
         subjects = [report.subject for report in message.reports]
         found = await self._store.read(lambda read: [owner_of(read, subject) for subject in subjects])

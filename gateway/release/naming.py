@@ -96,6 +96,8 @@ def version_of(incoming: IncomingReport, patient: str) -> Version:
         is_administrative=incoming.is_administrative,
         alerts=frozenset(incoming.alert_codes),
         precedence=_PRECEDENCE[incoming.source],
+        document=incoming.message_id,
+        follows=frozenset(incoming.predecessors),
     )
 
 

@@ -8,6 +8,7 @@ are told in the order in which they became so: a verified one at its verificatio
 - A correction became so when it was stated: some systems leave the first verification in it. One that is stated again
   became so the first time.
 - A source that never vouched for this report un-verifies nothing: an unsigned copy beside a signed report is a copy.
+  Nor does a document that follows only unsigned ones: measurements that were measured anew.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def fold(versions: Collection[Version], tolerance: timedelta) -> Lifecycle:
     """What stands, by all versions; a verification later than its receipt by more than `tolerance` has no time."""
     told = sorted(_as_first_stated([_believed(each, tolerance) for each in _distinct(versions)]), key=order)
     copies = _copies(told)
-    story = _Story(copies)
+    story = _Story(copies, _unsigned(told))
     for each in _preferred(told, copies):
         story.tell(each)
     return story.lifecycle([each for each in told if each.said in VOUCHED], told)
@@ -72,6 +73,8 @@ class _Story:
 
     copies: Mapping[str, list[Version]]
     """What other sources say with a version that is told, by its id."""
+    unsigned: Collection[str]
+    """The documents that nobody vouches for."""
     repeats: dict[str, str] = field(default_factory=dict)
     texts: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     """What each version that was verified says of whom, its copies' words among it."""
@@ -149,7 +152,8 @@ class _Story:
             self.standing = Standing.RECEIVED
         if version.has_content:
             self.readable[version.precedence] = self.preliminary = version
-        if self.stand and version.precedence in self.vouching:
+        follows_a_signed_one = not version.follows or not version.follows.issubset(self.unsigned)
+        if self.stand and version.precedence in self.vouching and follows_a_signed_one:
             self._stop(version)
 
     def _vouch(self, version: Version) -> None:
@@ -245,6 +249,11 @@ def _distinct(versions: Collection[Version]) -> Iterable[Version]:
     for each in sorted(versions, key=lambda version: (version.received_at, repr(version))):
         known.setdefault(each.version_id, each)
     return known.values()
+
+
+def _unsigned(told: Iterable[Version]) -> frozenset[str]:
+    signed = {each.document for each in told if each.said in VOUCHED}
+    return frozenset(each.document for each in told if each.said is Said.PRELIMINARY and each.document not in signed)
 
 
 def _believed(version: Version, tolerance: timedelta) -> Version:

@@ -79,6 +79,10 @@ class Version:
     """Categories of `AlertCategory`, and codes that nobody mapped, as they came (domain.md A8)."""
     precedence: int = 0
     """Of two sources that say the same at the same instant, the lower one's text is shown."""
+    document: str = ""
+    """The message that brought it; a structured report is its own, by SOP instance UID."""
+    follows: frozenset[str] = frozenset()
+    """The structured reports that it says it amends or is added to."""
 
 
 class AlertCategory(StrEnum):

@@ -310,6 +310,7 @@ def _row(kept: NewVersion) -> dict[str, object]:
         "feed": kept.feed,
         "source": kept.source,
         "message_id": kept.message_id,
+        "follows": sorted(version.follows),
         "key_id": kept.key_id,
         "sealed": kept.sealed,
     }
@@ -330,6 +331,8 @@ def _version(row: TableRow) -> Version:
         is_administrative=bool(row.is_administrative),
         alerts=strings(row.alerts),
         precedence=row.precedence,
+        document=row.message_id,
+        follows=strings(row.follows),
     )
 
 

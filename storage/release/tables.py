@@ -80,6 +80,7 @@ report_version = Table(
     Column("feed", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("message_id", Text, nullable=False),
+    Column("follows", Json, nullable=False, server_default="[]"),
     Column("key_id", LargeBinary, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Index("ix_report_version_report", "report_id", "stated_at", "version_id"),
@@ -160,7 +161,6 @@ class LinkKind(StrEnum):
     """By a number of its order, which names the report itself and no study."""
     RESOURCE = "resource"
     """By how a feed calls the resource that it is."""
-    PERSON = "person"
     DOCUMENT = "document"
     """By the structured report that it is, which names no study either."""
     FOLLOWED = "followed"
@@ -169,4 +169,5 @@ class LinkKind(StrEnum):
     """By the number of whoever ordered it: where there is no better one it is all that a report is known by."""
     EXAM = "exam"
     """Where nothing else sets two reports of one placer's order apart: by what was examined, and on which day."""
+    PERSON = "person"
     """A person said so."""

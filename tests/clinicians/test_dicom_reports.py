@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -173,10 +175,62 @@ def test_measurements_leave_the_radiologists_report_verified() -> None:
     )
 
 
-def test_a_draft_that_names_what_it_follows_unverifies_it() -> None:
-    follower = measured(PredecessorDocumentsSequence=[reference("1.2.3", "1.2.3.1")])
-    life = folded(taken_in(structured(observers=[observer(AT)])), taken_in(follower))
-    assert life.standing is Standing.BEING_CORRECTED
+SIGNED = taken_in(structured(observers=[observer(AT)]))
+FOLLOWS_THE_SIGNED = [reference("1.2.3", "1.2.3.1")]
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        {"CompletionFlag": "PARTIAL"},
+        {"CompletionFlag": "COMPLETE"},
+        {"PreliminaryFlag": "PRELIMINARY", "VerificationFlag": "VERIFIED", "VerifyingObserverSequence": [observer(AT)]},
+    ],
+    ids=["partial", "unverified", "preliminary"],
+)
+def test_a_draft_takes_back_the_report_that_it_amends_until_it_is_verified(draft: dict[str, Any]) -> None:
+    follower = taken_in(measured(PredecessorDocumentsSequence=FOLLOWS_THE_SIGNED, **draft))
+    verified = structured(
+        text_item("Findings", "A lesion."),
+        observers=[observer("20260601113000+0100")],
+        SOPInstanceUID="1.2.3.6",
+        PredecessorDocumentsSequence=[reference("1.2.3", "1.2.3.5")],
+    )
+    for told in permutations([SIGNED, follower]):
+        life = folded(*told)
+        assert (life.standing, life.clock_started_at) == (Standing.BEING_CORRECTED, None)
+    for told in permutations([SIGNED, follower, taken_in(verified)]):
+        life = folded(*told)
+        assert life.standing is Standing.VERIFIED and life.current is not None
+        assert (life.current.document, life.clock_started_at) == ("1.2.3.6", VERIFIED_AT + timedelta(minutes=135))
+
+
+def test_a_verified_report_takes_the_place_of_what_it_follows() -> None:
+    correction = structured(
+        text_item("Findings", "A lesion."),
+        observers=[observer("20260601113000+0100")],
+        SOPInstanceUID="1.2.3.6",
+        PredecessorDocumentsSequence=FOLLOWS_THE_SIGNED,
+    )
+    for told in permutations([SIGNED, taken_in(correction)]):
+        life = folded(*told)
+        assert life.current is not None and life.current.document == "1.2.3.6"
+        assert [each for each in life.superseded] == [version_of(SIGNED, "nhs:9990000018").version_id]
+
+
+def test_an_addendum_that_is_being_written_leaves_its_report_as_it_is() -> None:
+    draft = measured(
+        PredecessorDocumentsSequence=FOLLOWS_THE_SIGNED, ConceptNameCodeSequence=[code("Addendum Document", "55107-7")]
+    )
+    life = folded(SIGNED, taken_in(draft))
+    assert (life.standing, life.clock_started_at) == (Standing.VERIFIED, VERIFIED_AT)
+
+
+def test_what_is_measured_anew_takes_back_no_report_that_was_signed() -> None:
+    first = measured()
+    anew = measured("1200", SOPInstanceUID="1.2.3.6", PredecessorDocumentsSequence=[reference("1.2.3", "1.2.3.5")])
+    for told in permutations([SIGNED, taken_in(first), taken_in(anew)]):
+        assert folded(*told).standing is Standing.VERIFIED
 
 
 def test_a_status_alone_promotes_what_its_feed_sent_and_no_measurements() -> None:
@@ -207,7 +261,8 @@ def test_an_unverified_object_that_names_its_exam_alone_is_a_report_of_its_own()
     follower = measured(
         ReferencedRequestSequence=[by_accession], PredecessorDocumentsSequence=[reference("1.2.3", "1.2.3.1")]
     )
-    assert taken_in(follower).report_number == "A1"
+    # What it follows is found by its UID: another report may bear the same accession number.
+    assert (taken_in(follower).report_number, taken_in(follower).accessions) == ("1.2.3.1", ())
     signed = structured(observers=[observer(AT)], ReferencedRequestSequence=[by_accession])
     assert taken_in(signed).report_number == "A1"
 

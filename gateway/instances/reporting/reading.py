@@ -2,9 +2,10 @@
 
 A structured report is verified only where it is complete, verified and not preliminary, all three (PS3.3 C.17.2); its
 clock starts with the latest of its verifying observers. What does not say that it was verified vouches for nothing,
-and takes nothing back either but what it names as its predecessor: another feed says so or nobody does. An unverified
-structured report belongs to a report only by an order number or a predecessor, for a modality sends its measurements
-under the accession number too. Whose report it is, is told from outside, where identities are known. Pure.
+and takes nothing back either but what it amends, by its predecessors: another feed says so or nobody does; an addendum
+that is being written leaves its report as it is. An unverified structured report belongs to a report only by an order
+number or a predecessor, for a modality sends its measurements under the accession number too. Whose report it is, is
+told from outside, where identities are known. Pure.
 """
 
 from __future__ import annotations
@@ -177,8 +178,8 @@ def _report(
         accessions=accessions,
         order_numbers=fillers,
         placer_numbers=placers,
-        study_uids=_distinct((_text(dataset, STUDY_UID), *studies)),
         predecessors=predecessors if source is ReportSource.DICOM_SR else (),
+        study_uids=_distinct((_text(dataset, STUDY_UID), *studies)),
         exam=_exam(dataset, requests),
         referrer=Practitioner(name=_text(dataset, _REFERRER) or next(iter(_of_each(requests, _REQUESTING)), "")),
         interpreter=interpreter,
@@ -205,7 +206,7 @@ def _stated_at(dataset: Dataset, arrival: Arrival, said: Said, verification: Ver
     So it stands at the beginning of its study; of several the newer one a little later.
     """
     made = _moment(dataset, CONTENT_DATE, CONTENT_TIME) or _moment(dataset, "00080012", "00080013")
-    if said is Said.PRELIMINARY and not any(_predecessors(dataset)):
+    if said is Said.PRELIMINARY and (_is_addendum(dataset) or not any(_predecessors(dataset))):
         began = _moment(dataset, STUDY_DATE, STUDY_TIME)
         if began is None or began >= arrival.received_at:
             began = _LONG_AGO
