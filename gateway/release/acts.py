@@ -18,12 +18,10 @@ from gateway.model.errors import InvalidRequest, NotFound
 from gateway.model.imaging import JsonValue
 from gateway.model.reporting.reading import Choices
 from gateway.model.work.jobs import Lane
-from gateway.release.owners import as_known
 from gateway.release.planner import Planner, Situation, record, tending
 from policy.parties import TrustId
 from policy.release.circumstances import EarlyRelease, Hold, HoldKind, ReleaseState
 from policy.release.clock import day_of
-from policy.release.lifecycle import order
 from policy.release.reports import Problem
 from policy.release.whose import are_one
 from storage.database import Read, Tx
@@ -33,6 +31,7 @@ from storage.release import deliveries, holds, patients, releases, reports, stan
 from storage.release.deliveries import DeliveryState
 from storage.release.releases import NoticeState
 from storage.release.reports import KeptReport
+from storage.release.upkeep import whose
 from storage.work import jobs
 
 REASON_CHARS_MAX = 500
@@ -168,11 +167,11 @@ class Acts:
             raise InvalidRequest("its versions name one patient: nothing is to be settled")
         if life.current is None or version_id != life.current.version_id:
             raise InvalidRequest("this version does not stand: read the report as it is now")
-        told = as_known(tx, report_id, reports.versions(tx, report_id))
-        newest = max(told, key=order)
-        if not are_one([each.patient for each in (life.current, *life.addenda, newest)]):
-            raise InvalidRequest("what stands and what came last name two patients: its sender has to correct that")
-        holds.settle_patient(tx, report_id, [each.version_id for each in told], staff.name, _reason(reason))
+        if not are_one([each.patient for each in (life.current, *life.addenda)]):
+            raise InvalidRequest("the report and an addendum to it name two patients: its sender has to correct that")
+        told = reports.versions(tx, report_id)
+        holds.settle_patient(tx, report_id, [each.version_id for each in told], version_id, staff.name, _reason(reason))
+        whose.renew(tx, report_id, told)
         return self._done(tx, report, "settle-patient", staff.author(reason), {"version": version_id})
 
     def stop(self, tx: Tx, staff: Staff, trust: TrustId, reason: str, review_at: datetime) -> bool:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from gateway.model.reporting.incoming import Subject
 from policy.parties import NhsNumber, PatientId
 from policy.release import whose
-from policy.release.lifecycle import order
 from policy.release.reports import Version
 from storage.database import Read, Tx
 from storage.registers import patients
@@ -59,13 +58,9 @@ def owner_made(tx: Tx, subject: Subject, author: Author) -> Owner:
 def as_known(read: Read, report_id: str, told: Sequence[Version]) -> tuple[Version, ...]:
     """Versions with the patients that people and registers know them to be of.
 
-    What a person has looked into is of whom its newest version names; numbers of one confirmed merge are one number.
+    Numbers of one confirmed merge are one number.
     """
-    settled = holds.settled(read, report_id)
-    looked_at = [each for each in told if each.version_id in settled]
-    if looked_at:
-        patient = max(looked_at, key=order).patient
-        told = [replace(each, patient=patient) if each.version_id in settled else each for each in told]
+    told = holds.as_settled(read, report_id, told)
     numbers = whose.nhs_numbers(each.patient for each in told)
     if len(numbers) < 2:
         return tuple(told)

@@ -6,14 +6,16 @@ Rows are facts with who, when and why; nothing is deleted, a hold is ended. What
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from sqlalchemy import Column, Index, Table, Text, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from policy.release.circumstances import EarlyRelease, Hold, HoldKind
+from policy.release.reports import Version
+from policy.release.whose import are_one, joined
 from storage.database import Read, Tx
 from storage.tables.columns import Instant, TableRow, metadata
 from storage.tables.prepared import Prepared
@@ -37,7 +39,7 @@ _IN_FORCE = report_hold.c.ended_at.is_(None)
 Index("ix_report_hold_in_force", report_hold.c.report_id, sqlite_where=_IN_FORCE, postgresql_where=_IN_FORCE)
 
 
-def _decision(name: str) -> Table:
+def _decision(name: str, *more: Column[str]) -> Table:
     """A table of decisions about one version each."""
     return Table(
         name,
@@ -47,14 +49,18 @@ def _decision(name: str) -> Table:
         Column("by", Text, nullable=False),
         Column("reason", Text, nullable=False),
         Column("at", Instant, nullable=False),
+        *more,
     )
 
 
 report_early = _decision("report_early")
 report_review = _decision("report_review")
 report_retraction = _decision("report_retraction")
-report_settled = _decision("report_settled")
-"""Versions that a person has looked at for whose they are: the newest of them says it for all."""
+report_settled = _decision(
+    "report_settled",
+    Column("patient_version", Text, nullable=False, server_default=""),
+)
+"""Versions that a person has looked at for whose they are: each is of the patient whom another of them names."""
 
 _HOLDS = Prepared(
     select(report_hold)
@@ -130,15 +136,36 @@ def retract(tx: Tx, report_id: str, version_id: str, by: str, reason: str) -> bo
     return _decide(tx, report_retraction, report_id, version_id, by, reason, tx.now)
 
 
-def settle_patient(tx: Tx, report_id: str, version_ids: Iterable[str], by: str, reason: str) -> None:
-    """A person has looked into whose these versions are."""
-    for version_id in version_ids:
-        _decide(tx, report_settled, report_id, version_id, by, reason, tx.now)
+def settle_patient(
+    tx: Tx, report_id: str, version_ids: Sequence[str], patient_version: str, by: str, reason: str
+) -> None:
+    """A person has found that these versions are of the patient whom `patient_version`, one of them, names."""
+    of_these = report_settled.c.version_id.in_(version_ids)
+    tx.connection.execute(report_settled.delete().where(report_settled.c.report_id == report_id, of_these))
+    found = {"report_id": report_id, "patient_version": patient_version, "by": by, "reason": reason, "at": tx.now}
+    tx.connection.execute(report_settled.insert(), [{**found, "version_id": each} for each in version_ids])
 
 
-def settled(read: Read, report_id: str) -> frozenset[str]:
-    """The versions of which somebody has settled whose they are."""
-    return frozenset(row.version_id for row in _SETTLED.rows(read.connection, {"of_report": report_id}))
+def as_settled(read: Read, report_id: str, told: Sequence[Version]) -> Sequence[Version]:
+    """Versions as being of the patient whom a person found to be theirs, where one has looked (SAF-33).
+
+    Of that patient is all that is said which can be one person with what the named version says.
+    """
+    rows = _SETTLED.rows(read.connection, {"of_report": report_id})
+    if not rows:
+        return told
+    settled_by = {row.version_id: row.patient_version for row in rows}
+    said = {each.version_id: each.patient for each in told}
+    looked_at = [said[each] for each in settled_by if each in said]
+
+    def found(version: Version) -> Version:
+        named = said.get(settled_by.get(version.version_id, ""))
+        if named is None:
+            return version
+        same = [each for each in looked_at if are_one([each, named])]
+        return replace(version, patient=joined(same) if are_one(same) else named)
+
+    return [found(each) for each in told]
 
 
 def decisions(read: Read, report_id: str) -> Decisions:

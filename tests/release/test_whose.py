@@ -13,10 +13,10 @@ import pytest
 
 from gateway.model.errors import InvalidRequest
 from gateway.model.reporting.channels import Account
-from gateway.model.reporting.incoming import ReportSource
+from gateway.model.reporting.incoming import IncomingReport, ReportSource
 from gateway.model.reporting.tracing import TracedPerson
 from gateway.model.seams import TraceState
-from policy.parties import NhsNumber
+from policy.parties import NhsNumber, PatientId
 from policy.release.circumstances import Death, ReleaseState
 from policy.release.reports import Problem, Said
 from storage.registers import merges
@@ -240,8 +240,8 @@ async def test_a_number_that_some_versions_leave_out_keeps_no_report_from_its_pa
 
 async def test_a_changed_patient_is_settled_by_a_person_until_another_one_is_named(rig: Rig, portal: Portal) -> None:
     foreign = replace(SARAH, nhs_number=OTHER)
-    report_id = await rig.file(verified(subject=foreign))
-    await rig.file(verified(MONDAY + timedelta(hours=1), "hers", said=Said.CORRECTED), name="m-2")
+    report_id = await rig.file(verified(MONDAY - timedelta(hours=1), subject=foreign))
+    await rig.file(verified(MONDAY, "hers", said=Said.CORRECTED), name="m-2")
     kept = await rig.report(report_id)
     version = kept.current_version or ""
     assert (kept.state, kept.held_for) == (ReleaseState.HELD, frozenset({"patient-changed"}))
@@ -266,8 +266,8 @@ async def test_a_changed_patient_is_settled_by_a_person_until_another_one_is_nam
 
 
 async def test_two_numbers_of_a_confirmed_merge_are_one_patient(rig: Rig) -> None:
-    report_id = await rig.file(verified(subject=replace(SARAH, nhs_number=OTHER)))
-    await rig.file(verified(MONDAY + timedelta(hours=1), "hers", said=Said.CORRECTED), name="m-2")
+    report_id = await rig.file(verified(MONDAY - timedelta(hours=1), subject=replace(SARAH, nhs_number=OTHER)))
+    await rig.file(verified(MONDAY, "hers", said=Said.CORRECTED), name="m-2")
     assert (await rig.report(report_id)).held_for == {"patient-changed"}
     rows = [await rig.store.patient_row(nhs(each)) for each in (OTHER, NUMBER)]
     author = Author("J Doe", "request-1")
@@ -286,3 +286,58 @@ async def test_two_numbers_are_two_people_whatever_local_number_they_share(rig: 
     kept = await rig.report(report_id)
     assert (kept.state, "wrong-patient" in kept.flags) == (ReleaseState.HELD, True)
     assert kept.patient_id == await rig.store.patient_row(nhs(OTHER))
+
+
+async def settled_as_hers(rig: Rig, *told: IncomingReport) -> str:
+    """A report of which these were told, in order; a person then finds that it is of the patient whom it names."""
+    [report_id] = {await rig.file(each, name=f"m-{place}") for place, each in enumerate(told)}
+    kept = await rig.report(report_id)
+    assert "patient-changed" in kept.held_for
+    settle = partial(rig.acts.settle_patient, report_id=report_id, version_id=kept.current_version or "", reason="seen")
+    await rig.store.write(partial(settle, staff=LEAD))
+    return report_id
+
+
+HIS = replace(SARAH, nhs_number=OTHER, local=(PatientId("RZ1", "0009999"),))
+WITH_HER_LOCAL_NUMBER = replace(SARAH, nhs_number=OTHER)
+FIRST = verified(MONDAY - timedelta(hours=2))
+HERS = verified(MONDAY - timedelta(hours=1), "hers", said=Said.CORRECTED)
+BARE = verified(MONDAY, "hers again", said=Said.CORRECTED, subject=NO_NUMBER)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([replace(FIRST, subject=HIS), HERS], [BARE]),
+        ([replace(FIRST, subject=WITH_HER_LOCAL_NUMBER), HERS], [BARE]),
+        ([replace(FIRST, subject=HIS), HERS, BARE], []),
+    ],
+)
+async def test_a_version_without_the_number_is_hers_once_a_person_has_found_whose_it_is(
+    rig: Rig, portal: Portal, before: list[IncomingReport], after: list[IncomingReport]
+) -> None:
+    report_id = await settled_as_hers(rig, *before)
+    for each in after:
+        await rig.file(each, name="m-after")
+    kept = await rig.report(report_id)
+    assert (kept.patient_id, kept.held_for) == (await rig.store.patient_row(nhs(NUMBER)), frozenset())
+    await rig.look(DUE_AT + timedelta(hours=3))
+    assert portal.texts == [["hers again"]]
+    assert {each.nhs_number for each in portal.asked_for} == {NUMBER}
+
+
+async def test_what_stands_is_settled_though_the_newest_statement_names_somebody_else(rig: Rig, portal: Portal) -> None:
+    again = verified(MONDAY - timedelta(hours=1), subject=HIS, source=ReportSource.DICOM_SR)
+    report_id = await settled_as_hers(rig, FIRST, again)
+    kept = await rig.report(report_id)
+    assert (kept.patient_id, kept.held_for) == (await rig.store.patient_row(nhs(NUMBER)), frozenset())
+    await rig.look(DUE_AT + timedelta(hours=3))
+    assert portal.texts == [[FINAL_TEXT]]
+    assert {each.nhs_number for each in portal.asked_for} == {NUMBER}
+
+
+async def test_which_of_two_numbers_belongs_to_a_hospital_number_is_no_guess(rig: Rig, portal: Portal) -> None:
+    report_id = await settled_as_hers(rig, replace(FIRST, subject=WITH_HER_LOCAL_NUMBER), HERS, BARE)
+    assert (await rig.report(report_id)).patient_id == await rig.store.patient_row(SARAH.local[0])
+    await rig.look(DUE_AT + timedelta(hours=3))
+    assert portal.put_count == 0
