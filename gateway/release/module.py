@@ -141,7 +141,8 @@ class ReleaseModule:
         keeping.handle(CHASE, self.chasing, every_s=CHASE_INTERVAL_S)
         keeping.handle(LINK, self.linking, every_s=LINK_INTERVAL_S)
         keeping.handle(IDENTITIES, Identities(store, self.planner.replan), every_s=IDENTITIES_INTERVAL_S)
-        keeping.handle(FORGET, Forgetting(store, self._retention, keeping.time.now), every_s=FORGET_INTERVAL_S)
+        forgetting = Forgetting(store, keeping.cache, self._retention, keeping.time.now)
+        keeping.handle(FORGET, forgetting, every_s=FORGET_INTERVAL_S)
         self._alarmed_at_s = float("-inf")
         self._has_new_terms = False
 
@@ -211,8 +212,12 @@ class ReleaseModule:
 
     def _retention(self) -> Retention:
         section = self._configuration.release
-        kept = (section.payloads_kept_days, section.dead_letters_kept_days, section.texts_kept_days)
-        return Retention(*(timedelta(days=days) for days in kept))
+        return Retention(
+            payloads=timedelta(days=section.payloads_kept_days),
+            dead_letters=timedelta(days=section.dead_letters_kept_days),
+            addressees=timedelta(days=section.addressees_kept_days),
+            texts=timedelta(days=section.texts_kept_days),
+        )
 
     def _issuer_of(self, trust: TrustId) -> str:
         """Who issues a trust's accession numbers."""

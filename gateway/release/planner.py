@@ -268,25 +268,26 @@ class Planner:
         flags = frozenset(flag.value for flag in plan.flags)
         after = (plan.state, plan.due_at, frozenset(plan.held_for), flags, current, found.lifecycle.standing)
         before = (was.state, was.due_at, was.held_for, was.flags, was.current_version, was.standing)
-        if after == before and look_at == was.look_at:
+        if after == before:
+            if look_at != was.look_at:
+                standing.look_at_report(tx, was.report_id, look_at)
             return
         reports.settle(tx, was.report_id, replace(plan, look_at=look_at), found.lifecycle.standing, current)
-        if after != before:
-            body: dict[str, JsonValue] = {
-                "act": "plan",
-                "report": was.report_id,
-                "trust": was.trust.code,
-                "by": author.subject,
-                "reason": author.reason,
-                "from": was.state.value,
-                "to": plan.state.value,
-                "version": current,
-                "due_at": plan.due_at.isoformat() if plan.due_at is not None else None,
-                "held_for": [*sorted(plan.held_for)],
-                "flags": [*sorted(flags)],
-                "why": [f"{each.rule}: {each.words}" for each in plan.reasons[:REASONS_MAX]],
-            }
-            tx.chain.append(AuditEntry(AuditEvent.RELEASE_CHANGE, tx.now, author.request_id, body))
+        body: dict[str, JsonValue] = {
+            "act": "plan",
+            "report": was.report_id,
+            "trust": was.trust.code,
+            "by": author.subject,
+            "reason": author.reason,
+            "from": was.state.value,
+            "to": plan.state.value,
+            "version": current,
+            "due_at": plan.due_at.isoformat() if plan.due_at is not None else None,
+            "held_for": [*sorted(plan.held_for)],
+            "flags": [*sorted(flags)],
+            "why": [f"{each.rule}: {each.words}" for each in plan.reasons[:REASONS_MAX]],
+        }
+        tx.chain.append(AuditEntry(AuditEvent.RELEASE_CHANGE, tx.now, author.request_id, body))
 
 
 def tending(report_id: str, lane: Lane) -> NewJob:

@@ -212,8 +212,8 @@ def look_at_verified(tx: Tx, trust: TrustId, verified_from: datetime, at: dateti
     return tx.connection.execute(update(report).where(of_trust).values(look_at=at)).rowcount
 
 
-def look_at_report(tx: Tx, report_id: str, at: datetime) -> None:
-    """Have one report looked at then."""
+def look_at_report(tx: Tx, report_id: str, at: datetime | None) -> None:
+    """Have one report looked at then, or by nobody: nothing of it changes."""
     tx.connection.execute(update(report).where(report.c.report_id == report_id).values(look_at=at))
 
 

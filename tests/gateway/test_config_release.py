@@ -191,6 +191,8 @@ SHORTER = "[[release.embargo]]\n[[release.embargo]]\ndays = 14\n"
         ('[release.alert_release_window]\nopens = "12:00"\n', "release.alert_release_window.closes: must be later"),
         ("[release]\ntotal_delay_alarm_days = 57\n", "release.total_delay_alarm_days: must be total_delay_max_days"),
         ("[release]\nreminder_days = [7, 7]\n", "release.reminder_days: must rise"),
+        ("[release]\npayloads_kept_days = 2923\n", "release.texts_kept_days: must be 2923 at least"),
+        ("[release]\nback_population_days = 3000\n", "release.texts_kept_days: must be 3000 at least"),
     ],
 )
 def test_terms_that_would_harm_are_refused_with_their_place(tmp_path: Path, embargo: str, says: str) -> None:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from gateway.keeping.counting import CountedTime
 from gateway.model.errors import NotFound
-from gateway.release.upkeep.forgetting import Forgetting, Retention
+from gateway.release.upkeep.forgetting import Forgetting, Forgotten, Retention
 from policy.release.circumstances import Plan, ReleaseState
 from policy.release.reports import Standing
 from storage.release import messages, reports
 from storage.store import SqlStore
 from tests.clock import FakeClock, JumpingClock
+from tests.release.copies import NO_COPIES, at
 from tests.release.incoming import RECEIVED_AT, TEXT, incoming, message
 from tests.release.rig import Rig
 from tests.storage.keyrings import Place
 
 DAY = timedelta(days=1)
-
-
-def at(instant: datetime) -> Callable[[], Awaitable[datetime]]:
-    """A clock that stands still."""
-
-    async def now() -> datetime:
-        return instant
-
-    return now
 
 
 @pytest.fixture
@@ -45,8 +37,8 @@ async def test_each_payload_is_kept_for_its_own_time(rig: Rig, days: float, file
     taken = await rig.intake.take(message(incoming(), name="filed"))
     await rig.intake.take(message(problem="an unknown code", name="dead"))
     now = RECEIVED_AT + timedelta(days=days)
-    forgetting = Forgetting(rig.store, lambda: Retention(90 * DAY, 365 * DAY, 2922 * DAY), at(now))
-    assert await forgetting.forget() == ((not filed) + (not dead), 0)
+    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(90 * DAY, 365 * DAY, DAY, 2922 * DAY), at(now))
+    assert await forgetting.forget() == Forgotten(messages=(not filed) + (not dead))
     of_filed = await rig.store.read(lambda read: messages.find(read, message().trust, message().feed, "filed"))
     [letter] = await rig.letters(message()).waiting()
     assert of_filed is not None
@@ -58,8 +50,8 @@ async def test_more_than_one_round_is_forgotten_in_one_go(rig: Rig, monkeypatch:
     monkeypatch.setattr(messages, "FORGOTTEN_AT_ONCE_MAX", 2)
     for number in range(5):
         await rig.intake.take(message(problem="an unknown code", name=f"{number}"))
-    forgetting = Forgetting(rig.store, lambda: Retention(DAY, DAY, DAY), at(RECEIVED_AT + 2 * DAY))
-    assert await forgetting.forget() == (5, 0)
+    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(DAY, DAY, DAY, DAY), at(RECEIVED_AT + 2 * DAY))
+    assert await forgetting.forget() == Forgotten(messages=5)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +71,8 @@ async def test_a_text_is_kept_for_its_time_and_as_long_as_it_waits(
     report_id = (await rig.intake.take(message(incoming()))).report_ids[0]
     await rig.store.write(lambda tx: reports.settle(tx, report_id, Plan(state), Standing.VERIFIED, None))
     now = clock.now() + timedelta(days=days)
-    forgetting = Forgetting(rig.store, lambda: Retention(DAY, DAY, 10 * DAY), at(now))
-    assert (await forgetting.forget())[1] == (not is_kept)
+    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(DAY, DAY, DAY, 10 * DAY), at(now))
+    assert (await forgetting.forget()).versions == (not is_kept)
     if is_kept:
         assert await rig.texts(report_id) == [TEXT]
         return
@@ -97,13 +89,14 @@ async def test_a_clock_that_is_years_ahead_makes_nothing_forgotten(
     await rig.intake.take(message(problem="an unknown code", name="dead"))
     await CountedTime(rig.store, FakeClock(RECEIVED_AT)).now()  # a process of before, with the right clock
     wrong = JumpingClock(RECEIVED_AT)
-    forgetting = Forgetting(rig.store, lambda: Retention(3 * DAY, 3 * DAY, 3 * DAY), CountedTime(rig.store, wrong).now)
+    terms = Retention(3 * DAY, 3 * DAY, 3 * DAY, 3 * DAY)
+    forgetting = Forgetting(rig.store, NO_COPIES, lambda: terms, CountedTime(rig.store, wrong).now)
     if began_right:
-        assert await forgetting.forget() == (0, 0)
+        assert await forgetting.forget() == Forgotten()
     wrong.ahead = 3000 * DAY
     for _ in range(48):
-        assert await forgetting.forget() == (0, 0)
+        assert await forgetting.forget() == Forgotten()
         await wrong.advance(3_600)
     wrong.ahead = 0 * DAY
     await wrong.advance(86_401)
-    assert await forgetting.forget() == (1, 0)
+    assert await forgetting.forget() == Forgotten(messages=1)

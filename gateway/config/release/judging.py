@@ -24,6 +24,7 @@ def terms(configuration: Configuration) -> Iterator[str]:
     """What is wrong with how the region releases, and each of its trusts: each mistake where it was written."""
     region = set(_of_terms(region_terms(configuration)))
     yield from sorted(f"release.{setting}: {words}" for setting, words in region)
+    yield from _retention(configuration)
     for number, entry in enumerate(configuration.trust, start=1):
         for setting, words in _of_terms(terms_of(configuration, entry.ods)):
             if (setting, words) not in region:
@@ -40,6 +41,16 @@ def going_live(configuration: Configuration) -> Iterator[str]:
             yield f"trust {number} ({entry.ods}).release.{setting}: {words}"
         if PAGE_CHANNEL in held.channels and configuration.patient_page is None:
             yield f"trust {number} ({entry.ods}).release.channels: {PAGE_CHANNEL} needs a [patient_page]"
+
+
+def _retention(configuration: Configuration) -> Iterator[str]:
+    """A text is the last of what is kept of a report: no message, letter or patient who signs up outlives it."""
+    kept = configuration.release
+    back = [terms_of(configuration, each.ods).back_population_days for each in configuration.trust]
+    copies = (kept.payloads_kept_days, kept.dead_letters_kept_days, kept.letters_kept_days, kept.addressees_kept_days)
+    longest = max(*copies, region_terms(configuration).back_population_days, *back)
+    if kept.texts_kept_days < longest:
+        yield f"release.texts_kept_days: must be {longest} at least: what else is kept of a report goes before its text"
 
 
 def _of_terms(held: ReleaseTerms) -> Problems:

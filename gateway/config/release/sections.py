@@ -130,5 +130,6 @@ class ReleaseSection(TermsEntry):
     payloads_kept_days: Annotated[int, Field(ge=1, le=3_660)] = 90
     dead_letters_kept_days: Annotated[int, Field(ge=1, le=3_660)] = 365
     letters_kept_days: Annotated[int, Field(ge=1, le=3_660)] = 90
+    addressees_kept_days: Annotated[int, Field(ge=2, le=3_660)] = 90
     texts_kept_days: Annotated[int, Field(ge=366, le=36_600)] = 2_922
     notices_folder: Path | None = None

@@ -6,7 +6,7 @@ forgotten. All of it follows from the versions that there are, so two transactio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -65,3 +65,14 @@ def versions_of(read: Read, report: KeptReport, tolerance: timedelta) -> KeptVer
     report_id = report.report_id
     versions, objects = reports.versions(read, report_id), finding.objects_of(read, report_id, _SOURCES)
     return KeptVersions(report, versions, finding.studies_of(read, report_id), tolerance, objects)
+
+
+def studies_with(read: Read, report_ids: Collection[str]) -> Mapping[str, frozenset[str]]:
+    """The studies that these reports stand or stood under, with every instance that they may be written as, by UID."""
+    found: dict[str, frozenset[str]] = {}
+    for report_id in report_ids:
+        versions = reports.versions(read, report_id)
+        for study_uid in dict.fromkeys((*finding.studies_of(read, report_id), finding.own_study_uid(report_id))):
+            written = former_of(report_id, study_uid, versions, ())
+            found[study_uid] = found.get(study_uid, frozenset()) | written
+    return found

@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 ALARM_ATTEMPTS, ALARM_AGAIN_ATTEMPTS = 4, 32
 """Attempts after which a channel's trouble with one report is alarmed, and again every so many: some eight hours."""
 IDENTITY_REVIEW_WORKING_DAYS = 2
+ADDRESSEE_FORGOTTEN = "SAF-41: whom it went to is kept no more: have it taken away by hand"
 _AUTHOR = Author("release", "", "the time has come")
 
 
@@ -152,7 +153,9 @@ class Tending:
         delivery = replace(delivery, state=DeliveryState.WITHDRAWING, attempts=delivery.attempts + 1 if is_again else 1)
         channel = self._means.channels().get(delivery.channel)
         outcome = Outcome(Receipt.FAILED, "the channel is not configured")
-        if channel is not None:
+        if channel is not None and not delivery.sealed:
+            outcome = Outcome(Receipt.REFUSED, ADDRESSEE_FORGOTTEN)
+        elif channel is not None:
             name = delivery_name(delivery.report_id, delivery.channel, delivery.document_key)
             addressee = decoded(await self._means.vault.open(name, delivery.sealed, delivery.key_id))
             if addressee is not None:

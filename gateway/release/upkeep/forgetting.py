@@ -1,12 +1,13 @@
-"""Forget what is kept once its retention is over (SAF-41): messages as they came, dead letters, the texts of reports.
+"""Forget what is kept once its retention is over (SAF-41): messages as they came, dead letters, reports, addressees.
 
 What messages said outlives them as versions of reports, and each row outlives what stood beside it: a message that
-comes again is still the same one. A wrong clock takes nothing away before its time (SAF-31).
+comes again is still the same one. A report's copies among the images go before its texts, so that a fall in between
+leaves nothing that nobody looks for. A wrong clock takes nothing away before its time (SAF-31).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,6 +15,8 @@ from functools import partial
 import structlog
 
 from gateway.jobs.runner import Work
+from gateway.model.work.transfers import StudyCache
+from gateway.release.clinicians.versions import studies_with
 from storage.database import Tx
 from storage.release import messages
 from storage.release.upkeep import forgetting
@@ -25,6 +28,8 @@ FORGET = "reports-forget"
 """The kind of the job that forgets."""
 FORGET_INTERVAL_S = 86_400.0
 ROUNDS_MAX = 2_000
+GONE = "This report is no longer kept here. The hospital that wrote it has the record."
+"""What stands on a patient's page in the place of a report whose retention is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,17 @@ class Retention:
 
     payloads: timedelta
     dead_letters: timedelta
+    addressees: timedelta
     texts: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How much was forgotten."""
+
+    messages: int = 0
+    versions: int = 0
+    addressees: int = 0
 
 
 class Forgetting:
@@ -42,35 +57,54 @@ class Forgetting:
     def __init__(
         self,
         store: SqlStore,
+        cache: StudyCache,
         retention: Callable[[], Retention],
         now: Callable[[], Awaitable[datetime]],
     ) -> None:
         """`now` gives time that no wrong clock takes ahead: see `gateway.keeping.counting`."""
         self._store = store
+        self._cache = cache
         self._retention = retention
         self._now = now
 
     async def __call__(self, work: Work) -> None:
         """The job that recurs."""
-        forgotten = await self.forget()
-        if any(forgotten):
-            log.info("contents of reports forgotten", messages=forgotten[0], versions=forgotten[1], job=work.job.job_id)
+        gone = await self.forget()
+        if gone != Forgotten():
+            counts = {"messages": gone.messages, "versions": gone.versions, "addressees": gone.addressees}
+            log.info("contents of reports forgotten", job=work.job.job_id, **counts)
 
-    async def forget(self) -> tuple[int, int]:
-        """Forget what is due; of how many messages, and of how many versions, that was."""
+    async def forget(self) -> Forgotten:
+        """Forget what is due."""
         now, kept = await self._now(), self._retention()
-        texts = partial(forgetting.forget_texts, before=now - kept.texts)
         some = partial(messages.forget_payloads, filed_before=now - kept.payloads, dead_before=now - kept.dead_letters)
-        return (
-            await self._all(some, messages.FORGOTTEN_AT_ONCE_MAX),
-            await self._all(texts, forgetting.FORGOTTEN_AT_ONCE_MAX),
-        )
+        addressees = partial(forgetting.forget_addressees, before=now - kept.addressees)
+        return Forgotten(await self._all(some), await self._all_texts(now - kept.texts), await self._all(addressees))
 
-    async def _all(self, some: Callable[[Tx], int], at_once_max: int) -> int:
+    async def _all(self, some: Callable[[Tx], int]) -> int:
         count = 0
         for _ in range(ROUNDS_MAX):
             forgotten = await self._store.write(some)
             count += forgotten
-            if forgotten < at_once_max:
+            if not forgotten:
                 break
         return count
+
+    async def _all_texts(self, before: datetime) -> int:
+        count = 0
+        for _ in range(ROUNDS_MAX):
+            report_ids = await self._store.write(partial(forgetting.over, before=before))
+            await self._give_up_copies(report_ids)
+            some = partial(forgetting.forget_texts, report_ids=report_ids, before=before, words=GONE)
+            forgotten = await self._store.write(some)
+            count += forgotten
+            if not forgotten:
+                break
+        return count
+
+    async def _give_up_copies(self, report_ids: Sequence[str]) -> None:
+        """Give studies up in which these stand among the images: images are fetched again when somebody asks."""
+        for study_uid, written in (await self._store.read(partial(studies_with, report_ids=report_ids))).items():
+            kept = await self._cache.instances(study_uid)
+            if any(each.ref.sop_uid in written for each in kept):
+                await self._cache.forget(study_uid, "the retention of its reports is over")
