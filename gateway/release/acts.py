@@ -8,7 +8,7 @@ releases what holds, identity or age keep back: those are asked again at each gi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -83,6 +83,15 @@ class Staff:
         return Author(f"{self.name} ({self.role.value})", self.request_id, reason)
 
 
+def check_stands(version_id: str, standing: Sequence[str]) -> None:
+    """Raises `InvalidRequest` for a version that is none of these: whoever names it has not read what stands now."""
+    if version_id in standing:
+        return
+    if not standing:
+        raise InvalidRequest("no version of it stands verified now")
+    raise InvalidRequest(f"this version does not stand: read what does now ({', '.join(standing)}), and name it")
+
+
 class Acts:
     """The acts. Each raises `NotFound` for a report of another trust, `InvalidRequest` for what may not be."""
 
@@ -128,10 +137,7 @@ class Acts:
         """Let the version go that the professional has read, before its time (REL-24, REL-42)."""
         report = _own(tx, staff, report_id)
         _clinical(staff, "an early release")
-        situation = self._planner.situation(tx, report_id)
-        known = [situation.lifecycle.current, *situation.lifecycle.addenda]
-        if version_id not in [each.version_id for each in known if each is not None]:
-            raise InvalidRequest("this version does not stand: read the report as it is now")
+        self._check_stands(tx, report_id, version_id)
         early = EarlyRelease(version_id, self._planner.now(), staff.name, _reason(reason))
         holds.let_go(tx, report_id, early)
         return self._done(tx, report, "release-early", staff.author(reason), {"version": version_id})
@@ -140,8 +146,11 @@ class Acts:
         """Take a released version back from every channel; clinicians see it as before (REL-25)."""
         report = _own(tx, staff, report_id)
         _clinical(staff, "a retraction")
-        if version_id not in releases.released(tx, report_id):
-            raise InvalidRequest("this version was never released: place a hold instead")
+        released = releases.released(tx, report_id)
+        if version_id not in released:
+            # One that stands no more may be named: nothing stops a stop (SAF-25).
+            instead = f"name one that was ({', '.join(sorted(released))})" if released else "place a hold instead"
+            raise InvalidRequest(f"this version was never released: {instead}")
         holds.retract(tx, report_id, version_id, staff.name, _reason(reason))
         return self._done(tx, report, "retract", staff.author(reason), {"version": version_id})
 
@@ -149,8 +158,7 @@ class Acts:
         """Let a child's report go that the professional has read (SAF-65)."""
         report = _own(tx, staff, report_id)
         _clinical(staff, "the review of a child's report")
-        if version_id not in [each.version_id for each in reports.versions(tx, report_id)]:
-            raise InvalidRequest("the report has no such version")
+        self._check_stands(tx, report_id, version_id)
         holds.review(tx, report_id, version_id, staff.name, _reason(reason))
         return self._done(tx, report, "review", staff.author(reason), {"version": version_id})
 
@@ -165,9 +173,8 @@ class Acts:
         life = self._planner.situation(tx, report_id).lifecycle
         if Problem.PATIENT_CHANGED not in life.problems:
             raise InvalidRequest("its versions name one patient: nothing is to be settled")
-        if life.current is None or version_id != life.current.version_id:
-            raise InvalidRequest("this version does not stand: read the report as it is now")
-        if not are_one([each.patient for each in (life.current, *life.addenda)]):
+        check_stands(version_id, [each.version_id for each in life.texts[:1]])
+        if not are_one([each.patient for each in life.texts]):
             raise InvalidRequest("the report and an addendum to it name two patients: its sender has to correct that")
         told = reports.versions(tx, report_id)
         holds.settle_patient(tx, report_id, [each.version_id for each in told], version_id, staff.name, _reason(reason))
@@ -249,8 +256,10 @@ class Acts:
     def settle_notice(self, tx: Tx, staff: Staff, report_id: str, version_id: str, reason: str) -> Situation:
         """A person has seen to it that the patient knows, or need not be told."""
         report = _own(tx, staff, report_id)
-        if version_id not in [each.version_id for each in releases.notices(tx, report_id)]:
-            raise InvalidRequest("the patient was never to be told of this version")
+        told = [each.version_id for each in releases.notices(tx, report_id)]
+        if version_id not in told:
+            of = f", but of {', '.join(told)}" if told else ""
+            raise InvalidRequest(f"the patient was never to be told of this version{of}")
         releases.end_notice(tx, report_id, [version_id], NoticeState.SETTLED, _reason(reason))
         return self._done(tx, report, "settle-notice", staff.author(reason), {"version": version_id})
 
@@ -306,6 +315,9 @@ class Acts:
         if not today < review_on <= today + timedelta(days=furthest):
             raise InvalidRequest(f"the review date lies within the next {furthest} days")
 
+    def _check_stands(self, tx: Tx, report_id: str, version_id: str) -> None:
+        check_stands(version_id, [each.version_id for each in self._planner.situation(tx, report_id).lifecycle.texts])
+
     def _look_at_person(self, tx: Tx, patient_row: str) -> None:
         """Have looked at what is of this patient, under any number that may be theirs (SAF-33)."""
         for row in sorted(registered.person(tx, patient_row).related):
@@ -334,11 +346,12 @@ _KEPT_BACK = (ReleaseState.DUE, ReleaseState.HELD, ReleaseState.NOT_FOR_RELEASE)
 _NO_CHANNEL = (DeliveryState.NO_ACCOUNT, DeliveryState.NOT_FOR)
 
 
-def _own(read: Read, staff: Staff, report_id: str) -> KeptReport:
-    report = reports.get(read, report_id)
+def _own(tx: Tx, staff: Staff, report_id: str) -> KeptReport:
+    """The report, held until the transaction ends: no version comes between what is checked and what is done."""
+    report = reports.get(tx, report_id)
     if report is None or (staff.trust is not None and report.trust != staff.trust):
         raise NotFound("no such report")
-    return report
+    return reports.hold(tx, report_id)
 
 
 def _of_trust(staff: Staff, trust: TrustId) -> None:

@@ -99,8 +99,9 @@ class _Verified:
     @property
     def _stands(self) -> tuple[str, ...]:
         """The texts that may be shown together, the report first."""
-        texts = [each for each in (self.lifecycle.current, *self.lifecycle.addenda) if each is not None]
-        return tuple(each.version_id for each in texts if each.version_id not in self.circumstances.retracted)
+        return tuple(
+            each.version_id for each in self.lifecycle.texts if each.version_id not in self.circumstances.retracted
+        )
 
     @property
     def _seen(self) -> tuple[str, ...]:

@@ -148,3 +148,14 @@ class Lifecycle:
     """Versions that say again what one that stands says, another source's copy among them, and which one."""
     same_text: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """Of each text that stands the versions that said the same before, though something came between."""
+
+    @property
+    def texts(self) -> tuple[Version, ...]:
+        """What stands verified: the report and its addenda, the oldest first."""
+        return () if self.current is None else (self.current, *self.addenda)
+
+    @property
+    def newest(self) -> Version | None:
+        """The text that a referrer has to read last; an addendum that changes nothing for the patient is none."""
+        telling = [each for each in self.addenda if not each.is_administrative]
+        return self.current if self.current is None or not telling else telling[-1]

@@ -108,6 +108,13 @@ def current(read: Read, report_id: str) -> KeptReferral | None:
     return _kept(rows[0]) if rows else None
 
 
+def versions(read: Read, report_ids: Collection[str]) -> dict[str, str]:
+    """The version that each of these reports is chased for, of those that are."""
+    table = report_referral
+    chased = select(table.c.report_id, table.c.version_id).where(_IS_CURRENT, table.c.report_id.in_(report_ids))
+    return {row.report_id: row.version_id for row in read.connection.execute(chased)}
+
+
 def keep(tx: Tx, kept: KeptReferral, look_at: datetime | None, instead_of: KeptReferral | None = None) -> None:
     """Write a referral down as its report's current one; that of an earlier text is chased no more."""
     if instead_of is not None and instead_of.version_id != kept.version_id:

@@ -26,16 +26,21 @@ from gateway.model.reporting.views import (
 )
 from gateway.model.settings import Limits
 from gateway.web.api.desk import (
+    Acknowledged,
     Acknowledgement,
+    Acknowledgements,
     Approval,
     Asked,
     Counted,
     DeadLetters,
     Dispatch,
     FollowUp,
+    LeftOut,
+    Named,
     NewHold,
     NewLink,
     NewStop,
+    Numbered,
     OfVersion,
     Reasoned,
     Reports,
@@ -54,14 +59,25 @@ REPORT = "report-1"
 WHO = "X-Who"
 """Stands in for a certificate: `clinician RZ1`."""
 LINE = ReportLine(
-    REPORT, "RZ1", "F1", ReleaseState.HELD, Standing.VERIFIED, None, NOON, ("timing",), ("unacknowledged",), True, NOON
+    report_id=REPORT,
+    trust="RZ1",
+    report_number="F1",
+    version_id="v1",
+    state=ReleaseState.HELD,
+    standing=Standing.VERIFIED,
+    due_at=None,
+    look_at=NOON,
+    held_for=("timing",),
+    flags=("unacknowledged",),
+    is_linked=True,
+    changed_at=NOON,
 )
 EXPLAINED = Explained(
     report=LINE,
     will_be_released_at=NOON,
     looked_at_again=None,
     reasons=(ReasonLine("REL-43", "a clinician wants to speak with the patient first"),),
-    versions=(VersionLine("v1", Said.VERIFIED, NOON, NOON, NOON, ("cancer",), True, None),),
+    versions=(VersionLine("v1", Said.VERIFIED, NOON, NOON, NOON, ("cancer",), True, True, None),),
     holds=(HoldLine("h1", REPORT, HoldKind.TIMING, "dr-a", "clinician", "speaks first", NOON, date(2026, 6, 9)),),
     deliveries=(DeliveryLine("portal", "d1", "failed", NOON, None, None, 3, "refused the connection"),),
     is_acknowledged=False,
@@ -90,6 +106,9 @@ class OneReport:
         self._known(staff, report_id)
         return EXPLAINED
 
+    async def named(self, staff: Caller, numbered: Numbered) -> Named:
+        return Named(REPORT, "v1")
+
     async def dead_letters(self, staff: Caller) -> DeadLetters:
         return DeadLetters((DeadLetterLine("m1", "RZ1", "ris", "ORU^R01", "no report number", NOON),))
 
@@ -112,6 +131,11 @@ class OneReport:
 
     async def acknowledge(self, staff: Caller, report_id: str, body: Acknowledgement) -> Done:
         return self._done("acknowledge", staff, report_id, body)
+
+    async def acknowledge_many(self, staff: Caller, body: Acknowledgements) -> Acknowledged:
+        self._known(staff, REPORT)
+        self.acts.append(("acknowledge_many", staff.principal.subject, body))
+        return Acknowledged((), (LeftOut(REPORT, "it is coded as an alert"),))
 
     async def follow_up(self, staff: Caller, report_id: str, body: FollowUp) -> Done:
         return self._done("follow_up", staff, report_id, body)

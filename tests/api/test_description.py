@@ -79,7 +79,8 @@ def test_the_conformance_statement_lists_the_same_operations() -> None:
         bodies.Reports((LINE,), True),
         bodies.NewHold(HoldKind.LEGAL, "court order", date(2026, 6, 9)),
         bodies.Approval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC), 7, "agreed"),
-        bodies.Acknowledgement("Dr A", None),
+        bodies.Acknowledgement("v1", "Dr A", None),
+        bodies.Acknowledgements((bodies.ReadVersion(REPORT, "v1"),), "Dr A", None),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -85,7 +85,9 @@ async def test_a_hold_by_api_keeps_the_report_and_is_seen_by_command(tmp_path: P
                 assert answer.status == 404
             async with dr_a.post(f"{place}/holds", json=hold) as answer:
                 assert (answer.status, (await answer.json())["state"]) == (200, "held")
-            async with dr_a.post(f"{place}/acknowledgement", json={"name": "Dr A"}) as answer:
+            async with dr_a.post(
+                f"{place}/acknowledgement", json={"version_id": listed["version_id"], "name": "Dr A"}
+            ) as answer:
                 assert (answer.status, (await answer.json())["changed"]) == (200, True)
         async with deciding.caller(serving, "lead") as lead:
             async with lead.get("/api/release/board") as answer:

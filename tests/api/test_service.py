@@ -10,7 +10,7 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
-from gateway.web.api.desk import Acknowledgement, NewHold, OfVersion
+from gateway.web.api.desk import ACKNOWLEDGED_MAX, Acknowledgement, Acknowledgements, NewHold, ReadVersion
 from gateway.web.api.operations import OPERATIONS
 from gateway.web.api.service import BODY_BYTES_MAX
 from policy.parties import PrincipalKind
@@ -106,15 +106,18 @@ async def test_opening_a_report_acknowledges_nothing(client: ClientSession, desk
         async with client.head(path, headers=CLINICIAN) as answer:
             assert answer.status in (200, 405)
     assert desk.acts == []
-    async with client.post(f"{AT_REPORT}/acknowledgement", json={"name": "Dr A"}, headers=CLINICIAN) as answer:
+    async with client.post(
+        f"{AT_REPORT}/acknowledgement", json={"version_id": "v1", "name": "Dr A"}, headers=CLINICIAN
+    ) as answer:
         assert answer.status == 200
-    assert desk.acts == [("acknowledge", "clinician-of-RZ1", Acknowledgement("Dr A"))]
+    assert desk.acts == [("acknowledge", "clinician-of-RZ1", Acknowledgement("v1", "Dr A"))]
 
 
 def test_no_get_is_an_act() -> None:
     assert {operation.name for operation in OPERATIONS if operation.method == "GET"} == {
         "board",
         "reports",
+        "named",
         "explained",
         "deadLetters",
         "retrospective",
@@ -151,13 +154,13 @@ async def test_a_body_that_is_wrong_is_refused_with_its_place_and_never_repeated
 
 async def test_an_instant_without_its_zone_is_refused(client: ClientSession, desk: OneReport) -> None:
     for at in ("2026-06-01T12:00:00", "2026-06-01", "2026-13-01T12:00:00Z", "20260601T120000Z"):
-        body = {"name": "Dr A", "at": at}
+        body = {"version_id": "v1", "name": "Dr A", "at": at}
         async with client.post(f"{AT_REPORT}/acknowledgement", json=body, headers=CLINICIAN) as answer:
             assert answer.status == 400
-    body = {"name": "Dr A", "at": "2026-06-01T12:00:00+01:00"}
+    body = {"version_id": "v1", "name": "Dr A", "at": "2026-06-01T12:00:00+01:00"}
     async with client.post(f"{AT_REPORT}/acknowledgement", json=body, headers=CLINICIAN) as answer:
         assert answer.status == 200
-    assert desk.acts[-1][2] == Acknowledgement("Dr A", datetime(2026, 6, 1, 11, tzinfo=UTC))
+    assert desk.acts[-1][2] == Acknowledgement("v1", "Dr A", datetime(2026, 6, 1, 11, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -208,18 +211,54 @@ async def test_a_view_that_takes_no_parameter_refuses_one(client: ClientSession)
 
 
 async def test_the_ris_itself_proves_what_it_sent(client: ClientSession, desk: OneReport) -> None:
-    async with client.post(f"{AT_REPORT}/dispatch", json={"reference": "MSG7 AA"}, headers=SYSTEM) as answer:
+    async with client.post(
+        f"{AT_REPORT}/dispatch", json={"version_id": "v1", "reference": "MSG7 AA"}, headers=SYSTEM
+    ) as answer:
         assert answer.status == 200
     assert desk.acts[0][:2] == ("prove_dispatch", "system-of-RZ1")
 
 
-async def test_an_early_release_names_the_version_that_was_read(client: ClientSession, desk: OneReport) -> None:
-    async with client.post(f"{AT_REPORT}/early-release", json={"reason": "asked for"}, headers=CLINICIAN) as answer:
+@pytest.mark.parametrize("path", ["early-release", "retraction", "review", "acknowledgement", "follow-up", "dispatch"])
+async def test_who_says_something_of_a_text_names_the_version_that_was_read(
+    client: ClientSession, desk: OneReport, path: str
+) -> None:
+    words = {"reason": "asked for", "name": "Dr A", "reference": "MSG7 AA"}
+    wanted = {"acknowledgement": ["name"], "follow-up": ["name", "reason"], "dispatch": ["reference"]}
+    body = {name: words[name] for name in wanted.get(path, ["reason"])}
+    async with client.post(f"{AT_REPORT}/{path}", json=body, headers=CLINICIAN) as answer:
         assert answer.status == 400
-    body = {"version_id": "v1", "reason": "asked for"}
-    async with client.post(f"{AT_REPORT}/early-release", json=body, headers=CLINICIAN) as answer:
+        assert (await answer.json(content_type=None))["detail"] == "version_id: must be given"
+    assert desk.acts == []
+    async with client.post(f"{AT_REPORT}/{path}", json=body | {"version_id": "v1"}, headers=CLINICIAN) as answer:
         assert answer.status == 200
-    assert desk.acts == [("release_early", "clinician-of-RZ1", OfVersion("v1", "asked for"))]
+    [(_, who, said)] = desk.acts
+    assert who == "clinician-of-RZ1"
+    assert getattr(said, "version_id") == "v1"  # noqa: B009  # a body of one of several kinds
+
+
+async def test_several_are_acknowledged_at_once_each_with_its_version(client: ClientSession, desk: OneReport) -> None:
+    path, read = "/api/release/acknowledgements", {"report_id": REPORT, "version_id": "v1"}
+    for wrong in ([], [{"report_id": REPORT}], [read] * (ACKNOWLEDGED_MAX + 1)):
+        async with client.post(path, json={"reports": wrong, "name": "Dr A"}, headers=CLINICIAN) as answer:
+            assert answer.status == 400
+    async with client.post(path, json={"reports": [read], "name": "Dr A"}, headers=ELSEWHERE) as answer:
+        assert answer.status == 404
+    assert desk.acts == []
+    async with client.post(path, json={"reports": [read], "name": "Dr A"}, headers=CLINICIAN) as answer:
+        assert await answer.json() == {
+            "acknowledged": [],
+            "left_out": [{"report_id": REPORT, "why": "it is coded as an alert"}],
+        }
+    assert desk.acts == [
+        ("acknowledge_many", "clinician-of-RZ1", Acknowledgements((ReadVersion(REPORT, "v1"),), "Dr A"))
+    ]
+
+
+async def test_a_system_learns_which_version_its_proof_has_to_name(client: ClientSession) -> None:
+    async with client.get("/api/release/named", params={"report_number": "F1"}, headers=SYSTEM) as answer:
+        assert await answer.json() == {"report_id": REPORT, "version_id": "v1"}
+    async with client.get(AT_REPORT, headers=SYSTEM) as answer:
+        assert answer.status == 403
 
 
 def test_gateways_and_services_may_call_nothing() -> None:

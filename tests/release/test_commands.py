@@ -64,6 +64,11 @@ def brought(gateway: Commands) -> File:
     return bring
 
 
+def standing(gateway: Commands, report: str = REPORT) -> tuple[str, str]:
+    """The option that names the text which was verified last."""
+    return "--version", str(gateway.json("release", "explain", report)["report"]["version_id"])
+
+
 def verified(at: datetime = YESTERDAY, **otherwise: object) -> IncomingReport:
     return incoming(stated_at=at, received_at=at, verification=Verification(at, "Dr A Roentgen"), **otherwise)
 
@@ -140,8 +145,11 @@ def test_anybody_on_the_staff_stops_a_report_of_the_wrong_patient(gateway: Comma
 
 def test_an_early_release_is_due_at_once_and_names_the_version_that_stands(gateway: Commands, brought: File) -> None:
     brought(message(verified()))
-    assert "clinician" in gateway.refused("release", "early", REPORT, "--reason", "r", "--by", "A", "--as", "staff")
-    gateway.do("release", "early", REPORT, "--reason", "asked for it", "--by", "Dr C Carter")
+    early = ("release", "early", REPORT, "--reason", "asked for it", "--by", "Dr C Carter")
+    assert "clinician" in gateway.refused(*early, *standing(gateway), "--as", "staff")
+    assert gateway.status(*early)[0] != 0, "nobody lets a text go without saying which"
+    assert "does not stand" in gateway.refused(*early, "--version", "another")
+    gateway.do(*early, *standing(gateway))
     told = gateway.json("release", "explain", REPORT)
     assert told["report"]["state"] == "due"
     (body,) = [said["body"] for said in gateway.audit() if said["body"].get("act") == "release-early"]
@@ -150,7 +158,9 @@ def test_an_early_release_is_due_at_once_and_names_the_version_that_stands(gatew
 
 def test_what_was_never_released_is_not_retracted(gateway: Commands, brought: File) -> None:
     brought(message(verified()))
-    assert "never released" in gateway.refused("release", "retract", REPORT, "--reason", "r", "--by", "A")
+    assert "never released" in gateway.refused(
+        "release", "retract", REPORT, *standing(gateway), "--reason", "r", "--by", "A"
+    )
 
 
 def test_a_stopped_trust_shows_on_the_board_until_it_is_restarted(gateway: Commands, brought: File) -> None:
@@ -194,7 +204,8 @@ def test_what_a_report_says_is_shown_once_it_is_recorded_who_reads_it(gateway: C
     brought(message(verified()))
     assert "why it is read" in gateway.refused("reports", "show", REPORT, "--by", "A", "--reason", " ")
     shown = gateway.do("reports", "show", REPORT, "--by", "R Lead", "--reason", "complaint 7")
-    assert shown == f"{TEXT}\n"
+    version = standing(gateway)[1]
+    assert shown == f"version {version}: stands\n\n{TEXT}\n"
     (body,) = [said["body"] for said in gateway.audit() if said["event"] == "report-read"]
     assert (body["by"], body["reason"], body["report"]) == ("R Lead", "complaint 7", REPORT_ID)
     for printed in (gateway.do("release", "explain", REPORT), gateway.do("release", "list"), str(gateway.audit())):
@@ -213,7 +224,7 @@ def test_a_report_without_a_study_is_linked_by_a_person(gateway: Commands, broug
 def test_a_script_in_a_report_is_printed_as_it_stands_and_moves_no_cursor(gateway: Commands, brought: File) -> None:
     brought(message(verified(content=Content("<script>alert(1)</script>\x1b[2J"))))
     shown = gateway.do("reports", "show", REPORT, "--by", "A", "--reason", "r")
-    assert shown == "<script>alert(1)</script>\\x1b[2J\n"
+    assert shown.endswith("\n\n<script>alert(1)</script>\\x1b[2J\n")
 
 
 @pytest.mark.parametrize("name", ["RZ1:R-9", "nothing", "RZ2:R-1"])
@@ -265,7 +276,7 @@ def test_a_letter_of_a_feed_that_nobody_configured_stays_where_it_is(gateway: Co
 
 def test_an_acknowledgement_is_entered_in_the_readers_name(gateway: Commands, brought: File) -> None:
     brought(message(verified()))
-    enter = ("reports", "acknowledge", REPORT, "--name", "Dr B Referrer", "--by", "R Lead")
+    enter = ("reports", "acknowledge", REPORT, "--name", "Dr B Referrer", "--by", "R Lead", *standing(gateway))
     assert gateway.do(*enter) == f"{REPORT_ID}: noted\n"
     assert "already" in gateway.do(*enter)
     assert gateway.json("release", "explain", REPORT)["is_acknowledged"] is True
@@ -281,17 +292,21 @@ def test_several_are_acknowledged_at_once_without_those_coded_as_alerts(gateway:
         message(verified(report_number="R-2"), name="m2"),
         message(verified(report_number="R-3", alert_codes=("cancer",)), name="m3"),
     )
-    told = gateway.do("reports", "acknowledge", REPORT, "RZ1:R-2", "RZ1:R-3", "--name", "Dr B", "--by", "R Lead")
+    named = [each for report in (REPORT, "RZ1:R-2", "RZ1:R-3") for each in (report, *standing(gateway, report))]
+    enter = ("reports", "acknowledge", "--name", "Dr B", "--by", "R Lead")
+    assert "of each report" in gateway.refused(*enter, *named, "RZ1:R-4")
+    told = gateway.do(*enter, *named)
     assert told.count("acknowledged") == 2
-    assert f"{report_id_of(NORTH, 'R-3')}: left out" in told
+    assert f"{report_id_of(NORTH, 'R-3')}: left out: it is coded as an alert" in told
     assert gateway.json("release", "explain", "RZ1:R-3")["is_acknowledged"] is False
 
 
 def test_dispatch_and_follow_up_are_noted_with_their_proof(gateway: Commands, brought: File) -> None:
     brought(message(verified(alert_codes=("cancer",))))
-    gateway.do("reports", "dispatch", REPORT, "--reference", "MSG7 AA", "--by", "R Lead")
+    named = standing(gateway)
+    gateway.do("reports", "dispatch", REPORT, *named, "--reference", "MSG7 AA", "--by", "R Lead")
     assert gateway.json("release", "explain", REPORT)["is_dispatch_proven"] is True
-    seen = ("reports", "follow-up", REPORT, "--name", "Dr B", "--reason", "seen in clinic", "--by", "R Lead")
+    seen = ("reports", "follow-up", REPORT, *named, "--name", "Dr B", "--reason", "seen in clinic", "--by", "R Lead")
     assert gateway.do(*seen) == f"{REPORT_ID}: noted\n"
     acts = [said["body"]["act"] for said in gateway.audit() if said["event"] == "release-change"]
     assert {"prove-dispatch", "follow-up"} <= set(acts)
@@ -299,4 +314,26 @@ def test_dispatch_and_follow_up_are_noted_with_their_proof(gateway: Commands, br
 
 def test_nothing_of_an_unverified_report_is_acknowledged(gateway: Commands, brought: File) -> None:
     brought(message(incoming(said=Said.PRELIMINARY, verification=None)))
-    assert "nothing to acknowledge" in gateway.refused("reports", "acknowledge", REPORT, "--name", "B", "--by", "A")
+    enter = ("reports", "acknowledge", REPORT, "--version", "any", "--name", "B", "--by", "A")
+    assert "nothing to acknowledge" in gateway.refused(*enter)
+
+
+def test_a_correction_that_came_after_reading_is_not_taken_for_read(gateway: Commands, brought: File) -> None:
+    brought(message(verified()))
+    read = standing(gateway)
+    later = YESTERDAY + timedelta(hours=1)
+    brought(message(verified(later, said=Said.CORRECTED, content=Content("A fracture.")), name="m2"))
+    by = ("--reason", "as read", "--by", "Dr C Carter")
+    for act in (
+        ("release", "early", REPORT, *by),
+        ("release", "review", REPORT, *by),
+        ("reports", "acknowledge", REPORT, "--name", "Dr C", "--by", "R Lead"),
+        ("reports", "follow-up", REPORT, "--name", "Dr C", *by),
+        ("reports", "dispatch", REPORT, "--reference", "MSG7 AA", "--by", "R Lead"),
+    ):
+        assert standing(gateway)[1] in gateway.refused(*act, *read)
+    assert [line["version_id"] for line in gateway.json("release", "list")] == [standing(gateway)[1]]
+    assert standing(gateway)[1] in gateway.do("release", "list")
+    shown = gateway.do("reports", "show", REPORT, *read, *by)
+    assert shown.startswith(f"version {read[1]}: does not stand: {standing(gateway)[1]} does\n")
+    gateway.do("release", "early", REPORT, *by, *standing(gateway))

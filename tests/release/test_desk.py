@@ -18,6 +18,7 @@ from gateway.release.referrers.referring import Referring
 from gateway.release.staff.desk import ReleaseDesk
 from gateway.web.api.desk import (
     Acknowledgement,
+    Acknowledgements,
     Approval,
     Asked,
     Dispatch,
@@ -25,12 +26,15 @@ from gateway.web.api.desk import (
     NewHold,
     NewLink,
     NewStop,
+    Numbered,
     OfVersion,
+    ReadVersion,
     Reasoned,
     Span,
 )
 from policy.parties import Caller, Principal, PrincipalKind, PurposeOfUse, TrustId
 from policy.release.circumstances import HoldKind, ReleaseState
+from policy.release.reports import Said
 from policy.release.terms import Calendar
 from storage.store import new_id
 from storage.work import jobs
@@ -77,9 +81,11 @@ async def test_a_report_of_another_trust_does_not_exist_at_the_desk(rig: Rig, de
         desk.release_early(STRANGER, report_id, because),
         desk.retract(STRANGER, report_id, because),
         desk.review(STRANGER, report_id, because),
-        desk.acknowledge(STRANGER, report_id, Acknowledgement("Dr C")),
-        desk.follow_up(STRANGER, report_id, FollowUp("Dr C", "rang")),
-        desk.prove_dispatch(STRANGER, report_id, Dispatch("MSG1 AA")),
+        desk.acknowledge(STRANGER, report_id, Acknowledgement(version.version_id, "Dr C")),
+        desk.acknowledge_many(STRANGER, Acknowledgements((ReadVersion(report_id, version.version_id),), "Dr C")),
+        desk.follow_up(STRANGER, report_id, FollowUp(version.version_id, "Dr C", "rang")),
+        desk.prove_dispatch(STRANGER, report_id, Dispatch(version.version_id, "MSG1 AA")),
+        desk.named(STRANGER, Numbered("R-1")),
         desk.link(STRANGER, report_id, NewLink("1.2.3", "r")),
     ):
         with pytest.raises(NotFound):
@@ -196,10 +202,12 @@ async def test_reports_from_before_go_live_are_counted_before_they_are_let_go(ri
 async def test_what_is_noted_of_a_referrer_has_a_name_and_a_time_that_has_been(rig: Rig, desk: ReleaseDesk) -> None:
     report_id = await rig.file(verified())
     now = rig.clock.now()
-    assert (await desk.acknowledge(CLINICIAN, report_id, Acknowledgement("Dr C"))).changed
-    assert not (await desk.acknowledge(CLINICIAN, report_id, Acknowledgement("Dr D"))).changed
-    assert (await desk.follow_up(CLINICIAN, report_id, FollowUp("Dr C", "rang", now - timedelta(minutes=1)))).changed
-    assert (await desk.prove_dispatch(SYSTEM, report_id, Dispatch("MSG1 AA"))).changed
+    read = (await desk.named(SYSTEM, Numbered("R-1"))).version_id or ""
+    assert (await desk.acknowledge(CLINICIAN, report_id, Acknowledgement(read, "Dr C"))).changed
+    assert not (await desk.acknowledge(CLINICIAN, report_id, Acknowledgement(read, "Dr D"))).changed
+    spoken_at = now - timedelta(minutes=1)
+    assert (await desk.follow_up(CLINICIAN, report_id, FollowUp(read, "Dr C", "rang", spoken_at))).changed
+    assert (await desk.prove_dispatch(SYSTEM, report_id, Dispatch(read, "MSG1 AA"))).changed
     told = await desk.explained(CLINICIAN, report_id)
     assert (told.is_acknowledged, told.is_dispatch_proven) == (True, True)
     [acknowledged] = await rig.audit("acknowledge")
@@ -211,7 +219,30 @@ async def test_what_is_noted_of_a_referrer_has_a_name_and_a_time_that_has_been(r
     [dispatched] = await rig.audit("prove-dispatch")
     assert (dispatched["reference"], dispatched["by"]) == ("MSG1 AA", "ris (staff)")
     with pytest.raises(InvalidRequest, match="ahead"):
-        await desk.acknowledge(CLINICIAN, report_id, Acknowledgement("Dr C", now + timedelta(seconds=1)))
+        await desk.acknowledge(CLINICIAN, report_id, Acknowledgement(read, "Dr C", now + timedelta(seconds=1)))
+
+
+async def test_lists_name_the_newest_text_and_acts_on_an_earlier_one_are_refused(rig: Rig, desk: ReleaseDesk) -> None:
+    report_id = await rig.file(verified())
+    [line] = (await desk.reports(CLINICIAN, Asked())).reports
+    read = line.version_id or ""
+    at = rig.clock.now()
+    await rig.file(verified(at, "A fracture.", said=Said.APPENDED, received_at=at), "m-2")
+    told = await desk.explained(CLINICIAN, report_id)
+    newest = told.report.version_id or ""
+    assert newest not in ("", read)
+    assert [each.stands for each in told.versions] == [True, True]
+    with pytest.raises(InvalidRequest, match=f"does not stand.*{newest}"):
+        await desk.acknowledge(CLINICIAN, report_id, Acknowledgement(read, "Dr C"))
+    both = Acknowledgements((ReadVersion(report_id, read), ReadVersion(report_id, newest)), "Dr C")
+    with pytest.raises(InvalidRequest, match="twice"):
+        await desk.acknowledge_many(CLINICIAN, both)
+    done = await desk.acknowledge_many(CLINICIAN, Acknowledgements((ReadVersion(report_id, newest),), "Dr C"))
+    assert done.acknowledged == (report_id,)
+    assert (await desk.explained(CLINICIAN, report_id)).is_acknowledged
+    assert [each.version_id for each in (await desk.reports(CLINICIAN, Asked())).reports] == [newest]
+    [entry] = await rig.audit("acknowledge")
+    assert (entry["version"], entry["by"]) == (newest, "dr-c (clinician)")
 
 
 async def test_a_study_named_at_the_desk_is_the_reports(rig: Rig, desk: ReleaseDesk) -> None:

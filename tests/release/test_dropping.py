@@ -24,6 +24,7 @@ NOTICE = Notice(
     key="a" * 40,
     trust=NORTH,
     report_id="r1",
+    version_id="v1",
     report_number="R-1",
     matter=Matter.ALERT,
     to=(Told(Recipient.REFERRER, "C1234567 Dr B Referrer"), Told(Recipient.DEPUTIES, "first@north.example")),
@@ -40,7 +41,7 @@ async def test_a_notice_is_a_file_in_its_trusts_folder(tmp_path: Path) -> None:
     [file] = (tmp_path / "RZ1").iterdir()
     assert file.name == f"{NOTICE.key}.json"
     said = json.loads(file.read_bytes())
-    assert said["report_number"] == "R-1"
+    assert (said["report_number"], said["version"]) == ("R-1", "v1")
     assert said["matter"] == "alert"
     assert said["to"][1] == {"role": "deputies", "address": "first@north.example"}
 

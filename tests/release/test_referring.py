@@ -16,7 +16,7 @@ from gateway.model.reporting.incoming import Content, Exam, Practitioner
 from gateway.model.reporting.notices import Notice
 from gateway.release.planner import Rules
 from gateway.release.referrers.chasing import Chasing
-from gateway.release.referrers.referring import Bulk, Referring
+from gateway.release.referrers.referring import Answer, Referring
 from policy.release.chasing import Matter
 from policy.release.circumstances import Flag, HoldKind, ReleaseState
 from policy.release.reports import Said
@@ -84,19 +84,24 @@ class Ward(Rig):
         await self.chasing.chase()
         return self.postbox.take()
 
-    async def acknowledge(self, report_id: str, at: datetime | None = None) -> bool:
+    async def read(self, report_id: str, by: str = "Dr B Referrer", at: datetime | None = None) -> Answer:
+        """What somebody says who has read the text that was verified last."""
+        kept = await self.store.read(lambda read: referrals.current(read, report_id))
+        return Answer("" if kept is None else kept.version_id, by, at or self.clock.now())
+
+    async def acknowledge(self, report_id: str, answer: Answer | None = None) -> bool:
+        said = answer or await self.read(report_id)
+
         def body(tx: Tx) -> bool:
-            done = self.referring.acknowledge(tx, report_id, "Dr B Referrer", at or self.clock.now(), AUTHOR)
+            done = self.referring.acknowledge(tx, report_id, said, AUTHOR)
             self.planner.replan(tx, report_id, AUTHOR)
             return done
 
         return await self.store.write(body)
 
     async def follow_up(self, report_id: str) -> bool:
-        now = self.clock.now()
-        return await self.store.write(
-            lambda tx: self.referring.record_follow_up(tx, report_id, "Dr B Referrer", now, AUTHOR)
-        )
+        said = await self.read(report_id)
+        return await self.store.write(lambda tx: self.referring.record_follow_up(tx, report_id, said, AUTHOR))
 
     async def flags(self, report_id: str) -> frozenset[str]:
         return (await self.report(report_id)).flags
@@ -249,11 +254,15 @@ async def test_a_withdrawal_of_a_report_that_was_sent_is_no_stop_of_an_unknown_o
 async def test_alerts_are_not_acknowledged_in_bulk(ward: Ward) -> None:
     plain = await ward.file(verified(), "m-1")
     alert = await ward.file(verified(report_number="R-2", alert_codes=("cancer",)), "m-2")
-    now = ward.clock.now()
-    done = await ward.store.write(
-        lambda tx: ward.referring.acknowledge_many(tx, [plain, alert, "nothing"], "Dr B Referrer", now, AUTHOR)
-    )
-    assert done == Bulk((plain,), (alert, "nothing"))
+    corrected = await ward.file(verified(report_number="R-3"), "m-3")
+    read = [(each, await ward.read(each)) for each in (plain, alert, corrected)]
+    await ward.file(verified(report_number="R-3", text="A fracture.", stated_at=NOW, said=Said.CORRECTED), "m-4")
+    stands = (await ward.read(corrected)).version_id
+    done = await ward.store.write(lambda tx: ward.referring.acknowledge_many(tx, read, AUTHOR))
+    assert done.acknowledged == (plain,)
+    assert done.left_out.keys() == {alert, corrected}
+    assert "alert" in done.left_out[alert]
+    assert stands in done.left_out[corrected]
 
 
 @pytest.mark.parametrize(
@@ -263,9 +272,8 @@ async def test_alerts_are_not_acknowledged_in_bulk(ward: Ward) -> None:
 )
 async def test_an_acknowledgement_has_a_name_and_a_possible_time(ward: Ward, name: str, after: timedelta) -> None:
     report_id = await ward.file(verified())
-    at = ward.clock.now() + after
     with pytest.raises(InvalidRequest):
-        await ward.store.write(lambda tx: ward.referring.acknowledge(tx, report_id, name, at, AUTHOR))
+        await ward.acknowledge(report_id, await ward.read(report_id, name, ward.clock.now() + after))
     assert await ward.store.read(lambda read: ward.referring.referred(read, report_id)) == (False, False)
 
 
@@ -277,8 +285,10 @@ async def test_what_nobody_verified_cannot_be_acknowledged(ward: Ward) -> None:
 
 async def test_a_proof_of_dispatch_ends_its_work_item(ward: Ward) -> None:
     report_id = await ward.file(verified())
-    at = ward.clock.now()
-    assert await ward.store.write(lambda tx: ward.referring.prove_dispatch(tx, report_id, "RIS|1001 AA", at, AUTHOR))
+    proof = await ward.read(report_id, "RIS|1001 AA")
+    assert await ward.store.write(lambda tx: ward.referring.prove_dispatch(tx, report_id, proof, AUTHOR))
+    [entry] = await ward.audit("prove-dispatch")
+    assert (entry["version"], entry["reference"]) == (proof.version_id, proof.by)
     assert await ward.store.read(lambda read: ward.referring.referred(read, report_id)) == (True, False)
     assert Matter.DISPATCH_NOT_PROVEN not in [matter for matter, _ in await ward.chase(MONDAY + 3 * DAY)]
 
@@ -308,6 +318,38 @@ async def test_a_correction_is_to_be_read_anew(ward: Ward) -> None:
     assert await ward.store.read(lambda read: ward.referring.referred(read, report_id)) == (False, False)
     await ward.chase(MONDAY + 9 * DAY)
     assert Flag.UNACKNOWLEDGED in await ward.flags(report_id)
+
+
+@pytest.mark.parametrize("act", ["acknowledge", "record_follow_up", "prove_dispatch"])
+@pytest.mark.parametrize("said", [Said.CORRECTED, Said.APPENDED])
+async def test_what_is_said_of_a_text_counts_for_no_text_that_came_after_it(ward: Ward, act: str, said: Said) -> None:
+    """Whoever acts names what they have read: a correction that came meanwhile is not taken for read."""
+    report_id = await ward.file(verified())
+    answer = await ward.read(report_id)
+    await ward.file(verified(text="A fracture.", stated_at=NOW, said=said), "m-2")
+    newer = (await ward.read(report_id)).version_id
+    assert newer != answer.version_id
+    with pytest.raises(InvalidRequest, match=f"does not stand.*{newer}"):
+        await ward.store.write(lambda tx: getattr(ward.referring, act)(tx, report_id, answer, AUTHOR))
+    assert await ward.store.read(lambda read: ward.referring.referred(read, report_id)) == (False, False)
+    assert await ward.audit("acknowledge") == []
+    named = replace(answer, version_id=newer)
+    assert await ward.store.write(lambda tx: getattr(ward.referring, act)(tx, report_id, named, AUTHOR))
+
+
+async def test_what_was_taken_back_is_acknowledged_by_nobody(ward: Ward) -> None:
+    report_id = await ward.file(verified())
+    answer = await ward.read(report_id)
+    await ward.file(verified(NOW, "", said=Said.TAKEN_BACK, verification=None), "m-2")
+    with pytest.raises(InvalidRequest, match="no version of it stands"):
+        await ward.acknowledge(report_id, answer)
+
+
+async def test_a_notice_names_the_text_that_it_is_about(ward: Ward) -> None:
+    report_id = await ward.file(verified())
+    await ward.chasing.chase()
+    [notice] = ward.postbox.notices
+    assert notice.version_id == (await ward.read(report_id)).version_id
 
 
 async def test_an_addendum_after_release_is_told_the_same_day(ward: Ward) -> None:
@@ -432,10 +474,20 @@ async def test_an_alert_of_a_report_that_is_not_for_release_is_told_and_chased(
     assert await ward.acknowledge(report_id)
 
 
-async def test_what_is_not_for_release_and_no_alert_or_an_old_one_is_told_to_nobody(ward: Ward) -> None:
+async def test_what_is_not_for_release_and_no_alert_is_told_to_nobody(ward: Ward) -> None:
     ward.terms = replace(ward.terms, go_live_at=None)
-    await ward.file(verified())
+    report_id = await ward.file(verified())
     assert await ward.chase(NOW) == []
-    await ward.look(NOW + 22 * DAY)
-    await ward.file(verified(report_number="OLD", alert_codes=("critical",)), name="old")
-    assert await ward.chase(NOW + 23 * DAY) == []
+    with pytest.raises(InvalidRequest, match="goes to no patient by itself"):
+        await ward.acknowledge(report_id)
+
+
+@pytest.mark.parametrize("days", [22, 400])
+async def test_an_alert_that_comes_after_its_last_reminder_is_told_although_it_is_not_for_release(
+    ward: Ward, days: int
+) -> None:
+    ward.terms = replace(ward.terms, go_live_at=None)
+    await ward.look(NOW + days * DAY)
+    await ward.file(verified(alert_codes=("critical",)))
+    told = await ward.chase(NOW + (days + 1) * DAY)
+    assert [matter for matter, _ in told if matter in (Matter.ALERT, Matter.REPORT)] == [Matter.ALERT, Matter.REPORT]

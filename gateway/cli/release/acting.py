@@ -38,7 +38,7 @@ NEEDS = frozenset({"release", "trust", "keys", "report_feed"})
 Report = Annotated[str, typer.Argument(help="Its id, or its trust's code and number: ODS:NUMBER.")]
 As = Annotated[Role, typer.Option("--as", help="As what somebody acts.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why: stands in the audit. No patient's details here.")]
-OfVersion = Annotated[str, typer.Option("--version", help="The version that was read. Default: the one that stands.")]
+OfVersion = Annotated[str, typer.Option("--version", help="The version that was read, as explain and show name it.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +102,6 @@ def staff(by: str, role: Role) -> Staff:
     if not by.strip():
         raise InvalidRequest("say who acts: --by NAME")
     return Staff(by.strip(), None, role, new_id())
-
-
-def version_of(release: Release, read: Read, report_id: str, version: str) -> str:
-    """The version that is meant; raises `InvalidRequest` where none stands."""
-    if version:
-        return version
-    current = release.planner.situation(read, report_id).lifecycle.current
-    if current is None:
-        raise InvalidRequest("no version of it stands verified")
-    return current.version_id
 
 
 def london(at: object) -> str:

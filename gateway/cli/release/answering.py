@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,79 +17,88 @@ import typer
 from gateway.cli import console
 from gateway.cli.options import DEFAULT_CONFIG, By, Config
 from gateway.cli.release import acting
-from gateway.cli.release.acting import Reason, Release, Report
+from gateway.cli.release.acting import OfVersion, Reason, Release, Report
 from gateway.cli.session import author, instant
-from gateway.release.referrers.referring import Referring
+from gateway.model.errors import InvalidRequest
+from gateway.release.referrers.referring import Answer, Referring
+from gateway.release.staff.answering import acknowledged, noted
 from storage.database import Tx
 from storage.registers.state import Author
 
 Reports = Annotated[list[str], typer.Argument(help="Ids, or codes of trusts and numbers: ODS:NUMBER.")]
 Name = Annotated[str, typer.Option("--name", help="The professional who read it, or has seen to the patient.")]
 At = Annotated[str, typer.Option("--at", help="When that was. Default: now.")]
-Say = Callable[[Referring, Tx, str, datetime], bool]
+OfVersions = Annotated[
+    list[str], typer.Option("--version", help="The version that was read: once for each report, in their order.")
+]
+Say = Callable[[Referring, Tx, str, Answer], bool]
 
 
-def acknowledge(reports: Reports, name: Name, by: By, at: At = "", config: Config = DEFAULT_CONFIG) -> None:
+def acknowledge(
+    reports: Reports, version: OfVersions, name: Name, by: By, at: At = "", config: Config = DEFAULT_CONFIG
+) -> None:
     """Note who has read reports and will act on them: they are chased no more, an alert until its follow-up."""
     who = author(by, f"read by {name}")
+    if len(reports) != len(version):
+        raise InvalidRequest("name the version that was read of each report: --version, in their order")
     if len(reports) == 1:
-        _note(config, reports[0], who, at, lambda said, tx, of, when: said.acknowledge(tx, of, name, when, who))
+        answer = partial(Answer, version[0], name)
+        _note(config, reports[0], who, at, answer, lambda said, tx, of, told: said.acknowledge(tx, of, told, who))
         return
 
     async def work(release: Release) -> None:
         when = instant(at) or release.opened.now
         ids = [await release.report_id(each) for each in reports]
-
-        def body(tx: Tx) -> list[str]:
-            for report_id in ids:
-                release.planner.replan(tx, report_id, who)
-            done = release.referring.acknowledge_many(tx, ids, name, when, who)
-            for report_id in done.acknowledged:
-                release.planner.replan(tx, report_id, who)
-            noted = [each for each in ids if each not in (*done.acknowledged, *done.left_out)]
-            return [
-                *(f"{each}: acknowledged" for each in done.acknowledged),
-                *(f"{each}: it was noted already" for each in noted),
-                *(f"{each}: left out, it is to be read for itself" for each in done.left_out),
-            ]
-
-        console.say(*await release.opened.store.write(body))
+        read = [(report_id, Answer(each, name, when)) for report_id, each in zip(ids, version, strict=True)]
+        done = await release.opened.store.write(
+            lambda tx: acknowledged(tx, release.planner, release.referring, read, who)
+        )
+        noted = [each for each in ids if each not in (*done.acknowledged, *done.left_out)]
+        console.say(
+            *(f"{each}: acknowledged" for each in done.acknowledged),
+            *(f"{each}: it was noted already" for each in noted),
+            *(f"{each}: left out: {why}" for each, why in done.left_out.items()),
+        )
 
     acting.run(config, work)
 
 
-def follow_up(report: Report, name: Name, reason: Reason, by: By, at: At = "", config: Config = DEFAULT_CONFIG) -> None:
+def follow_up(
+    report: Report,
+    version: OfVersion,
+    name: Name,
+    reason: Reason,
+    by: By,
+    at: At = "",
+    config: Config = DEFAULT_CONFIG,
+) -> None:
     """Note that the patient was seen to: ends the chase of an alert, and of a contact after a correction."""
-    who = author(by, reason)
-    _note(config, report, who, at, lambda said, tx, of, when: said.record_follow_up(tx, of, name, when, who))
+    who, answer = author(by, reason), partial(Answer, version, name)
+    _note(config, report, who, at, answer, lambda said, tx, of, told: said.record_follow_up(tx, of, told, who))
 
 
 def dispatch(
     report: Report,
+    version: OfVersion,
     reference: Annotated[str, typer.Option(help="Control ID and positive answer, or the RIS's own word.")],
     by: By,
     at: At = "",
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Note what proves that the referrer was sent the report: the disclaimer tells the patient so."""
-    who = author(by, reference)
-    _note(config, report, who, at, lambda said, tx, of, when: said.prove_dispatch(tx, of, reference, when, who))
+    who, answer = author(by, reference), partial(Answer, version, reference)
+    _note(config, report, who, at, answer, lambda said, tx, of, told: said.prove_dispatch(tx, of, told, who))
 
 
-def _note(config: Path, report: str, who: Author, at: str, say: Say) -> None:
-    """Plan the report, so that its chase is there; note what was said; plan it by that."""
-
+def _note(config: Path, report: str, who: Author, at: str, answer: Callable[[datetime], Answer], say: Say) -> None:
     async def work(release: Release) -> None:
-        when = instant(at) or release.opened.now
+        told = answer(instant(at) or release.opened.now)
         report_id = await release.report_id(report)
-
-        def body(tx: Tx) -> bool:
-            release.planner.replan(tx, report_id, who)
-            changed = say(release.referring, tx, report_id, when)
-            release.planner.replan(tx, report_id, who)
-            return changed
-
-        changed = await release.opened.store.write(body)
+        _, changed = await release.opened.store.write(
+            lambda tx: noted(
+                tx, release.planner, report_id, who, lambda tx: say(release.referring, tx, report_id, told)
+            )
+        )
         console.say(f"{report_id}: {'noted' if changed else 'it was noted already'}")
 
     acting.run(config, work)

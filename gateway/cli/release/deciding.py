@@ -15,7 +15,7 @@ import typer
 from gateway.cli import console
 from gateway.cli.options import DEFAULT_CONFIG, By, Config, TrustCode
 from gateway.cli.release import acting
-from gateway.cli.release.acting import As, OfVersion, Reason, Release, Report, staff, version_of
+from gateway.cli.release.acting import As, OfVersion, Reason, Release, Report, staff
 from gateway.cli.session import instant
 from gateway.model.errors import InvalidRequest
 from gateway.release.acts import Role
@@ -64,9 +64,9 @@ def end_hold(
 
 def early(
     report: Report,
+    version: OfVersion,
     by: By,
     reason: Reason,
-    version: OfVersion = "",
     role: As = Role.CLINICIAN,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
@@ -76,17 +76,15 @@ def early(
         report,
         by,
         role,
-        lambda release, tx, who, report_id: release.acts.release_early(
-            tx, who, report_id, version_of(release, tx, report_id, version), reason
-        ),
+        lambda release, tx, who, report_id: release.acts.release_early(tx, who, report_id, version, reason),
     )
 
 
 def retract(
     report: Report,
+    version: OfVersion,
     by: By,
     reason: Reason,
-    version: OfVersion = "",
     role: As = Role.CLINICIAN,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
@@ -96,17 +94,15 @@ def retract(
         report,
         by,
         role,
-        lambda release, tx, who, report_id: release.acts.retract(
-            tx, who, report_id, version_of(release, tx, report_id, version), reason
-        ),
+        lambda release, tx, who, report_id: release.acts.retract(tx, who, report_id, version, reason),
     )
 
 
 def review(
     report: Report,
+    version: OfVersion,
     by: By,
     reason: Reason,
-    version: OfVersion = "",
     role: As = Role.CLINICIAN,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
@@ -116,17 +112,15 @@ def review(
         report,
         by,
         role,
-        lambda release, tx, who, report_id: release.acts.review(
-            tx, who, report_id, version_of(release, tx, report_id, version), reason
-        ),
+        lambda release, tx, who, report_id: release.acts.review(tx, who, report_id, version, reason),
     )
 
 
 def settle_patient(
     report: Report,
+    version: OfVersion,
     by: By,
     reason: Reason,
-    version: OfVersion = "",
     role: As = Role.GOVERNANCE,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
@@ -136,9 +130,7 @@ def settle_patient(
         report,
         by,
         role,
-        lambda release, tx, who, report_id: release.acts.settle_patient(
-            tx, who, report_id, version_of(release, tx, report_id, version), reason
-        ),
+        lambda release, tx, who, report_id: release.acts.settle_patient(tx, who, report_id, version, reason),
     )
 
 

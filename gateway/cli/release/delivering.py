@@ -13,7 +13,7 @@ import typer
 from gateway.cli import console
 from gateway.cli.options import DEFAULT_CONFIG, AsJson, By, Config
 from gateway.cli.release import acting
-from gateway.cli.release.acting import As, OfVersion, Reason, Release, Report, london, staff, version_of
+from gateway.cli.release.acting import As, OfVersion, Reason, Release, Report, london, staff
 from gateway.model.errors import InvalidRequest
 from gateway.release.acts import Role
 from storage.database import Read
@@ -31,9 +31,9 @@ def undeliverable(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> N
 
 def told(
     report: Report,
+    version: OfVersion,
     by: By,
     reason: Reason,
-    version: OfVersion = "",
     role: As = Role.CLINICIAN,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
@@ -43,9 +43,7 @@ def told(
         report,
         by,
         role,
-        lambda release, tx, who, report_id: release.acts.settle_notice(
-            tx, who, report_id, version_of(release, tx, report_id, version), reason
-        ),
+        lambda release, tx, who, report_id: release.acts.settle_notice(tx, who, report_id, version, reason),
     )
 
 

@@ -5,6 +5,7 @@ Looking acknowledges nothing and changes nothing (SAF-51). Nobody is named but s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -52,8 +53,10 @@ def due(
 
     async def work(release: Release) -> None:
         until, of = release.planner.now() + timedelta(days=days), trust_or_all(trust)
-        found = await release.opened.store.read(lambda read: listing.due_until(read, until, of, limit))
-        show_lines([views.line_of(each) for each in found], as_json=as_json, empty=f"nothing is due within {days} days")
+        found = await release.opened.store.read(
+            lambda read: views.lines_of(read, listing.due_until(read, until, of, limit))
+        )
+        show_lines(found, as_json=as_json, empty=f"nothing is due within {days} days")
 
     acting.run(config, work)
 
@@ -69,8 +72,10 @@ def list_(
 
     async def work(release: Release) -> None:
         states, of = (() if state is None else (state,)), trust_or_all(trust)
-        found = await release.opened.store.read(lambda read: listing.in_states(read, states, of, limit))
-        show_lines([views.line_of(each) for each in found], as_json=as_json, empty="no report")
+        found = await release.opened.store.read(
+            lambda read: views.lines_of(read, listing.in_states(read, states, of, limit))
+        )
+        show_lines(found, as_json=as_json, empty="no report")
 
     acting.run(config, work)
 
@@ -94,7 +99,7 @@ def trust_or_all(code: str) -> TrustId | None:
     return trust_of(code) if code else None
 
 
-def show_lines(lines: list[ReportLine], *, as_json: bool, empty: str) -> None:
+def show_lines(lines: Sequence[ReportLine], *, as_json: bool, empty: str) -> None:
     """Print reports, one to a line."""
     if as_json:
         console.show_json([json_of(each) for each in lines])
@@ -104,6 +109,7 @@ def show_lines(lines: list[ReportLine], *, as_json: bool, empty: str) -> None:
             "report": each.report_id,
             "trust": each.trust,
             "number": each.report_number,
+            "version": each.version_id or "-",
             "state": each.state,
             "due": london(each.due_at),
             "held_for": list(each.held_for),
@@ -121,6 +127,7 @@ def _explain(found: Explained) -> None:
             "report": report.report_id,
             "trust": report.trust,
             "number": report.report_number,
+            "version_to_name": report.version_id or "-",
             "state": report.state,
             "goes_to_its_patient": london(found.will_be_released_at)
             if found.will_be_released_at is not None
@@ -139,7 +146,7 @@ def _explain(found: Explained) -> None:
     for version in found.versions:
         verified = "not verified" if version.verified_at is None else f"verified {london(version.verified_at)}"
         shown = "" if version.released_at is None else f", released {london(version.released_at)}"
-        console.say(f"  {version.version_id}: {version.said.value}, {verified}{shown}{' *' * version.is_current}")
+        console.say(f"  {version.version_id}: {version.said.value}, {verified}{shown}{', stands' * version.stands}")
     if found.holds:
         console.say("", "holds:")
     for hold in found.holds:

@@ -41,15 +41,16 @@ def show(
         report_id = await release.report_id(report)
         store = release.opened.store
         found = await store.read(lambda read: views.explained(read, release.planner, report_id, None))
-        known = [each.version_id for each in found.versions]
-        chosen = version or known[-1]
+        known = {each.version_id: each for each in found.versions}
+        chosen = version or [*known][-1]
         if chosen not in known:
             raise InvalidRequest("the report has no such version")
         told = {"act": "show-report", "by": who.subject, "report": report_id, "version": chosen, "reason": who.reason}
         await store.append_audit(AuditEntry(AuditEvent.REPORT_READ, release.opened.now, who.request_id, {**told}))
         async with acting.keyring(release.opened) as keys:
             said = await Contents(store, keys).open(chosen)
-        console.say(*said.content.text.split("\n"))
+        stands = "stands" if known[chosen].stands else f"does not stand: {found.report.version_id or 'none'} does"
+        console.say(f"version {chosen}: {stands}", "", *said.content.text.split("\n"))
         if said.content.pdf:
             console.say("", f"with a document of {len(said.content.pdf)} bytes")
 
@@ -67,8 +68,8 @@ def unmatched(
 
     async def work(release: Release) -> None:
         of = looking.trust_or_all(trust)
-        found = await release.opened.store.read(lambda read: listing.unmatched(read, of, limit))
-        looking.show_lines([views.line_of(each) for each in found], as_json=as_json, empty="every report is matched")
+        found = await release.opened.store.read(lambda read: views.lines_of(read, listing.unmatched(read, of, limit)))
+        looking.show_lines(found, as_json=as_json, empty="every report is matched")
 
     acting.run(config, work)
 

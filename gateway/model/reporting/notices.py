@@ -30,6 +30,8 @@ class Notice:
     """The same notice has the same key, however often it is told."""
     trust: TrustId
     report_id: str
+    version_id: str
+    """The text that it is about: whoever acts on it names it."""
     report_number: str
     matter: Matter
     to: tuple[Told, ...]

@@ -20,6 +20,8 @@ class ReportLine:
     report_id: str
     trust: str
     report_number: str
+    version_id: str | None
+    """The text that was verified last: what is said of it names it. None: none was."""
     state: ReleaseState
     standing: Standing
     due_at: datetime | None
@@ -49,6 +51,8 @@ class VersionLine:
     verified_at: datetime | None
     alerts: tuple[str, ...]
     is_current: bool
+    stands: bool
+    """It is the current one, or an addendum to it."""
     released_at: datetime | None
 
 

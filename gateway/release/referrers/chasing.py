@@ -129,6 +129,7 @@ class Chasing:
             key=hashlib.sha256(named.encode()).hexdigest()[:40],
             trust=kept.trust,
             report_id=kept.report_id,
+            version_id=kept.version_id,
             report_number=report.report_number,
             matter=step.matter,
             to=tuple(dict.fromkeys(self._addressed(kept.trust, step, referrer))),

@@ -44,6 +44,7 @@ def encoded(notice: Notice) -> bytes:
             "notice": notice.key,
             "trust": notice.trust.code,
             "report": notice.report_id,
+            "version": notice.version_id,
             "report_number": notice.report_number,
             "matter": notice.matter.value,
             "to": [{"role": each.recipient.value, "address": each.address} for each in notice.to],

@@ -7,19 +7,20 @@ was verified last is what counts: an acknowledgement of an earlier one says noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
 from gateway.model.errors import InvalidRequest
 from gateway.model.imaging import JsonValue
+from gateway.release.acts import check_stands
 from gateway.release.planner import Rules, Situation, record
 from policy.release import chasing
 from policy.release.chasing import Referral
 from policy.release.circumstances import Flag, ReleaseState
-from policy.release.reports import Lifecycle, Version
+from policy.release.reports import Lifecycle
 from storage.clinical import referrals
 from storage.clinical.referrals import KeptReferral
 from storage.database import Read, Tx
@@ -29,8 +30,6 @@ from storage.release import reports
 log = structlog.get_logger(__name__)
 
 NAME_CHARS_MAX = 200
-BULK_MAX = 500
-"""Reports that are acknowledged together."""
 _TOLD_OF = frozenset(
     {
         Flag.HOLD_OVERDUE,
@@ -45,12 +44,22 @@ _TOLD_OF = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody says of the text that they have read."""
+
+    version_id: str
+    by: str
+    """The professional's name; of a proof of dispatch what proves it."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Bulk:
     """What became of many acknowledgements in one."""
 
     acknowledged: tuple[str, ...]
-    left_out: tuple[str, ...]
-    """Coded as alerts, each for itself to be read (SAF-68), or with nothing to acknowledge."""
+    left_out: Mapping[str, str]
+    """Why some were not: coded as alerts (SAF-68), another text stands by now, nothing to acknowledge."""
 
 
 class Referring:
@@ -82,57 +91,67 @@ class Referring:
             return False, False
         return kept.referral.dispatched_at is not None, kept.referral.acknowledged_at is not None
 
-    def acknowledge(self, tx: Tx, report_id: str, name: str, at: datetime, author: Author) -> bool:
+    def acknowledge(self, tx: Tx, report_id: str, answer: Answer, author: Author) -> bool:
         """Somebody has read the report and will act on it (SAF-51); False: it was acknowledged already.
 
-        Raises `InvalidRequest` where nothing is there to be read, for a time that cannot be, or without a name.
+        Raises `InvalidRequest` where another text stands by now, where nothing is there to be read, for a time that
+        cannot be, or without a name.
         """
-        kept = self._asked(tx, report_id, name, at)
+        kept = self._asked(tx, report_id, answer)
         if kept.referral.acknowledged_at is not None:
             return False
-        self._keep(tx, referrals.acknowledged(kept, at, name))
-        return _recorded(tx, kept, "acknowledge", author, {"name": name, "at": at.isoformat()})
+        self._keep(tx, referrals.acknowledged(kept, answer.at, answer.by))
+        return _recorded(tx, kept, "acknowledge", author, {"name": answer.by, "at": answer.at.isoformat()})
 
-    def acknowledge_many(self, tx: Tx, report_ids: Collection[str], name: str, at: datetime, author: Author) -> Bulk:
-        """Acknowledge reports together; alerts are left out (SAF-68). Raises `InvalidRequest` for too many."""
-        if len(report_ids) > BULK_MAX:
-            raise InvalidRequest(f"at most {BULK_MAX} reports are acknowledged together")
-        done, left_out = list[str](), list[str]()
-        for report_id in dict.fromkeys(report_ids):
+    def acknowledge_many(self, tx: Tx, read: Collection[tuple[str, Answer]], author: Author) -> Bulk:
+        """Acknowledge reports together; alerts are left out (SAF-68)."""
+        done, left_out = list[str](), dict[str, str]()
+        for report_id, answer in read:
             kept = referrals.current(tx, report_id)
-            if kept is None or kept.referral.is_alert or not kept.referral.is_standing:
-                left_out.append(report_id)
-            elif self.acknowledge(tx, report_id, name, at, author):
-                done.append(report_id)
-        return Bulk(tuple(done), tuple(left_out))
+            if kept is not None and kept.referral.is_alert and kept.referral.is_standing:
+                left_out[report_id] = "it is coded as an alert: it is to be read for itself"
+                continue
+            try:
+                if self.acknowledge(tx, report_id, answer, author):
+                    done.append(report_id)
+            except InvalidRequest as refused:
+                left_out[report_id] = str(refused)
+        return Bulk(tuple(done), left_out)
 
-    def record_follow_up(self, tx: Tx, report_id: str, name: str, at: datetime, author: Author) -> bool:
-        """Somebody has seen to the patient (SAF-68); False: that was recorded already. Raises as `acknowledge`."""
-        kept = self._asked(tx, report_id, name, at)
+    def record_follow_up(self, tx: Tx, report_id: str, answer: Answer, author: Author) -> bool:
+        """Somebody has seen to the patient (SAF-68); False: that was recorded already. Raises as `acknowledge`.
+
+        Of a text that was taken back too: then its patient is to be spoken to (SAF-61).
+        """
+        kept = self._asked(tx, report_id, answer, even_taken_back=True)
         if kept.referral.followed_up_at is not None:
             return False
-        self._keep(tx, referrals.followed_up(kept, at, name))
-        return _recorded(tx, kept, "follow-up", author, {"name": name, "at": at.isoformat()})
+        self._keep(tx, referrals.followed_up(kept, answer.at, answer.by))
+        return _recorded(tx, kept, "follow-up", author, {"name": answer.by, "at": answer.at.isoformat()})
 
-    def prove_dispatch(self, tx: Tx, report_id: str, reference: str, at: datetime, author: Author) -> bool:
+    def prove_dispatch(self, tx: Tx, report_id: str, answer: Answer, author: Author) -> bool:
         """The referrer was sent the report as it stands: control ID and positive answer, or the RIS's word.
 
         False: that was proven already. Raises as `acknowledge`.
         """
-        kept = self._asked(tx, report_id, reference, at)
+        kept = self._asked(tx, report_id, answer)
         if kept.referral.dispatched_at is not None:
             return False
-        self._keep(tx, referrals.dispatched(kept, at, reference))
-        return _recorded(tx, kept, "prove-dispatch", author, {"reference": reference, "at": at.isoformat()})
+        self._keep(tx, referrals.dispatched(kept, answer.at, answer.by))
+        return _recorded(tx, kept, "prove-dispatch", author, {"reference": answer.by, "at": answer.at.isoformat()})
 
-    def _asked(self, tx: Tx, report_id: str, name: str, at: datetime) -> KeptReferral:
-        reports.hold(tx, report_id)
+    def _asked(self, tx: Tx, report_id: str, answer: Answer, *, even_taken_back: bool = False) -> KeptReferral:
+        report = reports.hold(tx, report_id)
         kept = referrals.current(tx, report_id)
-        if kept is None:
+        if kept is None and report.current_version is None:
             raise InvalidRequest("nothing of this report is verified: there is nothing to acknowledge")
-        if not name.strip() or len(name) > NAME_CHARS_MAX:
+        if kept is None:
+            raise InvalidRequest("it goes to no patient by itself, and is no alert: nobody is chased for it (see why)")
+        stands = [kept.version_id] if kept.referral.is_standing or even_taken_back else []
+        check_stands(answer.version_id, stands)
+        if not answer.by.strip() or len(answer.by) > NAME_CHARS_MAX:
             raise InvalidRequest(f"a name or reference has 1 to {NAME_CHARS_MAX} characters")
-        if not kept.referral.verified_at <= at <= self._rules().now():
+        if not kept.referral.verified_at <= answer.at <= self._rules().now():
             raise InvalidRequest("the time lies between the verification of the report and now")
         return kept
 
@@ -148,7 +167,7 @@ class Referring:
 def _wanted(kept: KeptReferral | None, found: Situation) -> KeptReferral | None:
     """The referral as it should stand; None: there is none."""
     report, plan = found.report, found.plan
-    newest = _newest(found.lifecycle)
+    newest = found.lifecycle.newest
     is_contact_due = Flag.CORRECTION_CONTACT_DUE in plan.flags
     contact_from = (kept.referral.contact_from if kept else None) or found.now if is_contact_due else None
     flags = plan.flags & _TOLD_OF
@@ -158,8 +177,8 @@ def _wanted(kept: KeptReferral | None, found: Situation) -> KeptReferral | None:
         is_new = contact_from is not None and kept.referral.contact_from is None
         changed = replace(kept.referral, is_standing=False, contact_from=contact_from, flags=flags, release_at=None)
         return replace(kept, referral=replace(changed, followed_up_at=None) if is_new else changed)
-    if kept is None and plan.state is ReleaseState.NOT_FOR_RELEASE and not _is_new_alert(found, newest):
-        return None
+    if kept is None and plan.state is ReleaseState.NOT_FOR_RELEASE and not _alerts(found.lifecycle):
+        return None  # an alert is told of whatever the release says, and however late it comes (REL-11)
     if kept is None or kept.version_id != newest.version_id:
         verified_at = newest.verification.at if newest.verification else None
         begun = Referral(min(verified_at or newest.received_at, found.now))
@@ -189,27 +208,8 @@ def _of_unknown(found: Situation, flags: frozenset[Flag]) -> KeptReferral | None
     return KeptReferral(found.report.report_id, stop.version_id, found.report.trust, found.now, begun)
 
 
-def _newest(lifecycle: Lifecycle) -> Version | None:
-    """The text that a referrer has to read last; an addendum that changes nothing for the patient is none."""
-    if lifecycle.current is None:
-        return None
-    addenda = [each for each in lifecycle.addenda if not each.is_administrative]
-    return addenda[-1] if addenda else lifecycle.current
-
-
-def _is_new_alert(found: Situation, newest: Version) -> bool:
-    """Whether an alert is told of though the report is not for release: alerts do not hang on it (REL-11).
-
-    Not one so old that its last reminder is over: a trust that loads its history would tell of all of it.
-    """
-    verified_at = newest.verification.at if newest.verification else None
-    oldest = timedelta(days=max(found.terms.reminder_days, default=0))
-    return bool(_alerts(found.lifecycle)) and found.now - (verified_at or newest.received_at) <= oldest
-
-
 def _alerts(lifecycle: Lifecycle) -> frozenset[str]:
-    texts = [each for each in (lifecycle.current, *lifecycle.addenda) if each is not None]
-    return frozenset[str]().union(*(each.alerts for each in texts))
+    return frozenset[str]().union(*(each.alerts for each in lifecycle.texts))
 
 
 def _recorded(tx: Tx, kept: KeptReferral, act: str, author: Author, detail: dict[str, JsonValue]) -> bool:

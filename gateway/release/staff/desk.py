@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest, NotFound
@@ -17,18 +17,25 @@ from gateway.model.reporting.views import Board, Done, Explained
 from gateway.release.acts import Acts, Role, Staff
 from gateway.release.linking import linked_by_person
 from gateway.release.planner import Planner, Situation
+from gateway.release.referrers.referring import Answer, Referring
 from gateway.release.staff import views
+from gateway.release.staff.answering import acknowledged, noted
 from gateway.web.api.desk import (
+    Acknowledged,
     Acknowledgement,
+    Acknowledgements,
     Approval,
     Asked,
     Counted,
     DeadLetters,
     Dispatch,
     FollowUp,
+    LeftOut,
+    Named,
     NewHold,
     NewLink,
     NewStop,
+    Numbered,
     OfVersion,
     Reasoned,
     Reports,
@@ -37,27 +44,13 @@ from gateway.web.api.desk import (
 )
 from policy.parties import Caller, PrincipalKind
 from storage.database import Read, Tx
-from storage.registers.state import Author
-from storage.release import holds, listing
+from storage.release import holds, listing, reports
 from storage.store import SqlStore
 
 T = TypeVar("T")
 
 TOLD_LATE_MAX = timedelta(days=366)
 """So long ago something may be said to have happened."""
-
-
-class Referring(Protocol):
-    """What is noted about a report's referrer. Each says whether it changed anything."""
-
-    def acknowledge(self, tx: Tx, report_id: str, name: str, at: datetime, author: Author) -> bool:
-        """Somebody has read the report and will act on it."""
-
-    def record_follow_up(self, tx: Tx, report_id: str, name: str, at: datetime, author: Author) -> bool:
-        """Somebody has seen to the patient."""
-
-    def prove_dispatch(self, tx: Tx, report_id: str, reference: str, at: datetime, author: Author) -> bool:
-        """The referrer was sent the report."""
 
 
 class ReleaseDesk:
@@ -102,8 +95,19 @@ class ReleaseDesk:
             else:
                 states = () if asked.state is None else (asked.state,)
                 found = listing.in_states(read, states, trust, asked.limit + 1)
-            lines = tuple(map(views.line_of, found))
-            return Reports(lines[: asked.limit], len(lines) <= asked.limit)
+            return Reports(views.lines_of(read, found[: asked.limit]), len(found) <= asked.limit)
+
+        return await self._store.read(body)
+
+    async def named(self, staff: Caller, numbered: Numbered) -> Named:
+        """How a report of the trust is named here."""
+
+        def body(read: Read) -> Named:
+            found = reports.find(read, staff.principal.trust, numbered.report_number)
+            if found is None:
+                raise NotFound("no such report")
+            [line] = views.lines_of(read, [found])
+            return Named(line.report_id, line.version_id)
 
         return await self._store.read(body)
 
@@ -151,23 +155,34 @@ class ReleaseDesk:
 
     async def acknowledge(self, staff: Caller, report_id: str, body: Acknowledgement) -> Done:
         """Note who has read a report, and when."""
-        who, at = _staff(staff).author(f"read by {body.name}"), self._when(body.at)
-        return await self._noted(
-            staff, report_id, lambda tx: self._referring.acknowledge(tx, report_id, body.name, at, who)
-        )
+        who, answer = _staff(staff).author(f"read by {body.name}"), self._answer(body.version_id, body.name, body.at)
+        return await self._noted(staff, report_id, lambda tx: self._referring.acknowledge(tx, report_id, answer, who))
+
+    async def acknowledge_many(self, staff: Caller, body: Acknowledgements) -> Acknowledged:
+        """Note who has read several reports, and when."""
+        who = _staff(staff).author(f"read by {body.name}")
+        read = [(each.report_id, self._answer(each.version_id, body.name, body.at)) for each in body.reports]
+
+        def acknowledge(tx: Tx) -> Acknowledged:
+            for report_id, _ in read:
+                views.of_trust(tx, report_id, staff.principal.trust)
+            done = acknowledged(tx, self._planner, self._referring, read, who)
+            return Acknowledged(done.acknowledged, tuple(LeftOut(*each) for each in done.left_out.items()))
+
+        return await self._written(acknowledge)
 
     async def follow_up(self, staff: Caller, report_id: str, body: FollowUp) -> Done:
         """Note what was done for the patient."""
-        who, at = _staff(staff).author(body.reason), self._when(body.at)
+        who, answer = _staff(staff).author(body.reason), self._answer(body.version_id, body.name, body.at)
         return await self._noted(
-            staff, report_id, lambda tx: self._referring.record_follow_up(tx, report_id, body.name, at, who)
+            staff, report_id, lambda tx: self._referring.record_follow_up(tx, report_id, answer, who)
         )
 
     async def prove_dispatch(self, staff: Caller, report_id: str, body: Dispatch) -> Done:
         """Note that the referrer was sent the report."""
-        who, at = _staff(staff).author(body.reference), self._when(body.at)
+        who, answer = _staff(staff).author(body.reference), self._answer(body.version_id, body.reference, body.at)
         return await self._noted(
-            staff, report_id, lambda tx: self._referring.prove_dispatch(tx, report_id, body.reference, at, who)
+            staff, report_id, lambda tx: self._referring.prove_dispatch(tx, report_id, answer, who)
         )
 
     async def link(self, staff: Caller, report_id: str, body: NewLink) -> Done:
@@ -214,20 +229,17 @@ class ReleaseDesk:
 
         def body(tx: Tx) -> Done:
             views.of_trust(tx, report_id, staff.principal.trust)
-            self._planner.replan(tx, report_id, author)
-            changed = note(tx)
-            return views.done_of(self._planner.replan(tx, report_id, author), changed=changed)
+            found, changed = noted(tx, self._planner, report_id, author, note)
+            return views.done_of(found, changed=changed)
 
         return await self._written(body)
 
-    def _when(self, at: datetime | None) -> datetime:
-        """When something is said to have happened; now where nothing is said. Raises `InvalidRequest`."""
+    def _answer(self, version_id: str, by: str, at: datetime | None) -> Answer:
+        """What is said of a version; now where no time is said. Raises `InvalidRequest`."""
         now = self._planner.now()
-        if at is None:
-            return now
-        if not now - TOLD_LATE_MAX <= at <= now:
+        if at is not None and not now - TOLD_LATE_MAX <= at <= now:
             raise InvalidRequest("the time lies ahead, or more than a year ago")
-        return at
+        return Answer(version_id, by, at or now)
 
 
 def _staff(caller: Caller, *, is_responsible: bool = False) -> Staff:

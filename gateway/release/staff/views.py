@@ -6,6 +6,8 @@ Command line and API show the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from statistics import median
 
@@ -35,21 +37,10 @@ from storage.release.reports import KeptReport
 MEDIANS_OVER = timedelta(days=30)
 
 
-def line_of(report: KeptReport) -> ReportLine:
-    """One report as it stands."""
-    return ReportLine(
-        report_id=report.report_id,
-        trust=report.trust.code,
-        report_number=report.report_number,
-        state=report.state,
-        standing=report.standing,
-        due_at=report.due_at,
-        look_at=report.look_at,
-        held_for=tuple(sorted(report.held_for)),
-        flags=tuple(sorted(report.flags)),
-        is_linked=report.is_linked,
-        changed_at=report.changed_at,
-    )
+def lines_of(read: Read, found: Sequence[KeptReport]) -> tuple[ReportLine, ...]:
+    """Reports as they stand, each with the version that whoever acts names."""
+    chased = referrals.versions(read, [each.report_id for each in found])
+    return tuple(_line_of(each, chased.get(each.report_id, each.current_version)) for each in found)
 
 
 def done_of(situation: Situation, *, changed: bool = True) -> Done:
@@ -73,9 +64,11 @@ def explained(read: Read, planner: Planner, report_id: str, trust: TrustId | Non
     plan, lifecycle = found.plan, found.lifecycle
     is_dispatch_proven, is_acknowledged = planner.referred(read, report_id)
     given = releases.released(read, report_id)
-    current = lifecycle.current.version_id if lifecycle.current is not None else ""
+    stands = [each.version_id for each in lifecycle.texts]
+    [line] = lines_of(read, [report])
+    newest = line.version_id if lifecycle.newest is None else lifecycle.newest.version_id
     return Explained(
-        report=line_of(report),
+        report=replace(line, version_id=newest),
         will_be_released_at=None if plan.state is ReleaseState.RELEASED else plan.due_at,
         looked_at_again=report.look_at,
         reasons=tuple(ReasonLine(each.rule, each.words) for each in plan.reasons),
@@ -87,7 +80,8 @@ def explained(read: Read, planner: Planner, report_id: str, trust: TrustId | Non
                 received_at=each.received_at,
                 verified_at=each.verification.at if each.verification is not None else None,
                 alerts=tuple(sorted(each.alerts)),
-                is_current=each.version_id == current,
+                is_current=stands[:1] == [each.version_id],
+                stands=each.version_id in stands,
                 released_at=given.get(each.version_id),
             )
             for each in reports.versions(read, report_id)
@@ -145,6 +139,23 @@ def dead_letters(read: Read, trust: TrustId | None) -> tuple[DeadLetterLine, ...
         DeadLetterLine(each.row_id, each.trust.code, each.feed, each.kind, each.problem, each.received_at)
         for each in messages.dead_letters(read)
         if trust is None or each.trust == trust
+    )
+
+
+def _line_of(report: KeptReport, version_id: str | None) -> ReportLine:
+    return ReportLine(
+        report_id=report.report_id,
+        trust=report.trust.code,
+        report_number=report.report_number,
+        version_id=version_id,
+        state=report.state,
+        standing=report.standing,
+        due_at=report.due_at,
+        look_at=report.look_at,
+        held_for=tuple(sorted(report.held_for)),
+        flags=tuple(sorted(report.flags)),
+        is_linked=report.is_linked,
+        changed_at=report.changed_at,
     )
 
 

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Annotated, Protocol
 
 from gateway.model.reporting.views import Board, DeadLetterLine, Done, Explained, ReportLine
-from gateway.web.api.shapes import WORDS, Chars, Whole
+from gateway.web.api.shapes import WORDS, Chars, Items, Whole
 from policy.parties import Caller
 from policy.release.circumstances import HoldKind, ReleaseState
 
@@ -20,6 +20,8 @@ Name = Annotated[str, Chars(most=200, least=1, pattern=WORDS)]
 Id = Annotated[str, Chars(most=128, least=1, pattern=r"^[A-Za-z0-9._:-]+$")]
 Uid = Annotated[str, Chars(most=64, least=1, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
 LINES_MAX = 1_000
+ACKNOWLEDGED_MAX = 500
+"""Reports that are acknowledged together."""
 DAYS_MAX = 366
 
 
@@ -61,16 +63,35 @@ class OfVersion:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """A professional has read the report and will act on it (SAF-51)."""
+    """A professional has read this version of a report and will act on it (SAF-51)."""
 
+    version_id: Id
+    name: Name
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadVersion:
+    """The version of a report that was read."""
+
+    report_id: Id
+    version_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgements:
+    """A professional has read these versions of reports and will act on them; none of them is coded as an alert."""
+
+    reports: Annotated[tuple[ReadVersion, ...], Items(most=ACKNOWLEDGED_MAX, least=1)]
     name: Name
     at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """The patient was spoken to, or will be (SAF-68)."""
+    """The patient was spoken to about this version of a report, or will be (SAF-68)."""
 
+    version_id: Id
     name: Name
     reason: Why
     at: datetime | None = None
@@ -78,8 +99,9 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Proof that the referrer was sent it: a message's control ID and positive answer, or the RIS's word (REL-06)."""
+    """Proof that the referrer was sent this version: a message's control ID and positive answer, or the RIS's word."""
 
+    version_id: Id
     reference: Name
     at: datetime | None = None
 
@@ -143,6 +165,38 @@ class Reports:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbered:
+    """Which report is meant, by the number that the trust gave it."""
+
+    report_number: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A report, and the version of it that was verified last: whoever says something of it names both."""
+
+    report_id: str
+    version_id: str | None
+    """None: nothing of it is verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A report that was not acknowledged together with others."""
+
+    report_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What became of acknowledgements together; of those that stand in neither list it was noted already."""
+
+    acknowledged: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetters:
     """Messages that could not be read or filed."""
 
@@ -160,6 +214,9 @@ class Desk(Protocol):
 
     async def reports(self, staff: Caller, asked: Asked) -> Reports:
         """Reports of the trust."""
+
+    async def named(self, staff: Caller, numbered: Numbered) -> Named:
+        """How a report of the trust is named here."""
 
     async def explained(self, staff: Caller, report_id: str) -> Explained:
         """What will happen to a report, when, and why."""
@@ -184,6 +241,9 @@ class Desk(Protocol):
 
     async def acknowledge(self, staff: Caller, report_id: str, body: Acknowledgement) -> Done:
         """Note who has read a report, and when."""
+
+    async def acknowledge_many(self, staff: Caller, body: Acknowledgements) -> Acknowledged:
+        """Note who has read several reports, and when; raises `NotFound` where one of them is not the trust's."""
 
     async def follow_up(self, staff: Caller, report_id: str, body: FollowUp) -> Done:
         """Note what was done for the patient."""

@@ -62,8 +62,9 @@ def _asked(
     gives: type[object],
     query: type[B],
     act: Callable[[Desk, Caller, Mapping[str, str], B], Awaitable[object]],
+    who: frozenset[PrincipalKind] = PEOPLE,
 ) -> Operation:
-    return Operation(name, "GET", PREFIX + path, summary, PEOPLE, gives, _taking(query, act), query=query)
+    return Operation(name, "GET", PREFIX + path, summary, who, gives, _taking(query, act), query=query)
 
 
 def _act(
@@ -90,6 +91,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         bodies.Reports,
         bodies.Asked,
         lambda desk, who, path, asked: desk.reports(who, asked),
+    ),
+    _asked(
+        "named",
+        "/named",
+        "Which report a trust's number means, and which version of it acts name.",
+        bodies.Named,
+        bodies.Numbered,
+        lambda desk, who, path, numbered: desk.named(who, numbered),
+        STAFF_AND_SYSTEMS,
     ),
     _view(
         "explained",
@@ -148,10 +158,19 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     _act(
         "acknowledge",
         f"{_REPORT}/acknowledgement",
-        "Note who has read a report and will act on it.",
+        "Note who has read a version of a report and will act on it.",
         bodies.Acknowledgement,
         lambda desk, who, path, body: desk.acknowledge(who, path["report_id"], body),
         who=STAFF_AND_SYSTEMS,
+    ),
+    _act(
+        "acknowledgeMany",
+        "/acknowledgements",
+        "Note who has read reports and will act on them; those that are coded as alerts are left out.",
+        bodies.Acknowledgements,
+        lambda desk, who, path, body: desk.acknowledge_many(who, body),
+        who=STAFF_AND_SYSTEMS,
+        gives=bodies.Acknowledged,
     ),
     _act(
         "followUp",
@@ -164,7 +183,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     _act(
         "proveDispatch",
         f"{_REPORT}/dispatch",
-        "Prove that the referrer was sent the report.",
+        "Prove that the referrer was sent a version of a report.",
         bodies.Dispatch,
         lambda desk, who, path, body: desk.prove_dispatch(who, path["report_id"], body),
         who=STAFF_AND_SYSTEMS,
