@@ -205,8 +205,22 @@ def look_again(tx: Tx, trust: TrustId, states: Collection[ReleaseState], at: dat
 
 
 def look_at_verified(tx: Tx, trust: TrustId, verified_from: datetime, at: datetime) -> int:
-    """Have what is held or not for release, and was verified from an instant on, looked at: terms may have changed."""
-    verified = select(report_version.c.report_id).where(report_version.c.verified_at >= verified_from)
+    """Have what is held or not for release, and was verified from an instant on, looked at: terms may have changed.
+
+    So what was verified before, and was let go by an approver.
+    """
+    of = release_approval.c
+    is_approved = (
+        select(of.approval_id)
+        .where(
+            of.trust == trust.code,
+            of.verified_from <= report_version.c.verified_at,
+            report_version.c.verified_at < of.verified_until,
+        )
+        .exists()
+    )
+    is_meant = (report_version.c.verified_at >= verified_from) | is_approved
+    verified = select(report_version.c.report_id).where(is_meant)
     kept_back = report.c.state.in_([ReleaseState.HELD.value, ReleaseState.NOT_FOR_RELEASE.value])
     of_trust = (report.c.trust == trust.code) & kept_back & report.c.report_id.in_(verified)
     return tx.connection.execute(update(report).where(of_trust).values(look_at=at)).rowcount

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from gateway.metrics import Figures
+from gateway.model.reporting.incoming import Exam
 from gateway.model.reporting.views import Board
 from gateway.node import new_id
 from gateway.release.acts import Role, Staff
@@ -125,6 +127,27 @@ async def test_what_came_before_the_file_named_its_go_live_is_looked_at_once_it_
         await north.module.show()
         await north.module.looking.look()
         assert await north.state(report_id) is ReleaseState.EMBARGOED
+
+
+@pytest.mark.parametrize("before_go_live", [False, True], ids=["since go-live", "approved from before it"])
+async def test_a_code_that_was_excluded_by_mistake_is_lifted_by_the_file(tmp_path: Path, before_go_live: bool) -> None:
+    """Nobody lets a single report of an excluded exam go (REL-56): a mistyped code is taken out of the list."""
+    async with node(tmp_path, FakeClock(MONDAY + timedelta(minutes=2))) as north:
+        right = north.configuration
+        mistyped = right.release.model_copy(update={"excluded_codes": frozenset({"XCHES"})})
+        north.module.follow(right.model_copy(update={"release": mistyped}))
+        at = datetime(2025, 12, 1, 10, tzinfo=UTC) if before_go_live else MONDAY
+        [report_id] = (await north.module.intake.take(message(verified(at, exam=Exam(codes=("XCHES",)))))).report_ids
+        span = (at, at + timedelta(days=1))
+        if before_go_live:
+            approve = partial(north.module.acts.approve_retrospective, staff=LEAD, trust=NORTH, span=span)
+            await north.store.write(partial(approve, expected=1, reason="agreed by the board"))
+            await north.module.looking.look()
+        assert await north.state(report_id) is ReleaseState.NOT_FOR_RELEASE
+        north.module.follow(right)
+        await north.module.show()
+        await north.module.looking.look()
+        assert await north.state(report_id) is (ReleaseState.DUE if before_go_live else ReleaseState.EMBARGOED)
 
 
 async def test_a_reload_changes_the_terms_of_what_waits(tmp_path: Path) -> None:
