@@ -44,6 +44,7 @@ from gateway.web.api.desk import (
     OfVersion,
     Reasoned,
     Reports,
+    Settlement,
     Span,
     Switched,
 )
@@ -128,6 +129,12 @@ class OneReport:
 
     async def review(self, staff: Caller, report_id: str, body: OfVersion) -> Done:
         return self._done("review", staff, report_id, body)
+
+    async def settle_patient(self, staff: Caller, report_id: str, body: OfVersion) -> Done:
+        return self._done("settle_patient", staff, report_id, body)
+
+    async def settle_delivery(self, staff: Caller, report_id: str, body: Settlement) -> Done:
+        return self._done("settle_delivery", staff, report_id, body)
 
     async def acknowledge(self, staff: Caller, report_id: str, body: Acknowledgement) -> Done:
         return self._done("acknowledge", staff, report_id, body)

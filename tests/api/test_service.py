@@ -85,6 +85,8 @@ async def test_another_trusts_report_does_not_exist(client: ClientSession, desk:
         (f"{AT_REPORT}/early-release", {"version_id": "v1", "reason": "r"}, SYSTEM),
         (f"{AT_REPORT}/retraction", {"version_id": "v1", "reason": "r"}, SYSTEM),
         (f"{AT_REPORT}/review", {"version_id": "v1", "reason": "r"}, OFFICER),
+        (f"{AT_REPORT}/patient", {"version_id": "v1", "reason": "r"}, SYSTEM),
+        (f"{AT_REPORT}/deliveries/settlement", {"reason": "r"}, SYSTEM),
         ("/api/release/restart", {"reason": "r"}, CLINICIAN),
         (f"{AT_REPORT}/holds", HOLD, {WHO: "gateway RZ1"}),
         (f"{AT_REPORT}/holds", HOLD, {WHO: "service RZ1"}),
@@ -218,7 +220,9 @@ async def test_the_ris_itself_proves_what_it_sent(client: ClientSession, desk: O
     assert desk.acts[0][:2] == ("prove_dispatch", "system-of-RZ1")
 
 
-@pytest.mark.parametrize("path", ["early-release", "retraction", "review", "acknowledgement", "follow-up", "dispatch"])
+@pytest.mark.parametrize(
+    "path", ["early-release", "retraction", "review", "patient", "acknowledgement", "follow-up", "dispatch"]
+)
 async def test_who_says_something_of_a_text_names_the_version_that_was_read(
     client: ClientSession, desk: OneReport, path: str
 ) -> None:

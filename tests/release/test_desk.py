@@ -30,6 +30,7 @@ from gateway.web.api.desk import (
     OfVersion,
     ReadVersion,
     Reasoned,
+    Settlement,
     Span,
 )
 from policy.parties import Caller, Principal, PrincipalKind, PurposeOfUse, TrustId
@@ -38,8 +39,8 @@ from policy.release.reports import Said
 from policy.release.terms import Calendar
 from storage.store import new_id
 from storage.work import jobs
-from tests.release.incoming import NORTH
-from tests.release.portal import Portal
+from tests.release.incoming import NORTH, OMAR, SARAH
+from tests.release.portal import UNKNOWN, Portal
 from tests.release.release_rig import DUE_AT, GO_LIVE, MONDAY, Rig, opened, verified
 
 EAST = TrustId("RZ2")
@@ -64,6 +65,11 @@ async def rig(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 def desk(rig: Rig) -> ReleaseDesk:
+    return desk_of(rig)
+
+
+def desk_of(rig: Rig) -> ReleaseDesk:
+    """The desk of a process."""
     plain = Rules(lambda trust: rig.terms, Calendar(), rig.time.now)
     referring = Referring(lambda: plain)
     rules = replace(plain, referred=referring.referred, noted=referring.noted)
@@ -243,6 +249,33 @@ async def test_lists_name_the_newest_text_and_acts_on_an_earlier_one_are_refused
     assert [each.version_id for each in (await desk.reports(CLINICIAN, Asked())).reports] == [newest]
     [entry] = await rig.audit("acknowledge")
     assert (entry["version"], entry["by"]) == (newest, "dr-c (clinician)")
+
+
+async def test_governance_settles_whose_a_report_is_and_what_became_of_a_document(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    async with opened(tmp_path, sqlite_url, Portal(puts=[UNKNOWN], is_idempotent=False)) as rig:
+        desk = desk_of(rig)
+        foreign = replace(SARAH, nhs_number=OMAR.nhs_number)
+        report_id = await rig.file(verified(MONDAY - timedelta(hours=1), subject=foreign))
+        await rig.file(verified(MONDAY, "hers", said=Said.CORRECTED), "m-2")
+        hers = OfVersion((await rig.report(report_id)).current_version or "", "seen in the RIS")
+        with pytest.raises(NotFound):
+            await desk.settle_patient(STRANGER, report_id, hers)
+        with pytest.raises(InvalidRequest, match="clinician or for governance"):
+            await desk.settle_patient(SYSTEM, report_id, hers)
+        assert (await desk.settle_patient(OFFICER, report_id, hers)).state is ReleaseState.EMBARGOED
+        await rig.look(DUE_AT)
+        [delivery] = (await desk.explained(OFFICER, report_id)).deliveries
+        assert delivery.state == "unknown"
+        there = Settlement(delivery.channel, delivery.document_key, True, "asked the portal's desk")
+        with pytest.raises(NotFound):
+            await desk.settle_delivery(STRANGER, report_id, there)
+        assert (await desk.settle_delivery(OFFICER, report_id, there)).state is ReleaseState.RELEASED
+        [settled] = await rig.audit("settle-delivery")
+        assert (settled["by"], settled["reason"]) == ("lead (governance)", "asked the portal's desk")
+        [settled] = await rig.audit("settle-patient")
+        assert (settled["by"], settled["version"]) == ("lead (governance)", hers.version_id)
 
 
 async def test_a_study_named_at_the_desk_is_the_reports(rig: Rig, desk: ReleaseDesk) -> None:

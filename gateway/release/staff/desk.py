@@ -39,6 +39,7 @@ from gateway.web.api.desk import (
     OfVersion,
     Reasoned,
     Reports,
+    Settlement,
     Span,
     Switched,
 )
@@ -152,6 +153,18 @@ class ReleaseDesk:
         """Let a child's report go."""
         who = _staff(staff)
         return await self._acted(lambda tx: self._acts.review(tx, who, report_id, body.version_id, body.reason))
+
+    async def settle_patient(self, staff: Caller, report_id: str, body: OfVersion) -> Done:
+        """Say that a report is of the patient whom its standing version names."""
+        who = _staff(staff)
+        return await self._acted(lambda tx: self._acts.settle_patient(tx, who, report_id, body.version_id, body.reason))
+
+    async def settle_delivery(self, staff: Caller, report_id: str, body: Settlement) -> Done:
+        """Say what became of a document of which nobody knew."""
+        who, told = _staff(staff), (body.channel, body.document_key, body.reason)
+        return await self._acted(
+            lambda tx: self._acts.settle_delivery(tx, who, report_id, *told, is_there=body.is_there)
+        )
 
     async def acknowledge(self, staff: Caller, report_id: str, body: Acknowledgement) -> Done:
         """Note who has read a report, and when."""

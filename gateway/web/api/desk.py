@@ -62,6 +62,17 @@ class OfVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a document of which nobody knew (SAF-67); channel and key are those of the explanation."""
+
+    channel: Name
+    document_key: Name
+    is_there: bool
+    """Whether the patient can see it there; what is not there is given again."""
+    reason: Why
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """A professional has read this version of a report and will act on it (SAF-51)."""
 
@@ -238,6 +249,12 @@ class Desk(Protocol):
 
     async def review(self, staff: Caller, report_id: str, body: OfVersion) -> Done:
         """Let a child's report go (SAF-65)."""
+
+    async def settle_patient(self, staff: Caller, report_id: str, body: OfVersion) -> Done:
+        """Say that a report is of the patient whom its standing version names (SAF-33)."""
+
+    async def settle_delivery(self, staff: Caller, report_id: str, body: Settlement) -> Done:
+        """Say what became of a document of which nobody knew."""
 
     async def acknowledge(self, staff: Caller, report_id: str, body: Acknowledgement) -> Done:
         """Note who has read a report, and when."""

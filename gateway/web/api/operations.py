@@ -156,6 +156,22 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         who=CLINICIANS,
     ),
     _act(
+        "settlePatient",
+        f"{_REPORT}/patient",
+        "Say that a report is of the patient whom its standing version names, though others were named before.",
+        bodies.OfVersion,
+        lambda desk, who, path, body: desk.settle_patient(who, path["report_id"], body),
+        who=PEOPLE,
+    ),
+    _act(
+        "settleDelivery",
+        f"{_REPORT}/deliveries/settlement",
+        "Say what became of a document of which nobody knew: it is there, or it is not and is given again.",
+        bodies.Settlement,
+        lambda desk, who, path, body: desk.settle_delivery(who, path["report_id"], body),
+        who=PEOPLE,
+    ),
+    _act(
         "acknowledge",
         f"{_REPORT}/acknowledgement",
         "Note who has read a version of a report and will act on it.",
