@@ -275,7 +275,10 @@ class Acts:
 
     def choose(self, tx: Tx, patient_row: str, chosen: Choices, request_id: str) -> bool:
         """What a patient asked for themself; False where nothing changes."""
-        if not patients.choose(tx, patient_row, chosen, "patient"):
+        # What was chosen under another number of theirs is what they change here.
+        others = [row for row in registered.person(tx, patient_row).joined if patients.choices(tx, row) != Choices()]
+        changed = [patients.choose(tx, row, chosen, "patient") for row in {patient_row, *others}]
+        if not any(changed):
             return False
         self._look_at_person(tx, patient_row)
         body: dict[str, JsonValue] = {

@@ -116,7 +116,7 @@ class ReleaseModule:
         )
         self.desk = ReleaseDesk(store, self.planner, self.acts, self.referring, keeping.runner.wake)
         self._tracing = DayTracing(store, self.contents, self.vault, _lookup(configuration), new_id=outside.new_id)
-        self._page = PageChannel(PAGE_CHANNEL, store, self.vault, self.time.now)
+        self._page = PageChannel(PAGE_CHANNEL, store, self.vault, self.time.now, outside.render)
         self.reading = PageReading(
             store, self.vault, self.planner, self.acts, self.card_of, self._trusts, keeping.runner.wake
         )

@@ -378,8 +378,7 @@ def _chosen(read: Read, report: KeptReport) -> Choices:
     """What the patient asked for, under any number that may be theirs (SAF-33)."""
     if report.patient_id is None:
         return Choices()
-    found = [patients.choices(read, row) for row in registered.person(read, report.patient_id).related]
-    return Choices(any(each.not_now for each in found), any(each.letter for each in found))
+    return patients.chosen(read, registered.person(read, report.patient_id).related)
 
 
 def _asked_for(terms: ReleaseTerms, now: datetime, calendar: Calendar) -> Hold:

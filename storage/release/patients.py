@@ -6,7 +6,7 @@ with an identity proved to P9; what is below that never comes here (domain.md A9
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -130,6 +130,14 @@ def choices(read: Read, patient_row: str) -> Choices:
         return Choices()
     row = rows[0]
     return Choices(bool(row.is_not_now), bool(row.wants_letter), bool(row.wants_large_print))
+
+
+def chosen(read: Read, patient_rows: Iterable[str]) -> Choices:
+    """What a patient asked for under any of these rows."""
+    found = [choices(read, row) for row in patient_rows]
+    return Choices(
+        any(each.not_now for each in found), any(each.letter for each in found), any(each.large_print for each in found)
+    )
 
 
 def choose(tx: Tx, patient_row: str, chosen: Choices, by: str) -> bool:

@@ -27,6 +27,7 @@ from tests.patient.rig import Rig, new_client_key, served
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+LARGE_PX = 28
 SMUGGLED = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\"> Clear lungs."
 REPORT = PatientReport(
     report_id="r1",
@@ -101,17 +102,21 @@ async def test_a_patient_goes_the_whole_way_and_every_page_is_accessible(rig: Ri
         await page.get_by_role("link", name="How reports reach you").click()
         found += await violations(page)
         await page.get_by_label("Do not show me new reports for now").check()
+        await page.get_by_label("Large print").check()
         await page.get_by_role("button", name="Save").click()
         await page.get_by_role("status").wait_for()
         found += await violations(page)
         await page.get_by_role("link", name="Back to your reports").click()
+        size = await page.evaluate("parseFloat(getComputedStyle(document.querySelector('main p')).fontSize)")
+        assert size >= LARGE_PX
+        found += await violations(page)
         await page.get_by_role("button", name="Sign out").click()
         await page.get_by_role("heading", name="You are signed out").wait_for()
         found += await violations(page)
         await page.go_back()
         assert "X-ray of the chest" not in await page.inner_text("body")
     assert found == [] and refused == []
-    assert rig.reading.chosen == {"9990000018": Choices(not_now=True)}
+    assert rig.reading.chosen == {"9990000018": Choices(not_now=True, large_print=True)}
 
 
 async def test_who_is_not_proven_or_refused_is_told_accessibly(rig: Rig) -> None:

@@ -69,7 +69,7 @@ class Whole:
 async def whole(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Whole]:
     """One process whose only channel is its own page."""
     async with release_rig.opened(tmp_path, sqlite_url) as release:
-        channel = PageChannel("page", release.store, release.vault, release.time.now)
+        channel = PageChannel("page", release.store, release.vault, release.time.now, release_rig.render)
         release.channels = {"page": channel}
         release.terms = replace(release.terms, channels=("page",))
         reading = PageReading(
@@ -181,6 +181,28 @@ async def test_not_now_keeps_a_new_report_back_until_it_is_taken_back(whole: Who
         await browser.post("/choices", {"form": page.form_token})
         await whole.release.look()
         assert (await browser.get(f"/reports/{await whole.key(report_id)}")).status == 200
+
+
+async def test_large_print_is_kept_and_holds_for_pages_and_for_reports_that_are_there_already(whole: Whole) -> None:
+    report_id = await whole.release.file(verified())
+    async with whole.signed_in():
+        await whole.release.look(DUE_AT)
+    address = f"/reports/{await whole.key(report_id)}"
+
+    async def seen(browser: Browser) -> list[bool]:
+        """Which of the list, the report and its PDF are in large print."""
+        answers = [await browser.get(path) for path in ("/reports", address, f"{address}.pdf")]
+        return [word in answer.text for word, answer in zip(("large-print", "large ", "large "), answers, strict=True)]
+
+    async with whole.signed_in() as browser:
+        assert await seen(browser) == [False, False, False]
+        token = (await browser.get("/choices")).form_token
+        saved = await browser.post("/choices", {"form": token, "large-print": "yes"})
+        assert '<body class="large-print">' in saved.text
+    async with whole.signed_in() as browser:
+        assert await seen(browser) == [True, True, True]
+        await browser.post("/choices", {"form": (await browser.get("/choices")).form_token})
+        assert await seen(browser) == [False, False, False]
 
 
 async def test_a_proxy_gives_a_child_of_thirteen_no_account(whole: Whole) -> None:

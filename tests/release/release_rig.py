@@ -92,7 +92,8 @@ class Demographics:
 async def render(report: PatientReport, *, large_print: bool) -> Rendering:
     """The texts, bare."""
     text = "\n".join(section.text for section in report.sections)
-    return Rendering(f"<p>{text}</p>", text, b"%PDF of " + text.encode())
+    size = "large " if large_print else ""
+    return Rendering(f"<p>{size}{text}</p>", text, f"%PDF {size}of {text}".encode(), large_print)
 
 
 async def as_told(report_id: str, said: IncomingReport) -> tuple[Exam, str]:

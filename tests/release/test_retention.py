@@ -24,7 +24,7 @@ from storage.release.tables import report_version
 from tests.release.copies import NO_COPIES, at
 from tests.release.incoming import SARAH
 from tests.release.portal import FAILED, Portal
-from tests.release.release_rig import DUE_AT, Rig, opened, verified
+from tests.release.release_rig import DUE_AT, Rig, opened, render, verified
 
 DAY = timedelta(days=1)
 KEPT = Retention(payloads=90 * DAY, dead_letters=90 * DAY, addressees=90 * DAY, texts=400 * DAY)
@@ -43,7 +43,7 @@ def portal() -> Portal:
 async def rig(tmp_path: Path, sqlite_url: str, portal: Portal) -> AsyncIterator[Rig]:
     """A process over that and the patient's page, on which Sarah has signed in."""
     async with opened(tmp_path, sqlite_url, portal) as running:
-        page = PageChannel("patient-page", running.store, running.vault, running.time.now)
+        page = PageChannel("patient-page", running.store, running.vault, running.time.now, render)
         running.channels["patient-page"] = page
         running.terms = replace(running.terms, channels=("portal", "patient-page"))
         yield running

@@ -24,6 +24,7 @@ def render(report: PatientReport, *, large_print: bool = False) -> Rendering:
         html=html_page(sheet, large_print=large_print),
         text=plain_text(sheet),
         pdf=pdf_document(sheet, large_print=large_print),
+        is_large_print=large_print,
     )
 
 

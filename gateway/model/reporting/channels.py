@@ -70,6 +70,7 @@ class Rendering:
     html: str
     text: str
     pdf: bytes = field(repr=False)
+    is_large_print: bool = False
 
 
 class Receipt(StrEnum):

@@ -7,7 +7,7 @@ each view (`reading`), so this channel checks proxies.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -16,6 +16,7 @@ import orjson
 from gateway.model.errors import KeyClosed, ServiceFault
 from gateway.model.reporting.channels import Account, Addressee, Outcome, PatientReport, Receipt, Rendering
 from gateway.release.giving.addressees import Vault
+from gateway.release.giving.tending import Render
 from gateway.web.patient.refusals import PROXY_AGE_END
 from policy.parties import NhsNumber
 from policy.release.clock import PLAIN_CALENDAR, birthday
@@ -39,19 +40,20 @@ class PageDocument:
     note: str
     family_name: str
     birth_date: date
-    html: str
-    text: str
-    pdf: bytes
+    plain: Rendering
+    large: Rendering
+    """In large print: a patient may choose it once the document is there."""
 
 
 class PageChannel:
     """A `Channel`."""
 
-    def __init__(self, name: str, store: SqlStore, vault: Vault, now: Callable[[], datetime]) -> None:
+    def __init__(self, name: str, store: SqlStore, vault: Vault, now: Callable[[], datetime], render: Render) -> None:
         self._name = name
         self._store = store
         self._vault = vault
         self._now = now
+        self._render = render
 
     @property
     def name(self) -> str:
@@ -94,7 +96,8 @@ class PageChannel:
             row = await self._store.read(lambda read: registered.find(read, registered.nhs(number)))
             if row is None:
                 return Outcome(Receipt.NO_ACCOUNT)
-            key_id, sealed = await self._vault.seal(document_name(key), _encoded(report, rendering), row)
+            other = await self._render(report, large_print=not rendering.is_large_print)
+            key_id, sealed = await self._vault.seal(document_name(key), _encoded(report, (rendering, other)), row)
             kept = KeptDocument(key, row, report.report_id, True, "", self._now(), None, key_id, sealed)
             await self._store.write(lambda tx: patients.put(tx, kept, report.replaces))
         except (ServiceFault, KeyClosed) as fault:
@@ -146,7 +149,7 @@ def _account(read: Read, number: NhsNumber) -> KeptAccount | None:
     return own or next((each for each in found if each is not None), None)
 
 
-def _encoded(report: PatientReport, rendering: Rendering) -> bytes:
+def _encoded(report: PatientReport, renderings: Sequence[Rendering]) -> bytes:
     return orjson.dumps(
         {
             "exam_name": report.exam_name,
@@ -158,9 +161,9 @@ def _encoded(report: PatientReport, rendering: Rendering) -> bytes:
             "note": report.note,
             "family_name": report.addressee.family_name,
             "birth_date": report.addressee.birth_date.isoformat(),
-            "html": rendering.html,
-            "text": rendering.text,
-            "pdf": base64.b64encode(rendering.pdf).decode(),
+            "renderings": [
+                [each.html, each.text, base64.b64encode(each.pdf).decode(), each.is_large_print] for each in renderings
+            ],
         }
     )
 
@@ -168,6 +171,8 @@ def _encoded(report: PatientReport, rendering: Rendering) -> bytes:
 def decoded_document(plain: bytes) -> PageDocument:
     """What the page kept."""
     held = orjson.loads(plain)
+    renderings = [Rendering(html, text, base64.b64decode(pdf), large) for html, text, pdf, large in held["renderings"]]
+    normal, large = sorted(renderings, key=lambda each: each.is_large_print)
     return PageDocument(
         exam_name=held["exam_name"],
         exam_on=date.fromisoformat(held["exam_on"]) if held["exam_on"] else None,
@@ -178,7 +183,6 @@ def decoded_document(plain: bytes) -> PageDocument:
         note=held["note"],
         family_name=held["family_name"],
         birth_date=date.fromisoformat(held["birth_date"]),
-        html=held["html"],
-        text=held["text"],
-        pdf=base64.b64decode(held["pdf"]),
+        plain=normal,
+        large=large,
     )

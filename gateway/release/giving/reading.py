@@ -110,17 +110,15 @@ class PageReading:
             return None
         listed, document = line
         await self._store.write(lambda tx: _audit(tx, looking, found, form))
-        return Shown(listed, b"" if document is None else _body(document, form))
+        if document is None:
+            return Shown(listed, b"")
+        chosen, _ = await self.choices(looking)
+        return Shown(listed, _body(document, form, large_print=chosen.large_print))
 
     async def choices(self, looking: Looking) -> tuple[Choices, LetterOffer]:
         """See `PatientReading`."""
         rows = await self._rows(looking.patient)
-        found = await self._store.read(lambda read: [patients.choices(read, row) for row in rows])
-        chosen = Choices(
-            any(each.not_now for each in found),
-            any(each.letter for each in found),
-            any(each.large_print for each in found),
-        )
+        chosen = await self._store.read(lambda read: patients.chosen(read, rows))
         return chosen, self._letter_offer(looking.patient.birth_date)
 
     async def choose(self, looking: Looking, choices: Choices) -> None:
@@ -200,14 +198,16 @@ class PageReading:
         return listed, document
 
 
-def _body(document: PageDocument, form: DocumentForm) -> bytes:
+def _body(document: PageDocument, form: DocumentForm, *, large_print: bool) -> bytes:
+    """In the print that the patient wants now, whatever they wanted when it was given."""
+    rendering = document.large if large_print else document.plain
     match form:
         case DocumentForm.HTML:
-            return document.html.encode()
+            return rendering.html.encode()
         case DocumentForm.TEXT:
-            return document.text.encode()
+            return rendering.text.encode()
         case DocumentForm.PDF:
-            return document.pdf
+            return rendering.pdf
 
 
 def _audit(tx: Tx, looking: Looking, found: _Found, form: DocumentForm) -> None:

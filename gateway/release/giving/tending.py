@@ -36,6 +36,7 @@ from policy.parties import TrustId
 from policy.release.circumstances import Hold, HoldKind
 from policy.release.clock import day_of, working_days_after
 from storage.database import Tx
+from storage.registers import patients as registered
 from storage.registers.state import Author
 from storage.release import deliveries, holds, patients, releases, reports, standing
 from storage.release.deliveries import Delivery, DeliveryState, Document
@@ -211,8 +212,8 @@ class Tending:
         replaces = old.document_key if old is not None else ""
         report = await self._means.composing.compose(situation, situation.wish, addressee, replaces)
         row = document.patient_row
-        large_print = (await self._store.read(lambda read: patients.choices(read, row))).large_print
-        rendering = await self._means.render(report, large_print=large_print)
+        chosen = await self._store.read(lambda read: patients.chosen(read, registered.person(read, row).related))
+        rendering = await self._means.render(report, large_print=chosen.large_print)
         await self._put(situation, _Giving(channel, document, report, rendering), known)
 
     async def _document(self, situation: Situation, name: str, addressee: Addressee) -> Document:

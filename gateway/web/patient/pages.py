@@ -165,7 +165,10 @@ class _Page:
             listed = await self._behind.reading.listed(looking)
         else:
             listed = ()
-        return self._behind.views.reports(listed, is_proxy=looking.is_proxy, form_token=visit.form_token)
+        choices, _ = await self._behind.reading.choices(looking)
+        return self._behind.views.reports(
+            listed, is_proxy=looking.is_proxy, form_token=visit.form_token, large_print=choices.large_print
+        )
 
     async def document(self, request: web.Request) -> web.StreamResponse:
         visit = await self._visit(request)
@@ -178,7 +181,8 @@ class _Page:
         if shown is None:
             await self._behind.refusals.of_looking(visit.looking, "SAF-66", "no-such-report")
             return self._behind.views.not_found()
-        return self._behind.views.document(shown, form)
+        choices, _ = await self._behind.reading.choices(visit.looking)
+        return self._behind.views.document(shown, form, large_print=choices.large_print)
 
     async def nothing(self, request: web.Request) -> web.StreamResponse:
         """A path below the list that is no document's."""

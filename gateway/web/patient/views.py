@@ -92,9 +92,12 @@ class Views:
         """A fault of ours; no word of which."""
         return self._page("unavailable.html", 500)
 
-    def reports(self, listed: Sequence[Listed], *, is_proxy: bool, form_token: str) -> web.Response:
+    def reports(
+        self, listed: Sequence[Listed], *, is_proxy: bool, form_token: str, large_print: bool = False
+    ) -> web.Response:
         """The list; `form_token` is empty where there is no session to end."""
-        return self._page("reports.html", 200, listed=listed, is_proxy=is_proxy, form_token=form_token)
+        more = {"listed": listed, "is_proxy": is_proxy, "form_token": form_token}
+        return self._page("reports.html", 200, large_print=large_print, **more)
 
     def choices(self, choices: Choices, letter: LetterOffer, form_token: str, *, is_saved: bool) -> web.Response:
         """The form of choices."""
@@ -106,12 +109,13 @@ class Views:
             is_letter_offered=is_letter_offered,
             form_token=form_token,
             is_saved=is_saved,
+            large_print=choices.large_print,
         )
 
-    def document(self, shown: Shown, form: DocumentForm) -> web.Response:
+    def document(self, shown: Shown, form: DocumentForm, *, large_print: bool = False) -> web.Response:
         """One document, or the neutral text where it was taken back."""
         if shown.listed.taken_back_words:
-            return self._page("taken_back.html", 200, listed=shown.listed)
+            return self._page("taken_back.html", 200, large_print=large_print, listed=shown.listed)
         if form is DocumentForm.HTML:
             return self._framed(shown)
         headers = {
@@ -145,8 +149,9 @@ class Views:
             },
         )
 
-    def _page(self, template: str, status: int, **values: object) -> web.Response:
-        text = _environment().get_template(template).render(words=self._words, **values)
+    def _page(self, template: str, status: int, *, large_print: bool = False, **values: object) -> web.Response:
+        page = _environment().get_template(template)
+        text = page.render(words=self._words, large_print=large_print, **values)
         policy = _OWN_POLICY.format(styles="", forms="'self'")
         return web.Response(
             text=text,
