@@ -19,7 +19,9 @@ from joserfc.jwk import RSAKey
 
 from gateway.channels import fhir_resources
 from gateway.channels.fhir_resources import NHS_NUMBER_SYSTEM, Resource
+from gateway.model.errors import StoreUnavailable
 from gateway.model.reporting.channels import Account, Addressee, Outcome, PatientReport, Receipt, Rendering
+from gateway.model.reporting.notices import Notice
 from policy.parties import InvalidIdentifier, NhsNumber
 from policy.release.terms import LONG_AGO
 
@@ -139,6 +141,19 @@ class FhirChannel:
             return _transacted(await self._post("", bundle))
         except _NotDone as error:
             return error.outcome
+
+    async def tell(self, notice: Notice) -> str:
+        """See `gateway.model.reporting.notices.Notifier`: a Communication to staff, created once by its key."""
+        none_yet = {"If-None-Exist": f"identifier={fhir_resources.KEY_SYSTEM}|{notice.key}"}
+        try:
+            answer = await self._post("/Communication", fhir_resources.telling(notice, self._now()), none_yet)
+        except _NotDone as error:
+            raise StoreUnavailable(f"the notice was not taken: {error}") from None
+        refused = _by_status(answer.status)
+        if refused is not None:
+            raise StoreUnavailable(f"the notice was not taken: {refused.words}")
+        named = str(answer.body.get("id") or notice.key)[:64]
+        return f"{self._portal.name}: Communication {named}, status {answer.status}"
 
     async def close(self) -> None:
         """See `Channel`."""

@@ -13,11 +13,16 @@ from gateway.channels.rendering.disclaimer import DISCLAIMER_VERSION
 from gateway.channels.rendering.forms import LANGUAGE, presented_forms
 from gateway.model.imaging import JsonValue
 from gateway.model.reporting.channels import Addressee, PatientReport, Rendering
+from gateway.model.reporting.notices import Notice
+from policy.release.chasing import Matter
 
 NHS_NUMBER_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
 ODS_SYSTEM = "https://fhir.nhs.uk/Id/ods-organization-code"
 KEY_SYSTEM = "urn:image-sharing-gateway:document"
 """System of the identifier by which we put, replace and withdraw a document."""
+REPORT_SYSTEM = "urn:image-sharing-gateway:report"
+MATTER_SYSTEM = "urn:image-sharing-gateway:matter"
+"""System of the codes of what staff are told of: `policy.release.chasing.Matter`."""
 VERSION_SYSTEM = "urn:image-sharing-gateway:disclaimer-version"
 
 NOTIFICATION = "There is a new document in your account."
@@ -56,6 +61,27 @@ def notifying(report: PatientReport) -> Resource:
         "recipient": [_patient(report.addressee)],
         "sent": report.released_at.isoformat(),
         "payload": [{"contentString": NOTIFICATION}],
+    }
+
+
+def telling(notice: Notice, at: datetime) -> Resource:
+    """A Communication to staff: which report, by its trust's number, and what is due; nothing of its patient."""
+    is_alert = notice.matter in (Matter.ALERT, Matter.UNANSWERED_ALERT)
+    about: Resource = {"type": "DiagnosticReport", "identifier": {"system": REPORT_SYSTEM, "value": notice.report_id}}
+    return {
+        "resourceType": "Communication",
+        "identifier": [_key(notice.key)],
+        "status": "completed",
+        "category": [{"coding": [{"system": MATTER_SYSTEM, "code": notice.matter.value}]}],
+        "priority": "urgent" if is_alert else "routine",
+        "about": [{**about, "display": notice.report_number}],
+        "sender": {"type": "Organization", "identifier": {"system": ODS_SYSTEM, "value": notice.trust.code}},
+        "recipient": [
+            {"display": f"{each.recipient.value}: {each.address}" if each.address else each.recipient.value}
+            for each in notice.to
+        ],
+        "sent": at.isoformat(),
+        "payload": [{"contentString": f"Report {notice.report_number}, version {notice.version_id}"}],
     }
 
 

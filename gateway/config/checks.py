@@ -326,4 +326,5 @@ _CHECKS: tuple[tuple[frozenset[str], Callable[[Configuration], Iterator[str]]], 
     (frozenset({"release", "trust"}), judging.going_live),
     (frozenset(), portals.channels),
     (frozenset({"channel", "release", "trust"}), portals.named),
+    (frozenset({"channel", "release", "trust"}), portals.notices),
 )

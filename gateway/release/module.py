@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
@@ -26,6 +26,7 @@ from gateway.lookups.pds import PdsLookup
 from gateway.model.errors import ServiceFault
 from gateway.model.reporting.channels import Channel
 from gateway.model.reporting.incoming import Exam
+from gateway.model.reporting.notices import Notifier
 from gateway.model.reporting.tracing import PersonLookup
 from gateway.model.reporting.views import Board
 from gateway.model.seams import Clock
@@ -48,6 +49,7 @@ from gateway.release.planner import TEND, Planner, Rules
 from gateway.release.referrers.chasing import CHASE, CHASE_INTERVAL_S, Chasing
 from gateway.release.referrers.dropping import NoticeDrop
 from gateway.release.referrers.referring import Referring
+from gateway.release.referrers.ways import Ways
 from gateway.release.staff.desk import ReleaseDesk
 from gateway.release.staff.views import board
 from gateway.release.upkeep.embargoes import Embargoes
@@ -77,6 +79,8 @@ class Outside:
     show: Callable[[Sequence[Board]], None]
     """Is told how release stands, trust by trust."""
     new_id: Callable[[], str]
+    notifiers: Mapping[str, Notifier] = field(default_factory=dict)
+    """By the name of their `[[channel]]`, the systems that staff may be told by."""
 
 
 class ReleaseModule:
@@ -137,7 +141,8 @@ class ReleaseModule:
         keeping.handle(TEND, self.tending)
         keeping.handle(LOOK, self.looking, every_s=LOOK_INTERVAL_S)
         drop = NoticeDrop(configuration.notices_folder, asyncio.to_thread)
-        self.chasing = Chasing(store, self.contents, drop, self._rules, self._contacts_of)
+        ways = Ways(drop, outside.notifiers, lambda trust: self._contacts_of(trust).notices_channel)
+        self.chasing = Chasing(store, self.contents, ways, self._rules, self._contacts_of)
         keeping.handle(CHASE, self.chasing, every_s=CHASE_INTERVAL_S)
         keeping.handle(LINK, self.linking, every_s=LINK_INTERVAL_S)
         keeping.handle(IDENTITIES, Identities(store, self.planner.replan), every_s=IDENTITIES_INTERVAL_S)

@@ -17,7 +17,7 @@ from gateway.model.reporting.incoming import Exam
 from gateway.model.seams import Clock
 from gateway.node import new_id
 from gateway.release.module import Outside, ReleaseModule
-from gateway.release.outward import open_channels
+from gateway.release.outward import open_channels, open_notifiers
 from storage.store import SqlStore
 
 RENDERERS_MAX = 2
@@ -34,12 +34,16 @@ async def open_release(
 ) -> ReleaseModule:
     """The release of this node, closed with the stack. Raises `ConfigurationError` or a `ServiceFault`."""
     renderers = stack.enter_context(ThreadPoolExecutor(RENDERERS_MAX, "renderer"))
+    notifiers = open_notifiers(configuration, clock.now, new_id)
+    for each in notifiers.values():
+        stack.push_async_callback(each.close)
     outside = Outside(
         render=partial(rendered, renderers),
         plain_name=_plain,
         channels=open_channels(configuration, renderers, clock.now, new_id),
         show=figures.release.show,
         new_id=new_id,
+        notifiers=notifiers,
     )
     release = ReleaseModule(configuration, store, keeping, clock, outside)
     stack.push_async_callback(release.close)

@@ -31,21 +31,33 @@ def open_channels(
     return {entry.name: _opened(entry, executor, now, new_id) for entry in configuration.channel}
 
 
+def open_notifiers(
+    configuration: Configuration, now: Callable[[], datetime], new_id: Callable[[], str]
+) -> Mapping[str, FhirChannel]:
+    """Every channel by which staff may be told; raises `ConfigurationError`. Connects to nobody yet."""
+    fhir = [entry for entry in configuration.channel if entry.kind is ChannelKind.FHIR]
+    return {entry.name: FhirChannel(_portal(entry), now, new_id) for entry in fhir}
+
+
+def _portal(entry: ChannelEntry) -> FhirPortal:
+    place = f"channel ({entry.name})"
+    return FhirPortal(
+        name=entry.name,
+        url=_set(entry.url, f"{place}.url"),
+        timeout_s=entry.timeout_s,
+        tls=tls.client_context(entry.files) if entry.files is not None else None,
+        tokens=_tokens(entry, place),
+        accounts_are_proven=entry.accounts_are_proven,
+        checks_proxies=entry.checks_proxies,
+    )
+
+
 def _opened(entry: ChannelEntry, executor: Executor, now: Callable[[], datetime], new_id: Callable[[], str]) -> Channel:
     place = f"channel ({entry.name})"
     context = tls.client_context(entry.files) if entry.files is not None else None
     match entry.kind:
         case ChannelKind.FHIR:
-            portal = FhirPortal(
-                name=entry.name,
-                url=_set(entry.url, f"{place}.url"),
-                timeout_s=entry.timeout_s,
-                tls=context,
-                tokens=_tokens(entry, place),
-                accounts_are_proven=entry.accounts_are_proven,
-                checks_proxies=entry.checks_proxies,
-            )
-            return FhirChannel(portal, now, new_id)
+            return FhirChannel(_portal(entry), now, new_id)
         case ChannelKind.HL7:
             host, _, port = _set(entry.address, f"{place}.address").rpartition(":")
             receiver = Hl7Portal(

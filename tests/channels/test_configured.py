@@ -65,6 +65,12 @@ def test_each_kind_opens_as_it_is_written(tmp_path: Path, secured: str) -> None:
         (FHIR + 'client_id = "gateway"\n', "are set together"),
         ('[[channel]]\nname = "letters"\nkind = "folder"\nfolder = "out"\n', "recipient_key: must be set"),
         ('[release]\nchannels = ["nowhere"]\n', "no [[channel]] is called nowhere"),
+        ('[release.contacts]\nnotices_channel = "nowhere"\n', 'no [[channel]] of kind "fhir" is called nowhere'),
+        (HL7 + '[release.contacts]\nnotices_channel = "portal"\n', 'no [[channel]] of kind "fhir" is called portal'),
+        (
+            FHIR + '[release]\nchannels = ["app"]\n[release.contacts]\nnotices_channel = "app"\n',
+            "app is a channel to patients",
+        ),
     ],
 )
 def test_what_would_not_work_or_go_in_the_open_is_refused(tmp_path: Path, text: str, problem: str) -> None:

@@ -16,7 +16,12 @@ from joserfc.jwk import RSAKey
 
 from gateway.channels import fhir_resources
 from gateway.channels.fhir import FhirChannel, FhirPortal, TokenSource
+from gateway.model.errors import StoreUnavailable
 from gateway.model.reporting.channels import Outcome, Receipt
+from gateway.model.reporting.notices import Notice, Told
+from gateway.release.referrers.ways import Ways
+from policy.parties import TrustId
+from policy.release.chasing import Matter, Recipient
 from tests.channels.reports import AT, RENDERING, REPORT, SARAH, Numbers, now
 
 PATIENT = {
@@ -208,3 +213,73 @@ async def test_a_portal_that_is_not_there_failed() -> None:
         outcome = await channel.put(REPORT, RENDERING)
         assert outcome == Outcome(Receipt.FAILED, "the account could not be looked up: no connection")
         assert (await channel.withdraw("document-1", SARAH, "Gone.")).receipt is Receipt.FAILED
+
+
+NOTICE = Notice(
+    key="a" * 40,
+    trust=TrustId("RZ1"),
+    report_id="r1",
+    version_id="v1",
+    report_number="R-1",
+    matter=Matter.ALERT,
+    to=(Told(Recipient.REFERRER, "C1234567 Dr B Referrer"), Told(Recipient.TEAM, "")),
+    due_at=AT,
+)
+
+
+def test_a_notice_to_staff_is_fhir_and_names_the_report_alone() -> None:
+    said = json.dumps(fhir_resources.telling(NOTICE, AT))
+    read = Communication.model_validate_json(said)
+    assert read.subject is None and "Patient" not in said
+    assert (read.priority, [each.display for each in read.recipient or []]) == (
+        "urgent",
+        ["referrer: C1234567 Dr B Referrer", "team"],
+    )
+
+
+async def test_a_notice_that_a_system_took_is_proven_by_its_answer() -> None:
+    portal = Portal()
+
+    async def created(_: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"resourceType": "Communication", "id": "17"}, status=201)
+
+    portal.behaviour = created
+    async with connected(portal) as channel:
+        assert await channel.tell(NOTICE) == "portal: Communication 17, status 201"
+    assert portal.asked == ["/Communication"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 503])
+async def test_a_notice_that_no_system_took_is_proven_by_nothing(status: int) -> None:
+    portal = Portal()
+
+    async def refused(_: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({}, status=status)
+
+    portal.behaviour = refused
+    async with connected(portal) as channel:
+        with pytest.raises(StoreUnavailable, match="the notice was not taken"):
+            await channel.tell(NOTICE)
+
+
+class Postbox:
+    """A way that says who was told by it."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def tell(self, notice: Notice) -> str:
+        """See `Notifier`."""
+        self.told.append(notice.key)
+        return "taken"
+
+
+async def test_each_trust_is_told_by_its_own_way_and_by_no_other() -> None:
+    folder, system = Postbox(), Postbox()
+    named = {TrustId("RZ1"): "order-comms", TrustId("RZ3"): "nowhere"}
+    ways = Ways(folder, {"order-comms": system}, lambda trust: named.get(trust, ""))
+    for trust in ("RZ1", "RZ2"):
+        assert await ways.tell(replace(NOTICE, trust=TrustId(trust), key=trust)) == "taken"
+    with pytest.raises(StoreUnavailable):
+        await ways.tell(replace(NOTICE, trust=TrustId("RZ3")))
+    assert (system.told, folder.told) == (["RZ1"], ["RZ2"])

@@ -52,12 +52,15 @@ class Postbox:
 
     notices: list[Notice] = field(default_factory=list)
     is_broken: bool = False
+    proof: str = ""
+    """What its receiver says that it has them."""
 
-    async def tell(self, notice: Notice) -> None:
+    async def tell(self, notice: Notice) -> str:
         """See `Notifier`."""
         if self.is_broken:
             raise StoreUnavailable("a notice cannot be written")
         self.notices.append(notice)
+        return self.proof
 
     def take(self) -> list[tuple[Matter, list[str]]]:
         """What came since it was last emptied: of what, and to whom."""
@@ -291,6 +294,34 @@ async def test_a_proof_of_dispatch_ends_its_work_item(ward: Ward) -> None:
     assert (entry["version"], entry["reference"]) == (proof.version_id, proof.by)
     assert await ward.store.read(lambda read: ward.referring.referred(read, report_id)) == (True, False)
     assert Matter.DISPATCH_NOT_PROVEN not in [matter for matter, _ in await ward.chase(MONDAY + 3 * DAY)]
+
+
+async def test_that_the_referrers_system_took_the_notice_proves_that_it_was_sent(ward: Ward) -> None:
+    report_id = await ward.file(verified())
+    ward.postbox.proof = "order-comms: Communication 17, status 201"
+    await ward.chase(NOW)
+    [entry] = await ward.audit("prove-dispatch")
+    assert entry["reference"] == ward.postbox.proof
+    assert await ward.store.read(lambda read: ward.referring.referred(read, report_id)) == (True, False)
+    assert Matter.DISPATCH_NOT_PROVEN not in [matter for matter, _ in await ward.chase(MONDAY + 3 * DAY)]
+
+
+async def test_what_the_service_was_told_proves_nothing_of_the_referrer(ward: Ward) -> None:
+    await ward.file(verified(referrer=Practitioner()))
+    ward.postbox.proof = "order-comms: Communication 17, status 201"
+    await ward.chase(NOW)
+    assert await ward.audit("prove-dispatch") == []
+    assert Matter.DISPATCH_NOT_PROVEN in [matter for matter, _ in await ward.chase(MONDAY + 2 * DAY)]
+
+
+async def test_a_correction_is_to_be_proven_anew(ward: Ward) -> None:
+    report_id = await ward.file(verified())
+    ward.postbox.proof = "order-comms: Communication 17, status 201"
+    await ward.chase(NOW)
+    ward.postbox.proof = ""
+    await ward.file(verified(MONDAY + DAY, "A fracture.", said=Said.CORRECTED), name="m-2")
+    await ward.chase(MONDAY + 1.1 * DAY)
+    assert await ward.store.read(lambda read: ward.referring.referred(read, report_id)) == (False, False)
 
 
 async def test_without_proof_of_dispatch_the_service_is_told_after_a_working_day(ward: Ward) -> None:

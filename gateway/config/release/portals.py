@@ -13,7 +13,7 @@ from gateway import tls
 from gateway.config.configuration import Configuration
 from gateway.config.release.channels import ChannelEntry, ChannelKind
 from gateway.config.release.page import PAGE_CHANNEL
-from gateway.config.release.terms import terms_of
+from gateway.config.release.terms import contacts_of, terms_of
 from gateway.config.transport import PORT_MAX, is_loopback
 from gateway.model.errors import ConfigurationError
 
@@ -49,6 +49,19 @@ def named(configuration: Configuration) -> Iterator[str]:
         for name in terms_of(configuration, trust.ods).channels:
             if name not in known:
                 yield f"trust {number} ({trust.ods}).release.channels: no [[channel]] is called {name}"
+
+
+def notices(configuration: Configuration) -> Iterator[str]:
+    """Trusts whose staff are told by a channel that is not there, speaks no FHIR, or is one of patients."""
+    kinds = {entry.name: entry.kind for entry in configuration.channel}
+    for number, trust in enumerate(configuration.trust, start=1):
+        name, place = contacts_of(configuration, trust.ods).notices_channel, f"trust {number} ({trust.ods})"
+        if not name:
+            continue
+        if kinds.get(name) is not ChannelKind.FHIR:
+            yield f'{place}.release.contacts.notices_channel: no [[channel]] of kind "fhir" is called {name}'
+        if name in {channel for each in configuration.trust for channel in terms_of(configuration, each.ods).channels}:
+            yield f"{place}.release.contacts.notices_channel: {name} is a channel to patients"
 
 
 def _connection(place: str, entry: ChannelEntry) -> Iterator[str]:

@@ -77,6 +77,7 @@ class ContactsEntry(Section):
     governance: Annotated[tuple[_Address, ...], Field(max_length=16)] | None = None
     caldicott_guardian: _Address | None = None
     privacy_officer: _Address | None = None
+    notices_channel: Token | None = None
 
 
 class TermsEntry(Section):

@@ -46,6 +46,8 @@ class ReleaseContacts:
     governance: tuple[str, ...] = ()
     caldicott_guardian: str = ""
     privacy_officer: str = ""
+    notices_channel: str = ""
+    """The `[[channel]]` by which all of them but the patient are told; none: as files."""
 
 
 def terms_of(configuration: Configuration, trust: TrustId) -> ReleaseTerms:

@@ -41,5 +41,8 @@ class Notice:
 class Notifier(Protocol):
     """A way to staff."""
 
-    async def tell(self, notice: Notice) -> None:
-        """Give it on; what was given already changes nothing. Raises a `ServiceFault` where it cannot be given now."""
+    async def tell(self, notice: Notice) -> str:
+        """Give it on, and return by what its receiver said that it has it; empty where nobody said so (A2).
+
+        What was given already changes nothing. Raises a `ServiceFault` where it cannot be given now.
+        """

@@ -8,7 +8,7 @@ put off; an alert that has not left in its time is alarmed (SAF-68).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from gateway.release.contents import Contents
 from gateway.release.planner import Rules, record
 from policy.parties import TrustId
 from policy.release import chasing
-from policy.release.chasing import Recipient, Step
+from policy.release.chasing import Matter, Recipient, Step
 from storage.clinical import referrals
 from storage.clinical.referrals import KeptReferral
 from storage.database import Tx
@@ -99,13 +99,13 @@ class Chasing:
             is_known = bool(referrer.identifier or referrer.name) and not has_left
             kept = replace(kept, referral=replace(kept.referral, is_referrer_known=is_known))
             steps = chasing.due(kept.referral, told, terms, rules.calendar, now)
-            for step in steps:
-                await self._notifier.tell(self._notice(kept, report, step, referrer))
+            proofs = [await self._notifier.tell(self._notice(kept, report, step, referrer)) for step in steps]
         except ServiceFault as fault:
             log.warning("referrer not told", report=kept.report_id, trust=kept.trust.code, reason=str(fault))
             await self._store.write(lambda tx: referrals.put_off(tx, kept, now + PUT_OFF))
             return False
-        await self._store.write(lambda tx: self._settle(tx, kept, report, steps, now))
+        given = dict(zip(steps, proofs, strict=True))
+        await self._store.write(lambda tx: self._settle(tx, kept, report, given, now))
         return True
 
     async def _of(self, kept: KeptReferral) -> tuple[KeptReport, Practitioner]:
@@ -155,19 +155,28 @@ class Chasing:
             for address in addresses[recipient] or ("",)
         ]
 
-    def _settle(self, tx: Tx, kept: KeptReferral, report: KeptReport, steps: Sequence[Step], now: datetime) -> None:
-        """Write down what was told; what somebody answered meanwhile stands."""
+    def _settle(self, tx: Tx, kept: KeptReferral, report: KeptReport, given: Mapping[Step, str], now: datetime) -> None:
+        """Write down what was told, and what proves it; what somebody answered meanwhile stands."""
         reports.hold(tx, kept.report_id)
         fresh = referrals.current(tx, kept.report_id)
-        for step in steps:
+        for step in given:
             to = [each.value for each in step.to]
             if referrals.tell(tx, kept, step.key, to, now):
                 told_to: JsonValue = [*to]
                 record(tx, report, "tell", _AUTHOR, {"version": kept.version_id, "step": step.key, "to": told_to})
         if fresh is None or fresh.version_id != kept.version_id:
             return
+        proof = next((proof for step, proof in given.items() if proof and _is_dispatch(step)), "")
+        if proof and fresh.referral.dispatched_at is None:
+            fresh = referrals.dispatched(fresh, now, proof)
+            record(tx, report, "prove-dispatch", _AUTHOR, {"version": kept.version_id, "reference": proof})
         rules = self._rules()
         known = replace(fresh.referral, is_referrer_known=kept.referral.is_referrer_known)
         terms, told = rules.terms_of(kept.trust), referrals.told(tx, kept)
         look_at = chasing.next_at(known, told, terms, rules.calendar, now)
         referrals.keep(tx, replace(fresh, referral=known), look_at)
+
+
+def _is_dispatch(step: Step) -> bool:
+    """Whether whoever has this notice was told that the report is there, and is the referrer (A2)."""
+    return step.matter in (Matter.REPORT, Matter.ALERT) and Recipient.REFERRER in step.to

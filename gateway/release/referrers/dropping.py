@@ -28,13 +28,17 @@ class NoticeDrop:
         self._folder = folder
         self._elsewhere = elsewhere
 
-    async def tell(self, notice: Notice) -> None:
-        """See `Notifier`. Raises `StoreFull` where nobody fetches, `StoreUnavailable` where it cannot be written."""
+    async def tell(self, notice: Notice) -> str:
+        """See `Notifier`: that a file lies there proves nothing.
+
+        Raises `StoreFull` where nobody fetches, `StoreUnavailable` where it cannot be written.
+        """
 
         def body() -> None:
             _write(self._folder / notice.trust.code, notice)
 
         await self._elsewhere(body)
+        return ""
 
 
 def encoded(notice: Notice) -> bytes:
