@@ -12,12 +12,12 @@ from datetime import date, datetime
 
 import orjson
 
-from gateway.model.errors import NotFound
+from gateway.model.errors import InvalidRequest, NotFound
 from gateway.model.reporting.incoming import Content, Exam, IncomingReport, Practitioner, ReportSource, Subject
 from gateway.model.work.transfers import KeyDomain, StudyKeys
 from policy.parties import NhsNumber, PatientId, TrustId
 from policy.release.reports import Said, Verification, ZoneKnown
-from storage.release import content, reports
+from storage.release import content, messages, reports
 from storage.release.reports import KeptContent
 from storage.store import SqlStore
 
@@ -61,6 +61,13 @@ class Contents:
         if kept is None:
             raise NotFound("no such version")
         return await self.opened(kept)
+
+    async def letter(self, row_id: str) -> bytes:
+        """What stood in a message; raises `InvalidRequest` where that is forgotten, and as `open`."""
+        payload = await self._store.read(lambda read: messages.payload(read, row_id))
+        if payload is None:
+            raise InvalidRequest("what stood in the message is forgotten")
+        return content.unseal(letter_name(row_id), payload.sealed, await self._keys.key(payload.key_id))
 
     async def opened(self, kept: KeptContent) -> IncomingReport:
         """What a version says of which the sealed content is at hand; raises as `open`."""

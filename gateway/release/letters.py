@@ -14,12 +14,13 @@ from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest
 from gateway.model.reporting.seams import FeedMessage, MessageState, Taken
 from gateway.model.work.transfers import StudyKeys
-from gateway.release.contents import letter_name
+from gateway.release.clinicians import arriving
+from gateway.release.contents import Contents
 from gateway.release.intake import Intake, Replay
 from policy.parties import TrustId
 from storage.database import Tx
 from storage.registers.state import Author
-from storage.release import content, messages
+from storage.release import messages
 from storage.release.messages import KeptMessage
 from storage.store import SqlStore
 
@@ -32,7 +33,7 @@ class Letters:
 
     def __init__(self, store: SqlStore, keys: StudyKeys, intake: Intake, read_anew: Reader) -> None:
         self._store = store
-        self._keys = keys
+        self._contents = Contents(store, keys)
         self._intake = intake
         self._read_anew = read_anew
 
@@ -47,20 +48,24 @@ class Letters:
         """
         _check(author)
         kept = await self._store.read(lambda read: messages.get(read, row_id))
-        raw = await self._bytes(row_id)
+        raw = await self._contents.letter(row_id)
         told = {"act": "show-message", "by": author.subject, "message": row_id, "reason": author.reason}
         entry = AuditEntry(AuditEvent.AUDIT_READ, self._store.clock.now(), author.request_id, told | _of(kept))
         await self._store.append_audit(entry)
-        return raw
+        # A stored object is no text: its letter begins with a line that names it.
+        return raw.partition(b"\n")[0] if kept.feed == arriving.FEED else raw
 
     async def replay(self, row_id: str, author: Author) -> Taken:
-        """Read it anew and file what it says.
+        """Read it anew and file what it says. A stored object is still dead: whoever keeps images will read it.
 
         Raises `InvalidRequest` where it is no dead letter, or cannot be read or filed yet: then it stays one.
         """
         _check(author)
         kept = await self._store.read(lambda read: messages.get(read, row_id))
-        raw = await self._bytes(row_id)
+        raw = await self._contents.letter(row_id)
+        if kept.feed == arriving.FEED:
+            await self._store.write(lambda tx: arriving.queue_replay(tx, kept, author))
+            return Taken(MessageState.DEAD, False)
         message = self._read_anew(kept.trust, kept.feed, raw, kept.received_at)
         return await self._intake.take(message, Replay(row_id, author.subject, author.reason))
 
@@ -68,12 +73,6 @@ class Letters:
         """Say that nothing is to come of it; raises `InvalidRequest`."""
         _check(author)
         await self._store.write(lambda tx: _dismissed(tx, row_id, author))
-
-    async def _bytes(self, row_id: str) -> bytes:
-        payload = await self._store.read(lambda read: messages.payload(read, row_id))
-        if payload is None:
-            raise InvalidRequest("what stood in the message is forgotten")
-        return content.unseal(letter_name(row_id), payload.sealed, await self._keys.key(payload.key_id))
 
 
 def _check(author: Author) -> None:

@@ -30,8 +30,10 @@ from gateway.model.reporting.notices import Notifier
 from gateway.model.reporting.tracing import PersonLookup
 from gateway.model.reporting.views import Board
 from gateway.model.seams import Clock
+from gateway.region import trust_entries
 from gateway.release.acts import Acts
 from gateway.release.clinicians import telling
+from gateway.release.clinicians.custodians import Organisations
 from gateway.release.clinicians.service import ForClinicians
 from gateway.release.contents import Contents
 from gateway.release.giving.addressees import Vault
@@ -116,7 +118,7 @@ class ReleaseModule:
             time=self.time,
         )
         self.clinicians = ForClinicians(
-            store, keeping, self.contents, self.intake, self._patient_issuer_of, self._tolerance_of, clock
+            store, keeping, self.contents, self.intake, self._organisations, self._tolerance_of, clock
         )
         self.desk = ReleaseDesk(store, self.planner, self.acts, self.referring, keeping.runner.wake)
         self._tracing = DayTracing(store, self.contents, self.vault, _lookup(configuration), new_id=outside.new_id)
@@ -200,11 +202,8 @@ class ReleaseModule:
         self.planner.filed(tx, report_id)
         telling.queue(tx, report_id)
 
-    def _patient_issuer_of(self, trust: TrustId) -> str:
-        """What a trust's systems mean by a bare Patient ID."""
-        peers = (each.patient_id_issuer for each in self._configuration.peer if each.trust == trust)
-        trusts = (each.patient_id_issuer for each in self._configuration.trust if each.ods == trust)
-        return next((issuer for issuer in (*peers, *trusts) if issuer), "")
+    def _organisations(self) -> Organisations:
+        return Organisations.of(trust_entries(self._configuration))
 
     def _terms_of(self, trust: TrustId) -> ReleaseTerms:
         found = self._terms.get(trust)

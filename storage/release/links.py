@@ -156,6 +156,17 @@ def studies_of(read: Read, report_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(read.connection.execute(statement).scalars()))
 
 
+def has_others(read: Read, study_uid: str, trust: TrustId) -> bool:
+    """Whether a report of another trust is of this study."""
+    statement = (
+        select(report.c.report_id)
+        .join(report_study, report.c.report_id == report_study.c.report_id)
+        .where(report_study.c.study_uid == study_uid, report.c.trust != trust.code)
+        .limit(1)
+    )
+    return read.connection.execute(statement).first() is not None
+
+
 def told_by_others(read: Read, wanted: Unlinked) -> str | None:
     """The one study to which another report of the same trust and patient links this number."""
     if wanted.patient_id is None:

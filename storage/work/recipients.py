@@ -98,6 +98,19 @@ def in_doubt(read: Read, study_uid: str, source: TrustId) -> list[Received]:
     return [_received(row) for row in read.connection.execute(found)]
 
 
+def given_to(read: Read, study_uid: str, recipient: TrustId) -> frozenset[str]:
+    """The instances of a study that a trust was given of other trusts' archives, by SOP instance UID."""
+    of = retrieval_instance.c
+    found = (
+        select(of.sop_uid)
+        .join_from(retrieval_instance, retrieval, of.retrieval_id == retrieval.c.retrieval_id)
+        .where(of.study_uid == study_uid, _WAS_DELIVERED, of.source != recipient.code)
+        .where(retrieval.c.recipient == recipient.code)
+        .limit(RECEIVED_MAX)
+    )
+    return frozenset(read.connection.execute(found).scalars())
+
+
 def by_recipient(some: Collection[Received], withdrawn: Collection[str]) -> dict[TrustId, list[Received]]:
     """Of these the ones that were withdrawn, by who has them."""
     found: dict[TrustId, list[Received]] = {}

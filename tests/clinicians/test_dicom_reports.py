@@ -215,7 +215,7 @@ def test_a_verified_report_takes_the_place_of_what_it_follows() -> None:
     for told in permutations([SIGNED, taken_in(correction)]):
         life = folded(*told)
         assert life.current is not None and life.current.document == "1.2.3.6"
-        assert [each for each in life.superseded] == [version_of(SIGNED, "nhs:9990000018").version_id]
+        assert list(life.superseded) == [version_of(SIGNED, "nhs:9990000018").version_id]
 
 
 def test_an_addendum_that_is_being_written_leaves_its_report_as_it_is() -> None:

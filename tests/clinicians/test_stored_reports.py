@@ -41,7 +41,7 @@ async def nobody() -> frozenset[TrustId]:
     return frozenset()
 
 
-async def stored(ward: Ward, dataset: Dataset, opted_out: frozenset[str] = frozenset()) -> None:
+async def stored(ward: Ward, dataset: Dataset, opted_out: frozenset[str] = frozenset(), ref: InstanceRef = REF) -> None:
     """Have RZ2 store this."""
     region, travels = ward.region, ward.travels
     await region.prepare()
@@ -49,7 +49,7 @@ async def stored(ward: Ward, dataset: Dataset, opted_out: frozenset[str] = froze
     reception = Reception(
         region.gate, region.directory, region.store, cache, travels.clock, region.limits, ward.arrivals
     )
-    async with reception.of(region.caller("RZ2")).take(REF.sop_class_uid, REF.sop_uid, LITTLE) as taking:
+    async with reception.of(region.caller("RZ2")).take(ref.sop_class_uid, ref.sop_uid, LITTLE) as taking:
         taking.add(encoded(dataset, LITTLE))
         await taking.keep()
     await reception.close()

@@ -16,6 +16,7 @@ from gateway.model.reporting.seams import FeedMessage
 from gateway.release.clinicians import telling
 from gateway.release.clinicians.arriving import ARRIVED, Arrivals
 from gateway.release.clinicians.book import Book
+from gateway.release.clinicians.custodians import Organisations
 from gateway.release.clinicians.readers import Readers, kept_for_reading
 from gateway.release.clinicians.telling import CHANGED, Telling
 from gateway.release.contents import Contents
@@ -96,7 +97,7 @@ class Ward:
         self.region.witness = WithReports(kept, self.reported)
 
         self.telling = Telling(store, self._tolerance_of, travels.cache, travels.clock)
-        self.arrivals = Arrivals(store, travels.cache, self.intake, self._issuer_of, travels.clock)
+        self.arrivals = Arrivals(store, travels.cache, self.intake, self.contents, self._organisations, travels.clock)
 
     @property
     def reading(self) -> ReportReading:
@@ -125,8 +126,8 @@ class Ward:
     def _tolerance_of(self, _: TrustId) -> timedelta:
         return self.tolerance
 
-    def _issuer_of(self, trust: TrustId) -> str:
-        return self.region.directory.trust(trust).patient_id_issuer
+    def _organisations(self) -> Organisations:
+        return Organisations.of(self.region.directory.trusts)
 
     def lead(self) -> None:
         """Build the road; describe the region first."""

@@ -21,6 +21,7 @@ from gateway.cli.release.acting import Reason, Release
 from gateway.cli.session import author
 from gateway.config.release.senders import feeds_of
 from gateway.feeds.replaying import reader
+from gateway.model.reporting.seams import MessageState
 from gateway.node import new_id
 from gateway.release.clinicians import telling
 from gateway.release.intake import Intake
@@ -70,6 +71,9 @@ def replay(message: Message, by: By, reason: Reason, config: Config = DEFAULT_CO
     async def work(release: Release) -> None:
         async with _letters(release) as letters:
             taken = await letters.replay(message, author(by, reason))
+        if taken.state is MessageState.DEAD:
+            console.say(f"{message}: the running gateway reads the stored object anew; it waits until that succeeds")
+            return
         console.say(f"{message}: {taken.state.value}", *(f"  {report_id}" for report_id in taken.report_ids))
 
     acting.run(config, work)

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from gateway.keeping.keeping import Keeping
 from gateway.model.errors import GatewayError
-from gateway.model.reporting.seams import ReportIntake
 from gateway.model.seams import Clock
 from gateway.release.clinicians.arriving import ARRIVED, Arrivals
 from gateway.release.clinicians.book import Book
+from gateway.release.clinicians.custodians import Organisations
 from gateway.release.clinicians.readers import Readers, kept_for_reading
 from gateway.release.clinicians.telling import CHANGED, Telling
 from gateway.release.clinicians.versions import ToleranceOf
 from gateway.release.contents import Contents
-from policy.parties import TrustId
+from gateway.release.intake import Intake
 from storage.store import SqlStore
 
 
@@ -33,16 +33,15 @@ class ForClinicians:
         store: SqlStore,
         keeping: Keeping,
         contents: Contents,
-        intake: ReportIntake,
-        issuer_of: Callable[[TrustId], str],
+        intake: Intake,
+        organisations: Callable[[], Organisations],
         tolerance_of: ToleranceOf,
         clock: Clock,
     ) -> None:
-        """`issuer_of` names what a trust's systems mean by a bare Patient ID."""
         book = Book(store, contents, tolerance_of, is_open=lambda: _is_open(keeping))
         written = Readers(store, tolerance_of)
         keeping.ledger.also(written.frozen)
         self.kept = kept_for_reading(book, written)
-        self.arrivals = Arrivals(store, keeping.cache, intake, issuer_of, clock)
+        self.arrivals = Arrivals(store, keeping.cache, intake, contents, organisations, clock)
         keeping.handle(CHANGED, Telling(store, tolerance_of, keeping.cache, clock))
         keeping.handle(ARRIVED, self.arrivals)
