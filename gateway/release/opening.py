@@ -58,4 +58,4 @@ def with_reports(means: Means, release: ReleaseModule) -> Means:
 
 
 def _plain(exam: Exam) -> str:
-    return plain_name(exam.codes, exam.modality, exam.body_region, exam.name)
+    return plain_name(exam.modality, exam.body_region, exam.name)

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.channels.rendering.disclaimer import DISCLAIMER, DISCLAIMER_SHA256, DISCLAIMER_VERSION
-from gateway.channels.rendering.exam_names import UNNAMED, plain_name
 from gateway.channels.rendering.forms import render
 from gateway.channels.rendering.html import html_page
 from gateway.channels.rendering.plain import plain_text
@@ -137,20 +136,3 @@ def test_the_hospitals_document_follows_on_pages_of_its_own() -> None:
 def test_a_document_that_cannot_be_drawn_is_attached_as_it_came(broken: bytes) -> None:
     made = render(replace(REPORT, sections=(replace(REPORT.sections[0], pdf=broken),)))
     assert read(made.pdf).attachments["report-1.pdf"] == [broken]
-
-
-@pytest.mark.parametrize(
-    ("codes", "modality", "region", "own", "shown"),
-    [
-        (("XCHES",), "DX", "CHEST", "XR Chest", "X-ray of the chest (XR Chest)"),
-        ((), "CT", "ABDOMEN", "", "CT scan of the abdomen (tummy)"),
-        ((), "MG", "BREAST", "", "Breast X-ray (mammogram)"),
-        ((), "MR", "", "MRI  knee\nleft", "MRI scan (MRI knee left)"),
-        (("NEW1",), "", "", "Special view", "Special view"),
-        ((), "", "", "", UNNAMED),
-    ],
-)
-def test_an_examination_is_named_in_plain_words(
-    codes: tuple[str, ...], modality: str, region: str, own: str, shown: str
-) -> None:
-    assert plain_name(codes, modality, region, own) == shown

@@ -1,42 +1,17 @@
-"""What was examined, in plain words (K15): by the exam's code, else by modality and region.
+"""What was examined, in plain words (K15): by modality and region, as DICOM has them.
 
 The hospital's own name, where the feed has one, stands behind the plain one in brackets: "CT scan of the chest" alone
-would say less than "CT thorax, abdomen and pelvis with contrast" does. Codes are the short codes of the National
-Interim Clinical Imaging Procedures (NICIP); a code that is not here is no guess. Pure.
+would say less than "CT thorax, abdomen and pelvis with contrast" does, and alone where neither modality nor region is
+one that patients know by a name. Exam codes are not read: they are each hospital's own, national lists are not
+published for everybody to check against, and one that is misread would name the wrong knee. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 UNNAMED = "Imaging examination"
 
-_CODES = {
-    "XCHES": "X-ray of the chest",
-    "XABDO": "X-ray of the abdomen (tummy)",
-    "XPELV": "X-ray of the pelvis",
-    "XKNEL": "X-ray of the left knee",
-    "XKNER": "X-ray of the right knee",
-    "XANKL": "X-ray of the left ankle",
-    "XANKR": "X-ray of the right ankle",
-    "XHANL": "X-ray of the left hand",
-    "XHANR": "X-ray of the right hand",
-    "XFOOL": "X-ray of the left foot",
-    "XFOOR": "X-ray of the right foot",
-    "XSHOL": "X-ray of the left shoulder",
-    "XSHOR": "X-ray of the right shoulder",
-    "CSKUH": "CT scan of the head",
-    "CCHES": "CT scan of the chest",
-    "CCHAP": "CT scan of the chest, abdomen (tummy) and pelvis",
-    "CABDO": "CT scan of the abdomen (tummy)",
-    "CABPE": "CT scan of the abdomen (tummy) and pelvis",
-    "MSKUH": "MRI scan of the head",
-    "UABDO": "Ultrasound scan of the abdomen (tummy)",
-    "UPELV": "Ultrasound scan of the pelvis",
-}
-
-# PS3.3 C.7.3.1.1.1, as far as a patient would know the machine by a name.
-_MODALITIES = {
+# PS3.3 C.7.3.1.1.1, as far as a patient would know the machine by a name; and what else feeds write for some of them.
+MODALITIES = {
     "CR": "X-ray",
     "DX": "X-ray",
     "XR": "X-ray",
@@ -59,7 +34,7 @@ _MODALITIES = {
 _WITHOUT_REGION = frozenset({"MG", "IO", "PX"})
 
 # Body Part Examined, PS3.16 Annex L.
-_REGIONS = {
+REGIONS = {
     "HEAD": "head",
     "SKULL": "head",
     "BRAIN": "brain",
@@ -91,17 +66,16 @@ _REGIONS = {
 }
 
 
-def plain_name(codes: Sequence[str], modality: str, body_region: str, own_name: str) -> str:
-    """The name to show; never empty, never with a line break."""
+def plain_name(modality: str, body_region: str, own_name: str) -> str:
+    """The name to show, `UNNAMED` where nothing is known; never empty, never with a line break."""
     own = " ".join(own_name.split())
-    plain = next((_CODES[key] for code in codes if (key := code.strip().upper()) in _CODES), "")
-    plain = plain or _by_modality(modality.strip().upper(), body_region.strip().upper())
+    plain = _by_modality(modality.strip().upper(), body_region.strip().upper())
     if not plain:
         return own or UNNAMED
     return f"{plain} ({own})" if own and own.casefold() != plain.casefold() else plain
 
 
 def _by_modality(modality: str, region: str) -> str:
-    name = _MODALITIES.get(modality, "")
-    where = "" if modality in _WITHOUT_REGION else _REGIONS.get(region, "")
+    name = MODALITIES.get(modality, "")
+    where = "" if modality in _WITHOUT_REGION else REGIONS.get(region, "")
     return f"{name} of the {where}" if name and where else name
