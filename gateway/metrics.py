@@ -206,8 +206,8 @@ class ReleaseFigures:
 
 
 _RELEASE_STANDINGS = (
-    *("waiting", "due", "held", "overdue_review", "unacknowledged", "undeliverable", "unmatched"),
-    *("identity_changed", "dead_letters", "released_today"),
+    *("waiting", "due", "held", "overdue_review", "unacknowledged", "undeliverable", "retried"),
+    *("unmatched", "identity_changed", "dead_letters", "released_today"),
 )
 
 

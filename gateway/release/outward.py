@@ -16,6 +16,7 @@ from gateway.channels.drop import DropChannel, Folder
 from gateway.channels.fhir import FhirChannel, FhirPortal, TokenSource
 from gateway.channels.hl7_messages import Names
 from gateway.channels.hl7_out import Hl7Channel, Hl7Portal
+from gateway.channels.resting import RestingChannel
 from gateway.config.configuration import Configuration
 from gateway.config.release.channels import ChannelEntry, ChannelKind
 from gateway.model.errors import ConfigurationError
@@ -57,7 +58,7 @@ def _opened(entry: ChannelEntry, executor: Executor, now: Callable[[], datetime]
     context = tls.client_context(entry.files) if entry.files is not None else None
     match entry.kind:
         case ChannelKind.FHIR:
-            return FhirChannel(_portal(entry), now, new_id)
+            return RestingChannel(FhirChannel(_portal(entry), now, new_id), now)
         case ChannelKind.HL7:
             host, _, port = _set(entry.address, f"{place}.address").rpartition(":")
             receiver = Hl7Portal(
@@ -71,7 +72,7 @@ def _opened(entry: ChannelEntry, executor: Executor, now: Callable[[], datetime]
                 is_idempotent=entry.is_idempotent,
                 checks_proxies=entry.checks_proxies,
             )
-            return Hl7Channel(receiver, now, new_id)
+            return RestingChannel(Hl7Channel(receiver, now, new_id), now)
         case ChannelKind.FOLDER:
             recipient = _key(_set(entry.recipient_key, f"{place}.recipient_key"), f"{place}.recipient_key")
             path = _set(entry.folder, f"{place}.folder")

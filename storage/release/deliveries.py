@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, Table, Text, bindparam, select, update
+from sqlalchemy import (
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.model.errors import InvalidRequest
@@ -107,6 +120,20 @@ report_delivery = Table(
 """`released_at` is when the channel confirmed it; `sealed` is the addressee as traced when it was put."""
 _IS_STUCK = report_delivery.c.state.in_([state.value for state in sorted(UNDELIVERABLE)])
 Index("ix_report_delivery_stuck", report_delivery.c.changed_at, sqlite_where=_IS_STUCK, postgresql_where=_IS_STUCK)
+# With its values written out: SQLite uses a partial index for nothing else.
+_RETRIED = ("putting", "waiting", "withdrawing")
+IS_RETRIED = and_(
+    report_delivery.c.state.in_(bindparam("retried", _RETRIED, expanding=True, literal_execute=True)),
+    report_delivery.c.attempts > literal_column("0"),
+)
+"""A channel was asked, and has not done it; it is asked again by itself."""
+_INDEXED = "state IN ('putting', 'waiting', 'withdrawing') AND attempts > 0"
+Index(
+    "ix_report_delivery_retried",
+    report_delivery.c.report_id,
+    sqlite_where=text(_INDEXED),
+    postgresql_where=text(_INDEXED),
+)
 _OF_REPORT = Prepared(
     select(report_delivery)
     .where(report_delivery.c.report_id == bindparam("of_report"))

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, text
 
-from gateway.model.reporting.channels import Account
+from gateway.model.reporting.channels import Account, Addressee, Outcome, PatientReport, Rendering
 from gateway.model.reporting.incoming import Exam
 from gateway.model.seams import TraceState
+from gateway.release.staff.views import board
 from policy.release.circumstances import Death, ReleaseState
-from tests.release.portal import PROVEN, Portal
+from policy.release.reports import Said
+from storage.release.deliveries import IS_RETRIED, report_delivery
+from storage.store import SqlStore
+from tests.release.incoming import NORTH
+from tests.release.portal import FAILED, PROVEN, UNKNOWN, Portal
 from tests.release.release_rig import DUE_AT, Rig, opened, verified
+
+HANG_GUARD_S = 30.0
 
 
 @pytest.fixture
@@ -107,3 +116,92 @@ async def test_a_patient_is_told_when_an_account_appears_where_they_can_be(rig: 
     assert first.told == []
     await rig.look(DUE_AT + timedelta(days=1, minutes=1))
     assert len(late.told) == 1
+
+
+@dataclass
+class Hanging(Portal):
+    """A portal that answers once it is let go."""
+
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def put(self, report: PatientReport, rendering: Rendering) -> Outcome:
+        """See `Channel`."""
+        await self.goes_on.wait()
+        return await super().put(report, rendering)
+
+    async def withdraw(self, document_key: str, addressee: Addressee, words: str) -> Outcome:
+        """See `Channel`."""
+        await self.goes_on.wait()
+        return await super().withdraw(document_key, addressee, words)
+
+
+@dataclass
+class Heard(Portal):
+    """A portal of which one can wait until it was asked."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def put(self, report: PatientReport, rendering: Rendering) -> Outcome:
+        """See `Channel`."""
+        outcome = await super().put(report, rendering)
+        self.asked.set()
+        return outcome
+
+    async def withdraw(self, document_key: str, addressee: Addressee, words: str) -> Outcome:
+        """See `Channel`."""
+        outcome = await super().withdraw(document_key, addressee, words)
+        self.asked.set()
+        return outcome
+
+
+async def test_a_channel_that_hangs_keeps_nothing_from_another(tmp_path: Path, sqlite_url: str) -> None:
+    hanging, second = Hanging("hanging"), Heard("second")
+    async with opened(tmp_path, sqlite_url, hanging, second) as rig:
+        report_id = await rig.file(verified())
+        await rig.on(DUE_AT)
+        await rig.looking.look()
+        tending = asyncio.create_task(rig.tending.tend(report_id))
+        async with asyncio.timeout(HANG_GUARD_S):
+            await second.asked.wait()
+        assert (second.texts, hanging.texts) == ([["No fracture."]], [])
+        hanging.goes_on.set()
+        await tending
+        hanging.goes_on.clear()
+        second.asked.clear()
+        await rig.file(verified(said=Said.WITHDRAWN), "m-2")
+        tending = asyncio.create_task(rig.tending.tend(report_id))
+        async with asyncio.timeout(HANG_GUARD_S):
+            await second.asked.wait()
+        assert (second.texts, hanging.texts) == ([], [["No fracture."]])
+        hanging.goes_on.set()
+        await tending
+        assert hanging.texts == []
+
+
+@pytest.mark.parametrize("outcome", [FAILED, UNKNOWN], ids=["failed", "unknown"])
+async def test_what_a_channel_has_not_done_yet_stands_on_the_board(
+    tmp_path: Path, sqlite_url: str, outcome: Outcome
+) -> None:
+    failing = Portal("failing", puts=[outcome], withdrawals=[FAILED])
+    async with opened(tmp_path, sqlite_url, Portal("first"), failing) as rig:
+
+        async def on_the_board() -> int:
+            return (await rig.store.read(lambda read: board(read, rig.planner, NORTH))).retried
+
+        await rig.file(verified())
+        await rig.look(DUE_AT)
+        assert await on_the_board() == 1
+        await rig.look(DUE_AT + timedelta(minutes=1))
+        assert (await on_the_board(), failing.texts) == (0, [["No fracture."]])
+        await rig.file(verified(said=Said.WITHDRAWN), "m-2")
+        await rig.work()
+        assert await on_the_board() == 1
+        await rig.look(DUE_AT + timedelta(minutes=3))
+        assert (await on_the_board(), failing.texts) == (0, [])
+
+
+async def test_the_way_to_what_a_channel_has_not_done_yet_is_an_index(store: SqlStore) -> None:
+    asked = str(select(report_delivery.c.report_id).where(IS_RETRIED).compile(compile_kwargs={"literal_binds": True}))
+    if store.database.is_sqlite:
+        rows = await store.read(lambda read: read.connection.execute(text(f"EXPLAIN QUERY PLAN {asked}")).all())
+        assert any("ix_report_delivery_retried" in str(row) for row in rows)

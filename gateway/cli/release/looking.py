@@ -171,6 +171,7 @@ def _board(found: Board) -> None:
             "overdue_for_review": found.overdue_review,
             "unacknowledged": found.unacknowledged,
             "undeliverable": found.undeliverable,
+            "retried": found.retried,
             "unmatched": found.unmatched,
             "identity_changed": found.identity_changed,
             "dead_letters": found.dead_letters,

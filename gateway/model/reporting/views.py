@@ -121,6 +121,8 @@ class Board:
     overdue_review: int
     unacknowledged: int
     undeliverable: int
+    retried: int
+    """Documents that a channel has not shown or taken away yet though it was asked."""
     unmatched: int
     identity_changed: int
     dead_letters: int

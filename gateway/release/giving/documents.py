@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
+from gateway.model.reporting.channels import Outcome, Receipt
 from policy.release.circumstances import TakenBackFor
 from storage.release.deliveries import Delivery, DeliveryState
 
@@ -108,6 +109,21 @@ def step(wish: Wanted, channel: str, deliveries: Sequence[Delivery], now: dateti
             return Step.WAIT
         case _:
             return Step.WAIT if delivery.next_at is not None and delivery.next_at > now else Step.PUT
+
+
+def state_after(outcome: Outcome, *, is_idempotent: bool, was_unknown: bool) -> DeliveryState:
+    """Where a document is after a channel was given it; what may be there already stays so until that is known."""
+    match outcome.receipt:
+        case Receipt.CONFIRMED:
+            return DeliveryState.CONFIRMED
+        case Receipt.REFUSED:
+            return DeliveryState.UNKNOWN if was_unknown else DeliveryState.REFUSED
+        case Receipt.NO_ACCOUNT:
+            return DeliveryState.NO_ACCOUNT
+        case Receipt.FAILED:
+            return DeliveryState.PUTTING if was_unknown else DeliveryState.WAITING
+        case Receipt.UNKNOWN:
+            return DeliveryState.PUTTING if is_idempotent else DeliveryState.UNKNOWN
 
 
 def replaced(wish: Wanted, channel: str, deliveries: Sequence[Delivery]) -> Delivery | None:

@@ -7,7 +7,8 @@ the transaction before each giving the rules are asked once more, so a hold plac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -28,6 +29,7 @@ from gateway.release.giving.documents import (
     neutral_words,
     pause,
     replaced,
+    state_after,
     step,
 )
 from gateway.release.giving.tracing import DayTracing
@@ -142,8 +144,7 @@ class Tending:
 
     async def _take_back(self, situation: Situation) -> None:
         """Withdraw from every channel what the patient may see there and is not to see."""
-        for each in situation.withdrawals:
-            await self._withdraw(situation, each)
+        await _each_for_itself(self._withdraw(situation, each) for each in situation.withdrawals)
 
     async def _withdraw(self, situation: Situation, delivery: Delivery) -> None:
         words = neutral_words(situation.plan.taken_back_for, self._means.phone_of(situation.report.trust))
@@ -188,9 +189,11 @@ class Tending:
         addressee = decoded(sealed)
         if addressee is None:
             return
-        for name in situation.terms.channels:
-            if step(situation.wish, name, situation.deliveries, situation.now) is Step.PUT:
-                await self._give_at(situation, name, addressee)
+        await _each_for_itself(
+            self._give_at(situation, name, addressee)
+            for name in situation.terms.channels
+            if step(situation.wish, name, situation.deliveries, situation.now) is Step.PUT
+        )
 
     async def _give_at(self, situation: Situation, name: str, addressee: Addressee) -> None:
         channel = self._means.channels().get(name)
@@ -232,7 +235,7 @@ class Tending:
         outcome = await giving.channel.put(giving.report, giving.rendering)
         faultpoint("release.put")
         was_unknown = known is not None and known.state is DeliveryState.PUTTING
-        state = _state_after(outcome, is_idempotent=giving.channel.is_idempotent, was_unknown=was_unknown)
+        state = state_after(outcome, is_idempotent=giving.channel.is_idempotent, was_unknown=was_unknown)
         told = await self._store.write(
             partial(
                 self._put_ended,
@@ -360,6 +363,13 @@ class Tending:
         record(tx, situation.report, act, _AUTHOR, common | detail)
 
 
+async def _each_for_itself(acts: Iterable[Coroutine[None, None, None]]) -> None:
+    """Do all of it at once: no channel that hangs or fails keeps another waiting (REL-40). Raises the first fault."""
+    for outcome in await asyncio.gather(*acts, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
+
+
 def _told_of(delivery: Delivery, outcome: Outcome) -> dict[str, object]:
     return {
         "report": delivery.report_id,
@@ -380,18 +390,3 @@ def _is_alarming(attempts: int) -> bool:
 
 def _is_refused(outcome: Outcome) -> bool:
     return outcome.receipt is Receipt.REFUSED
-
-
-def _state_after(outcome: Outcome, *, is_idempotent: bool, was_unknown: bool) -> DeliveryState:
-    """Where a document is after a channel was given it; what may be there already stays so until that is known."""
-    match outcome.receipt:
-        case Receipt.CONFIRMED:
-            return DeliveryState.CONFIRMED
-        case Receipt.REFUSED:
-            return DeliveryState.UNKNOWN if was_unknown else DeliveryState.REFUSED
-        case Receipt.NO_ACCOUNT:
-            return DeliveryState.NO_ACCOUNT
-        case Receipt.FAILED:
-            return DeliveryState.PUTTING if was_unknown else DeliveryState.WAITING
-        case Receipt.UNKNOWN:
-            return DeliveryState.PUTTING if is_idempotent else DeliveryState.UNKNOWN

@@ -121,6 +121,7 @@ def board(read: Read, planner: Planner, trust: TrustId | None) -> Board:
         overdue_review=found.overdue_review,
         unacknowledged=found.unacknowledged,
         undeliverable=outcomes.undeliverable(read, trust),
+        retried=outcomes.retried(read, trust),
         unmatched=found.unmatched,
         identity_changed=found.identity_changed,
         dead_letters=found.dead_letters,

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, func, select, true
 
 from policy.parties import TrustId
 from storage.database import Read
-from storage.release.deliveries import UNDELIVERABLE, report_delivery
+from storage.release.deliveries import IS_RETRIED, UNDELIVERABLE, report_delivery
 from storage.release.releases import NoticeState, report_notice, report_release
 from storage.release.tables import report
 
@@ -48,6 +48,12 @@ def undeliverable(read: Read, trust: TrustId | None = None) -> int:
     of_documents = select(func.count()).select_from(documents).where(_of(trust), report_delivery.c.state.in_(_STUCK))
     of_tellings = select(func.count()).select_from(tellings).where(_of(trust), report_notice.c.state.in_(_UNTOLD))
     return _count(read, of_documents) + _count(read, of_tellings)
+
+
+def retried(read: Read, trust: TrustId | None = None) -> int:
+    """How many documents a channel has failed to show or to take away, and is asked about again by itself (REL-40)."""
+    documents = report_delivery.join(report, report.c.report_id == report_delivery.c.report_id)
+    return _count(read, select(func.count()).select_from(documents).where(_of(trust), IS_RETRIED))
 
 
 def _of(trust: TrustId | None) -> ColumnElement[bool]:
