@@ -7,6 +7,7 @@ kept beside the message's own row, once, and not with the versions.
 from __future__ import annotations
 
 import base64
+import hmac
 from collections.abc import Callable
 from datetime import date, datetime
 
@@ -38,6 +39,14 @@ def owner_of_feed(trust: TrustId) -> str:
 async def key_of(keys: StudyKeys, owner: str) -> Key:
     """The id and the key that seal a patient's reports, or a feed's letters; made if there is none."""
     return await keys.data_key(SCOPE, owner, KeyDomain.RELEASE)
+
+
+def naming_secret(feed_key: Key) -> bytes:
+    """By which what a trust's feeds say is named, so that whoever has the rows alone can try no text on them.
+
+    It follows from the key that seals what belongs to no patient, which is never closed and outlasts every master key.
+    """
+    return hmac.digest(feed_key[1], b"names of report versions", "sha256")
 
 
 def letter_name(row_id: str) -> str:

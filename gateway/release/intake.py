@@ -23,7 +23,7 @@ from gateway.model.imaging import JsonValue
 from gateway.model.reporting.incoming import IncomingReport
 from gateway.model.reporting.seams import FeedMessage, MessageState, Taken
 from gateway.model.work.transfers import StudyKeys
-from gateway.release.contents import Key, key_of, letter_name, owner_of_feed, seal_version
+from gateway.release.contents import Key, key_of, letter_name, naming_secret, owner_of_feed, seal_version
 from gateway.release.filing.numbers import numbers_of
 from gateway.release.filing.placing import Statement, doubt, placings
 from gateway.release.naming import message_digest, report_id_of, version_of
@@ -87,6 +87,8 @@ class _Sealed:
     message: FeedMessage
     row_id: str
     digest: str
+    raw_digest: str
+    """What its bytes alone would be called."""
     said: tuple[Statement, ...]
     key_id: bytes
     payload: bytes
@@ -189,25 +191,29 @@ class Intake:
         names = [owner.patient_id or feed for owner in owners]
         # A message of one patient goes with that patient's keys; any other belongs to its feed.
         common = names[0] if len(set(names)) == 1 else feed
-        keys = {name: await key_of(self._keys, name) for name in dict.fromkeys((*names, common))}
-        work = partial(self._seal, message, owners, [keys[name] for name in names], keys[common])
+        keys = {name: await key_of(self._keys, name) for name in dict.fromkeys((*names, common, feed))}
+        secret = naming_secret(keys[feed])
+        work = partial(self._seal, message, owners, [keys[name] for name in names], keys[common], secret)
         held_bytes = len(message.raw) + sum(len(report.content.pdf) for report in message.reports)
         return await self._elsewhere(work) if held_bytes > SEALED_HERE_BYTES_MAX else work()
 
-    def _seal(self, message: FeedMessage, owners: Sequence[Owner], keys: Sequence[Key], common: Key) -> _Sealed:
+    def _seal(
+        self, message: FeedMessage, owners: Sequence[Owner], keys: Sequence[Key], common: Key, secret: bytes
+    ) -> _Sealed:
         said = [
-            Statement(self._version(report, owner, key), report, key)
+            Statement(self._version(report, owner, key, secret), report, key)
             for report, owner, key in zip(message.reports, owners, keys, strict=True)
         ]
         row_id = self._new_id()
-        digest = message_digest((each.version.version.version_id for each in said), message.raw)
+        raw_digest = message_digest((), message.raw, secret)
+        digest = message_digest((each.version.version.version_id for each in said), message.raw, secret)
         payload = content.seal(letter_name(row_id), message.raw, *common, self._random)
         # In one order, so that two processes that change the same reports wait for each other.
         ordered = sorted(said, key=lambda each: (each.version.report_id, each.version.version.version_id))
-        return _Sealed(message, row_id, digest, tuple(ordered), common[0], payload)
+        return _Sealed(message, row_id, digest, raw_digest, tuple(ordered), common[0], payload)
 
-    def _version(self, report: IncomingReport, owner: Owner, key: Key) -> NewVersion:
-        version = version_of(report, owner.patient)
+    def _version(self, report: IncomingReport, owner: Owner, key: Key, secret: bytes) -> NewVersion:
+        version = version_of(report, owner.patient, secret)
         return NewVersion(
             report_id=report_id_of(report.trust, report.report_number),
             trust=report.trust,
@@ -232,7 +238,7 @@ class Intake:
         dead = None if replay is None else messages.hold_dead(tx, replay.row_id)
         if dead is None:
             known = messages.find(tx, message.trust, message.feed, message.message_id)
-            if known is not None and not _is_readable_now(known, message):
+            if known is not None and not _is_readable_now(known, sealed):
                 return _again(known, sealed)
             dead = known
         called = [each.numbers for each in sealed.said]
@@ -264,7 +270,7 @@ class Intake:
     async def _bury(self, message: FeedMessage, problem: str, *, is_reused: bool = False) -> Taken:
         """Keep it for a person."""
         key = await key_of(self._keys, owner_of_feed(message.trust))
-        digest = message_digest((), message.raw)
+        digest = message_digest((), message.raw, naming_secret(key))
         row_id = self._new_id()
         work = partial(content.seal, letter_name(row_id), message.raw, *key, self._random)
         payload = await self._elsewhere(work) if len(message.raw) > SEALED_HERE_BYTES_MAX else work()
@@ -299,14 +305,14 @@ def _count(kept: Put, message: FeedMessage) -> None:
         log.error("report has many versions", alarm=True, versions=kept.count, **told)
 
 
-def _is_readable_now(known: KeptMessage, message: FeedMessage) -> bool:
+def _is_readable_now(known: KeptMessage, sealed: _Sealed) -> bool:
     """Whether it is a dead letter that came again byte for byte, and can be read by now."""
-    return known.state is MessageState.DEAD and known.digest == message_digest((), message.raw)
+    return known.state is MessageState.DEAD and known.digest == sealed.raw_digest
 
 
 def _again(known: KeptMessage, sealed: _Sealed) -> Taken:
     """The message that is there; raises `_NameReused` where this is another one."""
-    if known.digest not in (sealed.digest, message_digest((), sealed.message.raw)):
+    if known.digest not in (sealed.digest, sealed.raw_digest):
         raise _NameReused("its sender has used its name before, for another message")
     return Taken(known.state, False, known.report_ids)
 

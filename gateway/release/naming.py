@@ -7,6 +7,7 @@ its time of arrival, the spelling of an examination) is no part of the name; wha
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -61,13 +62,17 @@ def told_elsewhere(version: Version, report_id: str, patient: str) -> Version:
     )
 
 
-def version_of(incoming: IncomingReport, patient: str) -> Version:
-    """What the report says, without its text; `patient` is whose it is, equal for equal identity."""
+def version_of(incoming: IncomingReport, patient: str, secret: bytes) -> Version:
+    """What the report says, without its text; `patient` is whose it is, equal for equal identity.
+
+    Its name and its text's digest hang on the trust's `secret`: whoever steals the rows alone could try short texts.
+    """
     verification = incoming.verification
     verified = None
     if verification is not None:
         verified = [verification.at and verification.at.timestamp(), verification.by, verification.zone.value]
     subject = incoming.subject
+    text_digest = _keyed(secret, b"text " + incoming.content.digest.encode()) if incoming.content.digest else ""
     statement = [
         report_id_of(incoming.trust, incoming.report_number),
         incoming.said.value,
@@ -76,7 +81,7 @@ def version_of(incoming: IncomingReport, patient: str) -> Version:
         subject.key,
         " ".join(subject.family_name.casefold().split()),
         subject.birth_date and subject.birth_date.isoformat(),
-        incoming.content.digest,
+        text_digest,
         incoming.promotes,
         incoming.is_administrative,
         sorted(set(incoming.alert_codes)),
@@ -90,7 +95,7 @@ def version_of(incoming: IncomingReport, patient: str) -> Version:
         received_at=incoming.received_at,
         verification=verification,
         patient=patient,
-        text_digest=incoming.content.digest,
+        text_digest=text_digest,
         has_content=not incoming.content.is_empty,
         promotes=incoming.promotes,
         is_administrative=incoming.is_administrative,
@@ -101,10 +106,14 @@ def version_of(incoming: IncomingReport, patient: str) -> Version:
     )
 
 
-def message_digest(version_ids: Iterable[str], raw: bytes) -> str:
-    """What a message says: its versions, or its bytes where none could be read."""
+def message_digest(version_ids: Iterable[str], raw: bytes, secret: bytes) -> str:
+    """What a message says: its versions, or its bytes where none could be read, by the trust's secret as they are."""
     named = sorted(version_ids)
-    return _digest(["message", *named]) if named else hashlib.sha256(raw).hexdigest()
+    return _digest(["message", *named]) if named else _keyed(secret, b"message " + raw)
+
+
+def _keyed(secret: bytes, statement: bytes) -> str:
+    return hmac.digest(secret, statement, "sha256").hex()
 
 
 def _digest(statement: object) -> str:

@@ -166,7 +166,7 @@ def test_a_deleted_part_is_not_shown() -> None:
 def test_a_person_looks_at_what_a_verified_report_deletes(status: str, is_verified: bool) -> None:
     first = only(message(result(), line("Normal."), line("Tumour.")))
     found = only(message(result(status=status, at="20260602091500"), line("Normal."), line("Tumour.", "D")))
-    told = [version_of(each, each.subject.key) for each in (first, replace(found, received_at=found.stated_at))]
+    told = [version_of(each, each.subject.key, b"") for each in (first, replace(found, received_at=found.stated_at))]
     life = fold(told, timedelta(minutes=5))
     assert (life.standing, found.verification is not None) == (Standing.BEING_CORRECTED, is_verified)
     assert (Problem.PART_DELETED in life.problems) is is_verified

@@ -25,7 +25,7 @@ BY_LINE = feed(Profile(verification_from=Place.parse("OBX-14")))
 def stands(told: Iterable[IncomingReport]) -> Standing:
     """The same in whatever order they come."""
     (found,) = {
-        fold([version_of(each, each.subject.key) for each in some], timedelta(days=30)).standing
+        fold([version_of(each, each.subject.key, b"") for each in some], timedelta(days=30)).standing
         for some in permutations(told)
     }
     return found
@@ -122,7 +122,7 @@ def text_that_stands(told: Iterable[IncomingReport]) -> str:
     """The same in whatever order they come."""
     found = set()
     for some in permutations(told):
-        versions = {version_of(each, each.subject.key): each.content.text for each in some}
+        versions = {version_of(each, each.subject.key, b""): each.content.text for each in some}
         content = fold(list(versions), timedelta(days=30)).content_of
         found |= {text for version, text in versions.items() if version.version_id == content}
     (text,) = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -19,9 +20,9 @@ from gateway.model.reporting.incoming import Content, ReportSource, Subject
 from gateway.model.reporting.seams import MessageState, Taken
 from gateway.model.work.transfers import KeyDomain
 from gateway.release.intake import Intake
-from gateway.release.naming import report_id_of
+from gateway.release.naming import report_id_of, version_of
 from policy.parties import PatientId, TrustId
-from policy.release.reports import Said
+from policy.release.reports import Said, Verification
 from storage.database import Tx
 from storage.engines import DatabaseSettings
 from storage.registers import patients
@@ -59,6 +60,36 @@ async def test_a_report_is_kept_with_everything_that_it_says(rig: Rig) -> None:
     assert version.verification.at == VERIFIED_AT
     assert rig.planned == list(taken.report_ids)
     assert await rig.events() == ["register-change", "report-filed"]
+
+
+async def test_no_short_text_can_be_tried_on_the_rows_alone(sqlite_url: str, clock: FakeClock, tmp_path: Path) -> None:
+    said = incoming(content=Content("Normal."))
+    folder = Path(sqlite_url.removeprefix("sqlite:///")).parent
+    async with SqlStore(DatabaseSettings(sqlite_url), node="north", clock=clock) as store:
+        for name in ("keys", "other keys"):
+            async with Place(tmp_path / name, clock).keyring() as keys:
+                rig = Rig(store, keys)
+                [report_id] = (await rig.intake.take(message(said, name=name))).report_ids
+                await rig.intake.take(message(problem="no order", name=f"{name} 2", raw=b"Normal."))
+        held = await store.read(lambda read: reports.versions(read, report_id))
+    of_rows = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert len({each.version_id for each in held}) == len({each.text_digest for each in held}) == 2
+    tried = version_of(said, SARAH.key, b"")
+    unkeyed = [said.content.digest, hashlib.sha256(b"Normal.").hexdigest(), tried.version_id, tried.text_digest]
+    assert not [each for each in unkeyed if each.encode() in of_rows]
+
+
+async def test_the_same_text_has_one_digest_whenever_it_comes(
+    store: SqlStore, clock: FakeClock, tmp_path: Path
+) -> None:
+    for number in range(2):
+        async with Place(tmp_path / "keys", clock).keyring() as keys:
+            rig = Rig(store, keys)
+            at = VERIFIED_AT + timedelta(hours=number)
+            again = incoming(stated_at=at, verification=Verification(at, "Dr A Roentgen"))
+            [report_id] = (await rig.intake.take(message(again, name=f"m-{number}"))).report_ids
+    held = await store.read(lambda read: reports.versions(read, report_id))
+    assert (len(held), len({each.text_digest for each in held})) == (2, 1)
 
 
 async def test_nothing_that_a_person_can_read_lies_open(sqlite_url: str, clock: FakeClock, tmp_path: Path) -> None:
