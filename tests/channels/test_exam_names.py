@@ -37,7 +37,10 @@ def test_an_examination_is_named_in_plain_words(modality: str, region: str, own:
 
 
 def test_modalities_are_those_of_the_standard_and_one_has_one_name() -> None:
-    defined = {code for name in cid_concepts[ACQUISITION_MODALITY]["DCM"] for code in concepts["DCM"][name]}
+    group = cid_concepts[ACQUISITION_MODALITY]["DCM"]
+    assert isinstance(group, list)
+    named = [concepts["DCM"][name] for name in group]
+    defined = {code for each in named if isinstance(each, dict) for code in each}
     assert MODALITIES.keys() - AS_FEEDS_WRITE.keys() <= defined
     assert all(MODALITIES[other] == MODALITIES[code] for other, code in AS_FEEDS_WRITE.items())
 
