@@ -5,7 +5,7 @@ A `Decision` keeps every reason for the audit; `told` and `is_hidden` say what S
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -37,6 +37,8 @@ class Resource:
     modalities: frozenset[str] = frozenset()
     age_years: int | None = None
     """The patient's age at the time of asking, in whole years; None: not known."""
+    beside: frozenset[str] = field(default=frozenset(), metadata={"since": 3})
+    """Of what only accompanies images, a report among it: their modalities; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ COMPANIONS = frozenset({"SR", "PR", "KO", "DOC"})
 """Dose and other structured reports, presentation states, key objects, documents: they accompany images.
 
 Nearly every CT study holds a dose report. A clause for CT means such studies too: companions do not hide the study they
-lie in. Alone, as a series or a study of their own, they are shared only where a clause names them.
+lie in, and the report of a CT is shared with its images (SAF-63). Where nobody knows which images they accompany, they
+are shared only where a clause names them.
 """
 
 
@@ -80,12 +81,18 @@ def admits_age(clause: Agreement, age_years: int | None) -> bool:
     )
 
 
-def share(clauses: Collection[Agreement], modalities: frozenset[str]) -> bool:
-    """Whether the clauses together share every modality; unknown ones (empty) only if any modality is shared."""
+def share(clauses: Collection[Agreement], modalities: frozenset[str], beside: frozenset[str] = frozenset()) -> bool:
+    """Whether the clauses together share every modality; unknown ones (empty) only if any modality is shared.
+
+    What only accompanies images is shared with those that it lies `beside`.
+    """
     if any(not clause.modalities for clause in clauses):
         return True
-    imaging = modalities - COMPANIONS or modalities
-    return bool(imaging) and all(any(modality in clause.modalities for clause in clauses) for modality in imaging)
+    named = frozenset[str]().union(*(clause.modalities for clause in clauses))
+    if imaging := modalities - COMPANIONS:
+        return imaging <= named
+    images = beside - COMPANIONS
+    return bool(modalities) and (modalities <= named or (bool(images) and images <= named))
 
 
 def retrieves(facts: Facts, trust: TrustId) -> bool:

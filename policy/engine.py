@@ -16,7 +16,7 @@ from policy.facts import Facts, Register
 from policy.rules import RULES, Rule, rule_name
 from policy.settings import Settings
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Raised whenever a rule comes to decide differently; the names of the rules are hashed beside it."""
 
 RULE_SET = f"{RULES_VERSION}-{hashlib.sha256(','.join(sorted(map(rule_name, RULES))).encode()).hexdigest()[:8]}"
@@ -102,6 +102,6 @@ class _WatchedResource:
         return hash(self._resource)
 
 
-_IN_COMMON = frozenset({"patient", "custodian", "modalities", "age_years"})
+_IN_COMMON = frozenset({"patient", "custodian", "modalities", "age_years", "beside"})
 _NOTHING: frozenset[Obligation] = frozenset()
 _by_rule = attrgetter("rule")

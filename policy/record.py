@@ -104,6 +104,7 @@ def resource_to_json(resource: Resource) -> dict[str, JsonValue]:
         "study_uid": resource.study_uid,
         "modalities": _texts(resource.modalities),
         "age_years": resource.age_years,
+        "beside": _texts(resource.beside),
     }
 
 

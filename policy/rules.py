@@ -178,7 +178,7 @@ def require_agreement(access: Access, facts: Facts, settings: Settings) -> Reaso
     """
     if access.action is Action.QUERY or access.is_own_images or Register.AGREEMENTS in facts.faults:
         return None
-    custodian, modalities = access.resource.custodian, access.resource.modalities
+    custodian, modalities, beside = access.resource.custodian, access.resource.modalities, access.resource.beside
     if custodian is None:
         return _hidden("require-agreement", "custodian-unknown", "the row names no custodian")
     if not is_enrolled_trust(facts, custodian):
@@ -186,9 +186,9 @@ def require_agreement(access: Access, facts: Facts, settings: Settings) -> Reaso
     if access.action is Action.RETRIEVE and not (retrieves(facts, custodian) and retrieves(facts, access.recipient)):
         return _not_covered("retrieving-not-signed-off", "the holder or your organisation shows what it has, no images")
     clauses = clauses_for(facts, access.recipient, access.purpose, custodian, access.at)
-    if share([clause for clause in clauses if admits_age(clause, access.resource.age_years)], modalities):
+    if share([clause for clause in clauses if admits_age(clause, access.resource.age_years)], modalities, beside):
         return None
-    if share(clauses, modalities):
+    if share(clauses, modalities, beside):
         return _hidden("require-agreement", "age-not-shared", "the holder does not share imaging at this age")
     return _not_covered("not-shared", "the holder does not share this with your organisation")
 

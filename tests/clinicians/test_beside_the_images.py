@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import update
 
+from gateway.instances.reporting.reading import COMPREHENSIVE_SR
 from gateway.model.attributes import SERIES_DESCRIPTION
 from gateway.model.errors import Denied
 from gateway.model.imaging import (
@@ -19,16 +21,18 @@ from gateway.model.imaging import (
     Level,
     Query,
 )
-from gateway.model.reporting.incoming import Content, ReportSource, Subject
-from gateway.model.work.transfers import KeyDomain
+from gateway.model.reporting.incoming import Content, Exam, ReportSource, Subject
+from gateway.model.work.transfers import InstanceRef, KeyDomain
 from policy.parties import PatientId
 from policy.release.reports import Said
 from storage.registers.agreements import Clause
 from storage.release.tables import report_version
 from tests.clinicians.ward import VERIFIED_AT, Ward, reported
-from tests.retrieval.travels import STUDY, whole
+from tests.memory_archive import Image
+from tests.retrieval.travels import CT, STUDY, encoded, image_row, whole
 from tests.sharing.rows import ANNE, BEN, RZ2, values
 
+MR_STUDY = "1.2.7"
 LATER = VERIFIED_AT + timedelta(hours=2)
 
 
@@ -148,10 +152,64 @@ async def test_an_opt_out_hides_reports_and_its_undoing_shows_them_again(ward: W
     assert titles(await series(ward)) == {"Report: Chest X-ray"}
 
 
-async def test_an_agreement_that_shares_no_reports_shows_none(ward: Ward) -> None:
-    await ward.file(reported())
-    ward.region.trust("RZ2").sharing(Clause(modalities=frozenset({"CT"})))
-    assert {str(values(row, MODALITY)[0]) for row in await series(ward)} == {"CT"}
+def shares_only(ward: Ward, *modalities: str) -> None:
+    """RZ2 agrees to share these kinds of images."""
+    ward.region.trust("RZ2").sharing(Clause(modalities=frozenset(modalities)))
+
+
+def of_mr(ward: Ward) -> None:
+    """RZ2 has an MR of Anne's too."""
+    ref = InstanceRef(MR_STUDY, f"{MR_STUDY}.1", f"{MR_STUDY}.1.1", CT)
+    listed: Attributes = {**image_row(ref, ANNE.digits), MODALITY: {"vr": "CS", "Value": ["MR"]}}
+    ward.region.trust("RZ2").pacs.with_image(listed, Image(ref, encoded(ref, ANNE.digits, Modality="MR")))
+
+
+async def test_an_agreement_on_kinds_of_images_shares_their_reports_with_them(ward: Ward) -> None:
+    of_mr(ward)
+    other = reported("A lesion.", report_number="R2", accessions=("A2",), study_uids=(MR_STUDY,))
+    await ward.file(reported(), replace(other, exam=Exam(modality="MR")))
+    shares_only(ward, "CT")
+    assert titles(await series(ward)) == {"Report: Chest X-ray"}
+    assert (await ward.find(study=MR_STUDY)).rows == ()
+    got, _ = await ward.travels.brought(whole(STUDY))
+    assert any(b"No fracture." in body for body in got.values())
+    read = await ward.reading.of_patient(ward.region.caller("RZ1"), ANNE)
+    assert [each.documents[0].study_uid for each in read.found] == [STUDY]
+
+
+async def test_a_report_of_images_that_are_not_shared_is_not_shared_whatever_its_feed_calls_it(ward: Ward) -> None:
+    of_mr(ward)
+    await ward.file(reported("A lesion.", study_uids=(MR_STUDY,)))
+    shares_only(ward, "CT")
+    assert (await ward.find(study=MR_STUDY)).rows == ()
+    await ward.region.agree("RZ2", Clause(modalities=frozenset({"CT", "SR"})))
+    assert len((await ward.find(study=MR_STUDY)).rows) == 1
+
+
+async def test_a_report_of_several_studies_is_shared_only_where_reports_are(ward: Ward) -> None:
+    of_mr(ward)
+    await ward.file(reported("Of both.", study_uids=(STUDY, MR_STUDY)))
+    shares_only(ward, "CT")
+    assert titles(await series(ward)) == set()
+    assert (await ward.reading.of_patient(ward.region.caller("RZ1"), ANNE)).found == ()
+
+
+async def test_while_the_archive_is_silent_a_report_is_shared_by_what_it_is_of(ward: Ward) -> None:
+    await ward.file(reported(), reported("A knee.", report_number="R2", exam=Exam(modality="MR"), study_uids=("1.8",)))
+    ward.region.trust("RZ2").down()
+    shares_only(ward, "CT")
+    assert titles(await series(ward)) == {"Report: Chest X-ray"}
+    assert (await ward.find(study="1.8")).rows == ()
+
+
+async def test_a_report_object_of_shared_images_is_shared_with_them(ward: Ward) -> None:
+    ref = InstanceRef(STUDY, f"{STUDY}.9", f"{STUDY}.77", COMPREHENSIVE_SR)
+    listed: Attributes = {**image_row(ref, ANNE.digits), MODALITY: {"vr": "CS", "Value": ["SR"]}}
+    ward.region.trust("RZ2").pacs.with_image(listed, Image(ref, encoded(ref, ANNE.digits)))
+    shares_only(ward, "CT")
+    assert sorted(str(values(row, MODALITY)[0]) for row in await series(ward)) == ["CT", "SR"]
+    await ward.region.agree("RZ2", Clause(modalities=frozenset({"MR"})))
+    assert await series(ward) == []
 
 
 async def test_a_label_hides_the_report_with_its_study(ward: Ward) -> None:

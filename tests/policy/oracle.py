@@ -131,8 +131,10 @@ def shared(access: Access, facts: Facts) -> bool:
     if access.action == "retrieve" and not all(signed_off(facts, trust, "retrieves") for trust in both):
         return False
     age = access.resource.age_years
-    images = access.resource.modalities - {"SR", "PR", "KO", "DOC"}
+    alone = {"SR", "PR", "KO", "DOC"}
+    images = access.resource.modalities - alone
     missing = set(images or access.resource.modalities or {"not known"})
+    beside = set() if images or not access.resource.modalities else set(access.resource.beside - alone)
     for clause in facts.agreements:
         if clause.custodian != access.resource.custodian or not holds(clause.valid_from, clause.valid_until, access.at):
             continue
@@ -145,6 +147,9 @@ def shared(access: Access, facts: Facts) -> bool:
         if clause.age_max_years is not None and (age is None or age > clause.age_max_years):
             continue
         missing = missing - clause.modalities if clause.modalities else set()
+        has_images = bool(beside)
+        beside = beside - clause.modalities if clause.modalities else set()
+        missing = set() if has_images and not beside else missing
     return not missing and str(access.resource.custodian) in enrolled(facts)
 
 

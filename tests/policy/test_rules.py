@@ -425,6 +425,9 @@ def test_without_an_agreement_nothing_is_shared_and_it_shows_as_coverage() -> No
     assert decision.reasons[0].telling is Telling.COVERAGE
 
 
+CT = frozenset({"CT"})
+
+
 @pytest.mark.parametrize(
     ("clause", "resource", "code"),
     [
@@ -442,6 +445,24 @@ def test_without_an_agreement_nothing_is_shared_and_it_shows_as_coverage() -> No
         ({"modalities": frozenset({"CT"})}, {"modalities": frozenset({"CT", "SR"})}, ""),
         ({"modalities": frozenset({"CT"})}, {"modalities": frozenset({"SR"})}, "not-shared"),
         ({"modalities": frozenset({"CT", "SR"})}, {"modalities": frozenset({"SR"})}, ""),
+        ({"modalities": frozenset({"CT"})}, {"modalities": frozenset({"SR"}), "beside": frozenset({"CT", "PR"})}, ""),
+        (
+            {"modalities": frozenset({"CT"})},
+            {"modalities": frozenset({"SR"}), "beside": frozenset({"MR"})},
+            "not-shared",
+        ),
+        (
+            {"modalities": frozenset({"CT"})},
+            {"modalities": frozenset({"DOC"}), "beside": frozenset({"CT", "MR"})},
+            "not-shared",
+        ),
+        ({"modalities": frozenset({"SR"})}, {"modalities": frozenset({"SR"}), "beside": frozenset({"MR"})}, ""),
+        (
+            {"modalities": frozenset({"CT"})},
+            {"modalities": frozenset({"MR"}), "beside": frozenset({"CT"})},
+            "not-shared",
+        ),
+        ({"modalities": frozenset({"CT"})}, {"modalities": frozenset(), "beside": frozenset({"CT"})}, "not-shared"),
         ({}, {"modalities": frozenset()}, ""),
         ({"age_min_years": 68}, {}, ""),
         ({"age_min_years": 69}, {}, "age-not-shared"),

@@ -129,6 +129,7 @@ class Draw:
                 )
             ),
             age_years=self._one((None, 9, 10, 11, 40, 40)),
+            beside=self._one((frozenset(), frozenset(), CT, self._some(MODALITIES))),
         )
 
     def facts(self) -> Facts:

@@ -103,6 +103,7 @@ class Document:
     verification: Verification | None
     """Of the version itself, which may have promoted an earlier text."""
     verified_by: str = ""
+    is_of_one_study: bool = True
     predecessors: tuple[InstanceRef, ...] = ()
     """What it takes the place of, as it was given out and as it is marked now; or what it is added to."""
 

@@ -69,6 +69,7 @@ def documents_of(
             content_of=each.content_of,
             verification=each.version.verification if each.version.said in VOUCHED else None,
             verified_by=_verified_by(opened[each.version.version_id]),
+            is_of_one_study=len(study_uids) == 1,
             predecessors=_predecessors(report_id, study_uid, each, shown),
         )
         for study_uid in study_uids

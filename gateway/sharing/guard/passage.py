@@ -17,6 +17,7 @@ from gateway.model.seams import FactsSnapshot
 from gateway.sharing.answers.tally import Tally, Verdict
 from gateway.sharing.identity.conflicts import Conflict, Judgement
 from gateway.sharing.identity.patients import age_years
+from gateway.sharing.identity.reports import images_beside
 from gateway.sharing.merge import Candidate, modalities_of
 from policy import record
 from policy.access import Access, Action, Decision, Effect, Resource
@@ -116,14 +117,15 @@ class Passage:
         """
         verdicts: dict[object, Verdict] = {}
         visible = []
+        beside_of = images_beside(candidates)
         for candidate in candidates:
-            modalities = modalities_of(candidate.row)
+            modalities, beside = modalities_of(candidate.row), beside_of(candidate)
             # Rows of one patient of a trust share an identity, see `patients.Identities`.
-            alike = (id(candidate.identity), candidate.trust.code, tuple(modalities))
+            alike = (id(candidate.identity), candidate.trust.code, tuple(modalities), beside)
             verdict = verdicts.get(alike) or verdicts.get((*alike, candidate.study_uid))
             if verdict is None:
                 decision_id = f"{self._decision.decision_id}.{len(self.tally.verdicts) + 1}"
-                verdict, is_for_all = await self._verdict(self._resource(candidate, modalities), decision_id)
+                verdict, is_for_all = await self._verdict(self._resource(candidate, modalities, beside), decision_id)
                 verdicts[alike if is_for_all else (*alike, candidate.study_uid)] = verdict
             verdict.studies[candidate.study_uid] = None
             if verdict.decision.is_permitted:
@@ -154,12 +156,16 @@ class Passage:
         if snapshot.unpinned.faults:
             self._gate.fault(snapshot.unpinned.faults)
         access = replace(self._access, at=at)
-        alike = {(id(row.identity), row.trust.code, row.study_uid, tuple(modalities_of(row.row))): row for row in rows}
-        for (_, _, _, modalities), row in alike.items():
+        beside_of = images_beside(rows)
+        alike = {
+            (id(row.identity), row.trust.code, row.study_uid, tuple(modalities_of(row.row)), beside_of(row)): row
+            for row in rows
+        }
+        for (_, _, _, modalities, beside), row in alike.items():
             known = snapshot.by_patient.get(row.patient) if row.patient is not None else None
             trusts = (access.recipient, *self._gate.custodians)
             facts = self._gate.with_organisations(known or snapshot.unpinned, trusts)
-            resource = self._resource(row, modalities)
+            resource = self._resource(row, modalities, beside)
             decision_id = f"{self._decision.decision_id}.later"
             decision = self._gate.decide(access.of(resource, self._wish.action), facts, decision_id)
             if not decision.is_permitted and not (at - since < grace and _is_end_of_care(decision)):
@@ -207,9 +213,11 @@ class Passage:
             self._complete[patient] = facts
         return facts
 
-    def _resource(self, candidate: Candidate, modalities: Sequence[str]) -> Resource:
+    def _resource(
+        self, candidate: Candidate, modalities: Sequence[str], beside: frozenset[str] = frozenset()
+    ) -> Resource:
         age = age_years(candidate.identity.demographics.birth_date, self._access.at.date())
-        return Resource(candidate.patient, candidate.trust, candidate.study_uid, frozenset(modalities), age)
+        return Resource(candidate.patient, candidate.trust, candidate.study_uid, frozenset(modalities), age, beside)
 
     async def _verdict(self, resource: Resource, decision_id: str) -> tuple[Verdict, bool]:
         """Decide on a row, discharge what that obliges to, and begin its part of the record."""

@@ -8,26 +8,52 @@ all withheld. Pure.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from gateway.model.imaging import Attributes, Query
 from gateway.model.seams import STUDY_OF_TWO_PATIENTS
 from gateway.sharing.identity.conflicts import NO_EVIDENCE, Conflict, Evidence, Judgement, judge
 from gateway.sharing.identity.patients import Demographics
-from gateway.sharing.merge import Candidate
+from gateway.sharing.merge import Candidate, modalities_of, texts
 from gateway.sharing.scope import Scope
+from policy.agreements import COMPANIONS
 from policy.parties import NhsNumber, TrustId
 
 REPORT_OF_ANOTHER_PATIENT = "report-of-another-patient"
 """A report under a study of somebody else: it puts no study into quarantine."""
 _WRITTEN = "4E491010"
-"""Of the gateway's own block, so that it is never shown."""
+_EXAMS = "4E491011"
+"""Of the gateway's own block, so that they are never shown."""
 
 
 def as_written(row: Attributes) -> Attributes:
     """The row, known from now on for one of a document that is written here."""
     return {**row, _WRITTEN: {"vr": "CS", "Value": ["REPORT"]}}
+
+
+def of_exams(row: Attributes, modalities: Collection[str]) -> Attributes:
+    """The row, with what is known of the images that its reports are of, where they are all of one study."""
+    return {**row, _EXAMS: {"vr": "CS", "Value": [*sorted(modalities)]}}
+
+
+def images_beside(rows: Iterable[Candidate]) -> Callable[[Candidate], frozenset[str]]:
+    """What images each of these rows accompanies, if it is no image itself: its trust's of the same study, else those
+    that its report says it is of.
+
+    Of a report of several studies nobody can say so: what it tells of the one it tells of the others.
+    """
+    images: dict[tuple[TrustId, str], set[str]] = {}
+    for row in rows:
+        images.setdefault((row.trust, row.study_uid), set()).update(modalities_of(row.row))
+
+    def beside(row: Candidate) -> frozenset[str]:
+        if not COMPANIONS.issuperset(modalities_of(row.row)) or (is_written(row) and _EXAMS not in row.row):
+            return frozenset()
+        known = frozenset(images.get((row.trust, row.study_uid), ())) - COMPANIONS
+        return known or frozenset(texts(row.row, _EXAMS))
+
+    return beside
 
 
 def is_written(found: Candidate) -> bool:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from gateway.instances.reporting.writing import Document, attributes_of
 from gateway.model.errors import InvalidRequest, OverCapacity, StoreUnavailable
-from gateway.model.imaging import PATIENT_ID, STUDY_UID, JsonValue, Key, Level, Query, SourceState
+from gateway.model.imaging import PATIENT_ID, STUDY_UID, Attributes, JsonValue, Key, Level, Query, SourceState
 from gateway.model.seams import Clock
 from gateway.model.settings import SharingSettings
 from gateway.sharing.absence import next_on_grid
@@ -25,6 +25,7 @@ from gateway.sharing.guard.gate import Gate
 from gateway.sharing.guard.passage import Passage, Wish
 from gateway.sharing.hearing import HOPS_MAX
 from gateway.sharing.identity.people import Named, People, known_by
+from gateway.sharing.identity.reports import of_exams
 from gateway.sharing.peers import TrustAnswer
 from gateway.sharing.retrieval.reported import Documents, ReportBook
 from policy.access import Action
@@ -213,8 +214,13 @@ def _answers(documents: Sequence[Document], cut: Collection[TrustId]) -> list[Tr
         TrustAnswer(
             trust,
             SourceState.ANSWERED,
-            kept=[attributes_of(each) for each in some],
+            kept=[_row(each) for each in some],
             is_kept_cut=trust in cut,
         )
         for trust, some in sorted(rows.items())
     ]
+
+
+def _row(document: Document) -> Attributes:
+    row = attributes_of(document)
+    return of_exams(row, {document.content.exam.modality} - {""}) if document.is_of_one_study else row

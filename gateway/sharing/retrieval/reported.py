@@ -21,7 +21,7 @@ from gateway.model.errors import GatewayError
 from gateway.model.imaging import SOP_UID, Attributes, Level, Query
 from gateway.model.work.transfers import InstanceRef, Intake
 from gateway.sharing.hearing import Allowance, Witness, Witnessed
-from gateway.sharing.identity.reports import as_written
+from gateway.sharing.identity.reports import as_written, of_exams
 from gateway.sharing.merge import texts
 from gateway.sharing.retrieval.folding import series_row, study_row
 from gateway.sharing.scope import Scope
@@ -182,7 +182,7 @@ def may_be_report(ref: InstanceRef) -> bool:
 def _rows(level: Level, documents: Sequence[Document]) -> list[tuple[TrustId, Attributes]]:
     listed = [(each, _listed(each)) for each in documents]
     if level is Level.IMAGE:
-        return [(each.trust, row) for each, row in listed]
+        return [(each.trust, _of_exams(row, [each])) for each, row in listed]
     groups: dict[tuple[TrustId, str], list[tuple[Document, Attributes]]] = {}
     for each, row in listed:
         uid = each.ref.series_uid if level is Level.SERIES else each.study_uid
@@ -190,8 +190,15 @@ def _rows(level: Level, documents: Sequence[Document]) -> list[tuple[TrustId, At
     found: list[tuple[TrustId, Attributes]] = []
     for (trust, _), group in groups.items():
         refs, rows = [each.ref for each, _ in group], [row for _, row in group]
-        found.append((trust, series_row(rows[0], refs) if level is Level.SERIES else study_row(rows, refs)))
+        folded = series_row(rows[0], refs) if level is Level.SERIES else study_row(rows, refs)
+        found.append((trust, _of_exams(folded, [each for each, _ in group])))
     return found
+
+
+def _of_exams(row: Attributes, documents: Sequence[Document]) -> Attributes:
+    if not all(each.is_of_one_study for each in documents):
+        return row
+    return of_exams(row, {each.content.exam.modality for each in documents} - {""})
 
 
 def _listed(document: Document) -> Attributes:
