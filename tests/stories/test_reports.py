@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 import pytest
 import pytest_asyncio
-from pydicom.dataset import FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from gateway.cli.session import configuration_of
@@ -33,10 +33,11 @@ from gateway.model.reporting.incoming import Content, Exam, IncomingReport, Repo
 from gateway.model.reporting.seams import FeedMessage
 from gateway.node import SystemClock, command_node, new_id, open_store
 from gateway.release.clinicians import telling
+from gateway.release.clinicians.arriving import NOBODY_KNOWS_WHOSE
 from gateway.release.intake import Intake
 from policy.parties import NhsNumber, TrustId
 from policy.release.reports import Said, Verification
-from tests.clinicians.documents import observer, structured, text_item
+from tests.clinicians.documents import observer, request, structured, text_item
 from tests.forked import Forks
 from tests.stories.conftest import Door
 from tests.stories.fetching import DOORS, opened
@@ -139,8 +140,33 @@ async def fhir(region: Region, path: str, *, of: str = ANNE.nhs_number) -> dict[
 
 
 async def test_a_report_that_a_trust_stores_as_an_object_is_read_by_fhir(region: Region) -> None:
+    await store(region, "A cyst in the left kidney.")
+    assert await read_of_kate(region, 1) == {"Findings: A cyst in the left kidney."}
+
+
+async def test_a_stored_report_of_nobody_knows_whom_is_filed_once_a_person_says_so(region: Region) -> None:
+    issuer = Dataset()
+    issuer.LocalNamespaceEntityID = "A CLINIC ABROAD"
+    order = [request(filler="F2", accession="A2")]
+    named = {"ReferencedRequestSequence": order, "AccessionNumber": "A2", "SOPInstanceUID": generate_uid()}
+    await store(region, "A stone.", IssuerOfAccessionNumberSequence=[issuer], **named)
+    letters: list[dict[str, Any]] = []
+    async with asyncio.timeout(TOLD_WITHIN_S):
+        while not letters:
+            letters = orjson.loads(await region.must("reports", "dead-letters", "--json"))
+    message = str(letters[0]["message"])
+    assert letters[0]["problem"] == NOBODY_KNOWS_WHOSE
+    author = ("--by", "R Lead", "--reason", "reported by a locum")
+    assert "Findings" not in await region.must("reports", "letter", message, *author)
+    assert "running gateway" in await region.must("reports", "replay", message, *author)
+    assert "Findings: A stone." in await read_of_kate(region, 2)
+    assert orjson.loads(await region.must("reports", "dead-letters", "--json")) == []
+
+
+async def store(region: Region, finding: str, **values: object) -> None:
+    """Have a PACS store a verified report of Kate's."""
     dataset = structured(
-        text_item("Findings", "A cyst in the left kidney."),
+        text_item("Findings", finding),
         observers=[observer(f"{VERIFIED_AT:%Y%m%d%H%M%S}+0000")],
         PatientID=cast.KATE.nhs_number,
         IssuerOfPatientID=cast.NHS_NUMBER_ISSUER,
@@ -148,6 +174,7 @@ async def test_a_report_that_a_trust_stores_as_an_object_is_read_by_fhir(region:
         PatientBirthDate=f"{cast.KATE.birth_date:%Y%m%d}",
         StudyInstanceUID=generate_uid(),
         Modality="SR",
+        **values,
     )
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -156,9 +183,13 @@ async def test_a_report_that_a_trust_stores_as_an_object_is_read_by_fhir(region:
     async with Viewer(region.machines_url, region.authority, region.key_pair(PACS_CALLER)) as sender:
         status, answer = await sender.store(file.getvalue())
     assert status == 200, answer
+
+
+async def read_of_kate(region: Region, count: int) -> set[str]:
+    """What Northmoor reads of her, once there are so many reports."""
     found: list[str] = []
     async with asyncio.timeout(TOLD_WITHIN_S):
-        while not found:  # each question takes its time: this asks a few times a second
+        while len(found) < count:  # each question takes its time: this asks a few times a second
             bundle = await fhir(region, "DiagnosticReport/_search", of=cast.KATE.nhs_number)
             found = [entry["resource"]["presentedForm"][0]["data"] for entry in bundle["entry"][:-1]]
-    assert [b64decode(data).decode() for data in found] == ["Findings: A cyst in the left kidney."]
+    return {b64decode(data).decode() for data in found}
