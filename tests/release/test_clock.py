@@ -107,6 +107,18 @@ async def test_nothing_is_sure_before_it_is_known_when_reports_were_last_looked_
     assert time.is_sure()
 
 
+@pytest.mark.parametrize("hours", [0.5, 2])
+async def test_a_clock_that_is_set_right_after_a_start_in_the_past_is_followed(hours: float) -> None:
+    clock = JumpingClock(MONDAY)
+    clock.ahead = -timedelta(days=20_000)  # as where nothing keeps the time of a machine that is off
+    time = TrustedTime(clock, timedelta(minutes=60))
+    time.begin(MONDAY)
+    await clock.advance(hours * 3_600)
+    assert time.is_sure() is (hours > 1)
+    clock.ahead = timedelta(0)
+    assert (time.is_sure(), time.now()) == (True, clock.now())
+
+
 async def test_a_clock_that_comes_back_after_a_start_is_believed_at_once_and_not_followed_again() -> None:
     clock = JumpingClock(MONDAY)
     clock.ahead = timedelta(days=40)

@@ -1,10 +1,10 @@
 """Time that no jump of the clock takes ahead, and whether it can be believed just now (SAF-31).
 
 Within one process time is counted from an instant that was believed; a clock that runs ahead of that is doubted,
-alarmed and not followed, one that runs behind is. While there is doubt nothing new is released, for so many minutes at
-most; then the count goes on by itself. After a start there is nothing to count from: a clock that is far from when
-reports were last looked at is doubted as long, and believed then, for a node may have been off for a week; what comes
-in meanwhile has come by the last look and what passed since, until more is known.
+alarmed and not followed, one that runs behind is followed and alarmed. While there is doubt nothing new is released,
+for so many minutes at most; then the count goes on by itself. After a start there is nothing to count from: a clock
+that is far from when reports were last looked at is doubted as long, and believed then, for a node may have been off
+for a week; what comes in meanwhile has come by the last look and what passed since. One that is set right is followed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TrustedTime:
         self._doubted_since_s: float | None = None
         self._is_told_behind = False
         self._looked_at: datetime | None = None
-        """While the start is in doubt: when reports were last looked at, as of the start."""
+        """When reports were last looked at before the start, if the clock has been far from that ever since."""
 
     def begin(self, looked_at: datetime | None) -> None:
         """Start from a clock of which is only known when reports were last looked at; None: never."""
@@ -44,10 +44,8 @@ class TrustedTime:
         if looked_at is None:
             return
         gap = self._began_at - looked_at
-        if gap > self._unsure_max:
+        if abs(gap) > self._unsure_max:
             self._looked_at = looked_at
-            log.error("clock in doubt", alarm=True, seconds=round(gap.total_seconds()), since="the last look")
-        elif -gap > self._unsure_max:
             log.error("clock in doubt", alarm=True, seconds=round(gap.total_seconds()), since="the last look")
 
     def now(self) -> datetime:
@@ -56,12 +54,13 @@ class TrustedTime:
 
     def sure_instant(self) -> datetime:
         """An instant of which is sure that it has come: in doubt after a start, the last look and what passed since."""
-        self._settle()
-        return self.now() if self._looked_at is None else min(self.now(), self._looked_at + self._passed())
+        if self._looked_at is None or not self._is_start_doubted():
+            return self.now()
+        return min(self.now(), self._looked_at + self._passed())
 
     def is_sure(self) -> bool:
         """Whether something new may be released by this clock."""
-        self._settle()
+        is_sure = self._has_begun and not self._is_start_doubted()
         now_s = self._clock.monotonic()
         ahead = self._clock.now() - self._counted()
         if ahead < -BEHIND_MAX and not self._is_told_behind:
@@ -69,23 +68,23 @@ class TrustedTime:
         self._is_told_behind = ahead < -BEHIND_MAX
         if ahead <= AHEAD_MAX:
             self._doubted_since_s = None
-            return self._has_begun and self._looked_at is None
+            return is_sure
         if self._doubted_since_s is None:
             self._doubted_since_s = now_s
             log.error("clock in doubt", alarm=True, seconds=round(ahead.total_seconds()), since="the start")
         waited = timedelta(seconds=now_s - self._doubted_since_s)
-        return self._has_begun and self._looked_at is None and waited >= self._unsure_max
+        return is_sure and waited >= self._unsure_max
 
-    def _settle(self) -> None:
-        """End the doubt of a start: the clock has come back to the last look, or has been waited for long enough."""
+    def _is_start_doubted(self) -> bool:
+        """Whether the clock is far from the last look, and nobody has waited for it long enough."""
         if self._looked_at is None:
-            return
+            return False
         now = self._clock.now()
-        if now - (self._looked_at + self._passed()) <= self._unsure_max:
-            # What was counted from was wrong: no later jump is followed as far as that.
-            self._began_at, self._began_s, self._looked_at = now, self._clock.monotonic(), None
-        elif self._passed() >= self._unsure_max:
-            self._looked_at = None
+        if abs(now - (self._looked_at + self._passed())) > self._unsure_max:
+            return self._passed() < self._unsure_max
+        # It was set right: what was counted since the start was wrong, and no later jump is followed as far as that.
+        self._began_at, self._began_s, self._looked_at = now, self._clock.monotonic(), None
+        return False
 
     def _passed(self) -> timedelta:
         return timedelta(seconds=self._clock.monotonic() - self._began_s)
