@@ -160,6 +160,10 @@ class Keeping:
         else:
             self._told(self._objects.fault if self._objects is not None else "")
 
+    def stand_in_of(self, patient_row: str) -> bytes:
+        """What stands for a patient's row in the index of the cache."""
+        return self._stand_ins.of_row(patient_row)
+
     async def follow(self) -> None:
         """Close the keys of whom the register says so. Raises a `ServiceFault`; what failed is tried again."""
         async with self._following:

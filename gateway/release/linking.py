@@ -8,7 +8,7 @@ Names, modality and team are read from the images at the moment they are wanted:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +18,14 @@ import orjson
 import structlog
 
 from gateway.jobs.runner import Work
-from gateway.model.errors import GatewayError
+from gateway.model.errors import GatewayError, InvalidRequest
 from gateway.model.imaging import ACCESSION_NUMBER, STUDY_UID, Attributes
 from gateway.model.reporting.incoming import Exam, IncomingReport
 from gateway.model.work.transfers import CachedInstance
 from gateway.release.clinicians import telling
 from gateway.sharing.identity.accessions import is_issued_by
 from policy.parties import TrustId
+from storage.cache import census
 from storage.clinical import finding
 from storage.database import Read, Tx
 from storage.registers import patients
@@ -41,6 +42,10 @@ LINK_INTERVAL_S = 900.0
 PAGE_MAX = 200
 PAGES_MAX = 100
 """Of numbers, in one look; the next one goes on behind them."""
+DISAGREES = (
+    "what is known of this study does not agree with the patient and the trust of the report: look it up again, and say"
+    " so if it is another trust's"
+)
 STUDIES_MAX = 200
 """Studies of one patient that are looked into."""
 _DESCRIPTION, _MODALITY, _BODY_PART, _SERVICE = "00081030", "00080060", "00180015", "00321033"
@@ -73,6 +78,23 @@ class Described:
     modality: str = ""
     body_region: str = ""
     ordering_team: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A report, and a study that a person names."""
+
+    report_id: str
+    study_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Where this node's images tell whose they are."""
+
+    node: str
+    stand_in_of: Callable[[str], bytes]
+    """What stands for a patient's row there."""
 
 
 class Linking:
@@ -127,16 +149,20 @@ class Linking:
         return exam, team
 
     async def _is_linked(self, wanted: Unlinked) -> bool:
+        left = await self._store.read(partial(links.left_by, report_id=wanted.report_id))
         study_uid = await self._store.read(partial(links.told_by_others, wanted=wanted))
         by = "another report"
-        if study_uid is None:
-            study_uid, by = await self._in_cache(wanted), "images"
+        if study_uid is None or study_uid in left:
+            study_uid, by = await self._in_cache(wanted, left), "images"
         if study_uid is None:
             return False
         return await self._store.write(partial(_linked, wanted=wanted, study_uid=study_uid, by=by))
 
-    async def _in_cache(self, wanted: Unlinked) -> str | None:
-        """The one study of the patient that bears the number; two of them are a person's work."""
+    async def _in_cache(self, wanted: Unlinked, left: Collection[str]) -> str | None:
+        """The one study of the patient that bears the number; two of them are a person's work.
+
+        None that a person has said the report is not of.
+        """
         if wanted.patient_id is None:
             return None
         patient_id = wanted.patient_id
@@ -144,7 +170,7 @@ class Linking:
         with suppress(GatewayError):
             for row in sorted(await self._store.read(partial(_rows, patient_id=patient_id))):
                 for study_uid in (await self._studies.studies_of(row))[:STUDIES_MAX]:
-                    if await self._store.read(partial(finding.is_own_study, study_uid=study_uid)):
+                    if study_uid in left or await self._store.read(partial(finding.is_own_study, study_uid=study_uid)):
                         continue  # a report written out for clinicians is no study to link it to
                     described = await self._described(study_uid, wanted.trust)
                     if described is not None and described.is_issued_here and described.accession == wanted.accession:
@@ -183,12 +209,36 @@ def described(encoded: bytes, issuer: str) -> Described | None:
     )
 
 
-def linked_by_person(tx: Tx, report_id: str, study_uid: str, author: Author) -> bool:
-    """Link as a person says, and have copies given up that stood elsewhere until now (SAF-62). See `links`."""
-    is_linked = links.link_by_person(tx, report_id, study_uid, author)
+def linked_by_person(tx: Tx, link: Link, author: Author, images: Images, *, is_of_another_trust: bool) -> bool:
+    """Link as a person says, and have copies given up that stood elsewhere until now (SAF-62). See `links`.
+
+    Raises `InvalidRequest` where the study is of another patient, or of another trust and nobody says that it is: in
+    one sentence for both, which tells nothing of whose it is.
+    """
+    kept = reports.hold(tx, link.report_id)
+    if finding.is_own_study(tx, link.study_uid):
+        raise InvalidRequest("this is no study of an archive: a report without one stands under it")
+    rows = _rows(tx, kept.patient_id) if kept.patient_id is not None else frozenset[str]()
+    stand_ins = {images.stand_in_of(row) for row in rows}
+    held = census.whose(tx, images.node, link.study_uid)
+    others = links.named_by_others(tx, link.report_id, link.study_uid)
+    is_of_patient = all(each in stand_ins for _, each in held) and all(each in {None, *rows} for _, each in others)
+    trusts = {trust for trust, _ in (*held, *others)}
+    if not is_of_patient or (trusts and kept.trust not in trusts and not is_of_another_trust):
+        raise InvalidRequest(DISAGREES)
+    is_linked = links.link_by_person(tx, link.report_id, link.study_uid, author)
     if is_linked:
-        telling.moved(tx, report_id)
+        telling.moved(tx, link.report_id)
     return is_linked
+
+
+def unlinked_by_person(tx: Tx, link: Link, author: Author) -> bool:
+    """Take a report from a study as a person says, and have copies given up that stand there (SAF-62). See `links`."""
+    reports.hold(tx, link.report_id)
+    is_unlinked = links.unlink_by_person(tx, link.report_id, link.study_uid, author)
+    if is_unlinked:
+        telling.moved(tx, link.report_id)
+    return is_unlinked
 
 
 def _linked(tx: Tx, wanted: Unlinked, study_uid: str, by: str) -> bool:

@@ -46,7 +46,7 @@ from gateway.release.giving.tracing import DayTracing
 from gateway.release.giving.trusted import TrustedTime
 from gateway.release.intake import Intake
 from gateway.release.keys import KeptKeys
-from gateway.release.linking import LINK, LINK_INTERVAL_S, Linking
+from gateway.release.linking import LINK, LINK_INTERVAL_S, Images, Linking
 from gateway.release.planner import TEND, Planner, Rules
 from gateway.release.referrers.chasing import CHASE, CHASE_INTERVAL_S, Chasing
 from gateway.release.referrers.dropping import NoticeDrop
@@ -120,7 +120,8 @@ class ReleaseModule:
         self.clinicians = ForClinicians(
             store, keeping, self.contents, self.intake, self._organisations, self._tolerance_of, clock
         )
-        self.desk = ReleaseDesk(store, self.planner, self.acts, self.referring, keeping.runner.wake)
+        images = Images(configuration.gateway.node, keeping.stand_in_of)
+        self.desk = ReleaseDesk(store, self.planner, self.acts, self.referring, images, keeping.runner.wake)
         self._tracing = DayTracing(store, self.contents, self.vault, _lookup(configuration), new_id=outside.new_id)
         self._page = PageChannel(PAGE_CHANNEL, store, self.vault, self.time.now, outside.render)
         self.reading = PageReading(

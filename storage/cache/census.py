@@ -40,6 +40,14 @@ class ClassCensus:
     held_bytes: int
 
 
+def whose(read: Read, place: str, study_uid: str) -> frozenset[tuple[TrustId, bytes]]:
+    """The custodians of a study's images here, and what stands for their patients; none where no image is kept."""
+    of = cache_instance.c
+    is_image = (of.place == place) & (of.domain == KeyDomain.CACHE.value) & (of.study_uid == study_uid) & of.has_pixels
+    found = select(of.custodian, of.patient).where(is_image).distinct()
+    return frozenset((TrustId(row.custodian), bytes(row.patient)) for row in read.connection.execute(found))
+
+
 def by_class(read: Read, place: str) -> list[ClassCensus]:
     """What a place keeps, class by class; a class of which nothing is kept counts nothing."""
     is_sole = cache_instance.c.is_sole_copy

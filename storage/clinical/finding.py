@@ -85,10 +85,19 @@ def objects_of(read: Read, report_id: str, sources: Collection[str]) -> Mapping[
 
 
 def ever_of_studies(read: Read, study_uids: Collection[str]) -> Sequence[KeptReport]:
-    """The reports of these studies, and those that once stood under one of these UIDs for want of a study."""
-    found = {each.report_id: each for each in of_studies(read, study_uids)}
+    """The reports of these studies, and those that once stood under one of them: by mistake, or for want of one."""
+    found = {each.report_id: each for each in (*of_studies(read, study_uids), *left(read, study_uids))}
     own = (each for uid in sorted(study_uids) for each in _own_reports(read, uid))
     return tuple({**{each.report_id: each for each in own}, **found}.values())
+
+
+def left(read: Read, study_uids: Collection[str]) -> Sequence[KeptReport]:
+    """The reports of which a person has said that they are not of one of these studies."""
+    of = report_study.c
+    said = select(of.report_id).where(
+        of.kind == LinkKind.PERSON.value, of.named.in_(sorted(study_uids)), of.study_uid.is_(None)
+    )
+    return _reports(read, report.c.report_id.in_(said))
 
 
 def _own(read: Read, study_uid: str) -> Sequence[KeptReport]:

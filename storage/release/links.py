@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy import bindparam, delete, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.model.audit import AuditEntry, AuditEvent
@@ -76,10 +76,12 @@ def name(
     called: Sequence[tuple[LinkKind, str]] = (),
 ) -> None:
     """Write down what a version names; a UID links its report at once, and the one number that stands beside the one
-    UID. May be said twice.
+    UID. May be said twice. Where a person has said that the report is not of a study, it stays so.
     """
     uids, numbers = tuple(dict.fromkeys(study_uids)), tuple(dict.fromkeys(accessions))
-    pair = uids[0] if len(uids) == len(numbers) == 1 else None
+    left = frozenset(left_by(tx, report_id)) if uids else frozenset[str]()
+    pair = uids[0] if len(uids) == len(numbers) == 1 and uids[0] not in left else None
+    uids = tuple(uid for uid in uids if uid not in left)
     rows = [_row(tx, report_id, LinkKind.STUDY_UID, uid, uid) for uid in uids]
     rows += [_row(tx, report_id, LinkKind.ACCESSION, number, pair) for number in numbers]
     rows += [_row(tx, report_id, kind, number, None) for kind, number in dict.fromkeys(called)]
@@ -198,6 +200,8 @@ def seen(tx: Tx, wanted: Unlinked, study_uid: str, by: str) -> bool:
     )
     values = {"study_uid": study_uid, "linked_by": by, "linked_at": tx.now}
     faultpoint("links.seen.before")
+    if study_uid in left_by(tx, wanted.report_id):
+        return False
     if tx.connection.execute(update(report_study).where(is_this).values(values)).rowcount == 0:
         return False
     _linked(tx, wanted.report_id, study_uid, Author(by, "", "its accession number was seen"))
@@ -206,17 +210,50 @@ def seen(tx: Tx, wanted: Unlinked, study_uid: str, by: str) -> bool:
 
 def link_by_person(tx: Tx, report_id: str, study_uid: str, author: Author) -> bool:
     """A person says of which study a report is; False where it was so already. Raises `InvalidRequest`."""
-    if not author.subject.strip() or not author.reason.strip():
-        raise InvalidRequest("a name and a reason are needed")
+    _check_author(author)
     if tx.connection.execute(select(report.c.report_id).where(report.c.report_id == report_id)).first() is None:
         raise InvalidRequest("no such report")
     if study_uid in studies_of(tx, report_id):
         return False
-    row = _row(tx, report_id, LinkKind.PERSON, study_uid, study_uid)
-    row |= {"linked_by": author.subject, "reason": author.reason}
-    _ADD_LINK[tx.connection.dialect.name].run(tx.connection, [row])
+    _say(tx, report_id, study_uid, study_uid, author)
     _linked(tx, report_id, study_uid, author)
     return True
+
+
+def unlink_by_person(tx: Tx, report_id: str, study_uid: str, author: Author) -> bool:
+    """A person says that a report is not of a study, whoever said so; False where it is linked to no such study.
+
+    No message and no number links the two again; a person may. Raises `InvalidRequest`.
+    """
+    _check_author(author)
+    if study_uid not in studies_of(tx, report_id):
+        return False
+    is_of_it = (report_study.c.report_id == report_id) & (report_study.c.study_uid == study_uid)
+    tx.connection.execute(update(report_study).where(is_of_it).values(study_uid=None, linked_at=None))
+    _say(tx, report_id, study_uid, None, author)
+    others = studies_of(tx, report_id)
+    stays = {"is_linked": bool(others), "study_uid": others[0] if others else None}
+    tx.connection.execute(update(report).where(report.c.report_id == report_id).values(stays))
+    _record(tx, "unlink", report_id, study_uid, author)
+    return True
+
+
+def left_by(read: Read, report_id: str) -> tuple[str, ...]:
+    """The studies of which a person has said that the report is not of them."""
+    of = report_study.c
+    said = select(of.named).where(of.report_id == report_id, of.kind == LinkKind.PERSON.value, of.study_uid.is_(None))
+    return tuple(read.connection.execute(said.order_by(of.named).limit(STUDIES_MAX)).scalars())
+
+
+def named_by_others(read: Read, report_id: str, study_uid: str) -> frozenset[tuple[TrustId, str | None]]:
+    """Of which trusts and patients other reports of a study are."""
+    statement = (
+        select(report.c.trust, report.c.patient_id)
+        .join(report_study, report.c.report_id == report_study.c.report_id)
+        .where(report_study.c.study_uid == study_uid, report.c.report_id != report_id)
+        .distinct()
+    )
+    return frozenset((TrustId(row.trust), row.patient_id) for row in read.connection.execute(statement))
 
 
 def _row(tx: Tx, report_id: str, kind: LinkKind, named: str, study_uid: str | None) -> dict[str, object]:
@@ -231,10 +268,29 @@ def _row(tx: Tx, report_id: str, kind: LinkKind, named: str, study_uid: str | No
     }
 
 
+def _check_author(author: Author) -> None:
+    if not author.subject.strip() or not author.reason.strip():
+        raise InvalidRequest("a name and a reason are needed")
+
+
+def _say(tx: Tx, report_id: str, named: str, study_uid: str | None, author: Author) -> None:
+    """Write down a person's word in place of an earlier one; None: it is not of that study."""
+    of = report_study.c
+    earlier = (of.report_id == report_id) & (of.kind == LinkKind.PERSON.value) & (of.named == named)
+    tx.connection.execute(delete(report_study).where(earlier))
+    row = _row(tx, report_id, LinkKind.PERSON, named, study_uid)
+    row |= {"linked_by": author.subject, "reason": author.reason}
+    tx.connection.execute(report_study.insert().values(row))
+
+
 def _linked(tx: Tx, report_id: str, study_uid: str, author: Author) -> None:
     _LINK.run(tx.connection, [{"of_report": report_id, "to_study": study_uid}])
+    _record(tx, "link", report_id, study_uid, author)
+
+
+def _record(tx: Tx, act: str, report_id: str, study_uid: str, author: Author) -> None:
     told: dict[str, JsonValue] = {
-        "act": "link",
+        "act": act,
         "by": author.subject,
         "reason": author.reason,
         "report": report_id,

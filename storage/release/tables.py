@@ -170,4 +170,4 @@ class LinkKind(StrEnum):
     EXAM = "exam"
     """Where nothing else sets two reports of one placer's order apart: by what was examined, and on which day."""
     PERSON = "person"
-    """A person said so."""
+    """A person said so; without a study, that the report is not of the one that is named."""

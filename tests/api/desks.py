@@ -47,6 +47,7 @@ from gateway.web.api.desk import (
     Settlement,
     Span,
     Switched,
+    WrongLink,
 )
 from gateway.web.api.service import routes
 from policy.parties import Caller, Principal, PrincipalKind, PurposeOfUse, TrustId
@@ -78,6 +79,7 @@ EXPLAINED = Explained(
     will_be_released_at=NOON,
     looked_at_again=None,
     reasons=(ReasonLine("REL-43", "a clinician wants to speak with the patient first"),),
+    study_uids=("1.2.3",),
     versions=(VersionLine("v1", Said.VERIFIED, NOON, NOON, NOON, ("cancer",), True, True, None),),
     holds=(HoldLine("h1", REPORT, HoldKind.TIMING, "dr-a", "clinician", "speaks first", NOON, date(2026, 6, 9)),),
     deliveries=(DeliveryLine("portal", "d1", "failed", NOON, None, None, 3, "refused the connection"),),
@@ -152,6 +154,9 @@ class OneReport:
 
     async def link(self, staff: Caller, report_id: str, body: NewLink) -> Done:
         return self._done("link", staff, report_id, body)
+
+    async def unlink(self, staff: Caller, report_id: str, body: WrongLink) -> Done:
+        return self._done("unlink", staff, report_id, body)
 
     async def stop(self, staff: Caller, body: NewStop) -> Switched:
         self.acts.append(("stop", staff.principal.subject, body))

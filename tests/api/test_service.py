@@ -87,6 +87,8 @@ async def test_another_trusts_report_does_not_exist(client: ClientSession, desk:
         (f"{AT_REPORT}/review", {"version_id": "v1", "reason": "r"}, OFFICER),
         (f"{AT_REPORT}/patient", {"version_id": "v1", "reason": "r"}, SYSTEM),
         (f"{AT_REPORT}/deliveries/settlement", {"reason": "r"}, SYSTEM),
+        (f"{AT_REPORT}/link", {"study_uid": "1.2.3", "reason": "r"}, SYSTEM),
+        (f"{AT_REPORT}/link/end", {"study_uid": "1.2.3", "reason": "r"}, SYSTEM),
         ("/api/release/restart", {"reason": "r"}, CLINICIAN),
         (f"{AT_REPORT}/holds", HOLD, {WHO: "gateway RZ1"}),
         (f"{AT_REPORT}/holds", HOLD, {WHO: "service RZ1"}),

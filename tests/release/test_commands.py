@@ -217,8 +217,15 @@ def test_what_a_report_says_is_shown_once_it_is_recorded_who_reads_it(gateway: C
 def test_a_report_without_a_study_is_linked_by_a_person(gateway: Commands, brought: File) -> None:
     brought(message(verified(accessions=())))
     assert [each["report_id"] for each in gateway.json("reports", "unmatched")] == [REPORT_ID]
-    gateway.do("reports", "link", REPORT, "--study", "1.2.3", "--reason", "seen in the RIS", "--by", "R Lead")
+    link = (REPORT, "--study", "1.2.3", "--reason", "seen in the RIS", "--by", "R Lead")
+    assert gateway.do("reports", "link", *link) == f"{REPORT_ID}: linked\n"
     assert gateway.json("reports", "unmatched") == []
+    assert gateway.json("release", "explain", REPORT)["study_uids"] == ["1.2.3"]
+    assert gateway.do("reports", "unlink", *link) == f"{REPORT_ID}: unlinked\n"
+    assert gateway.do("reports", "unlink", *link) == f"{REPORT_ID}: is not linked to it\n"
+    assert [each["report_id"] for each in gateway.json("reports", "unmatched")] == [REPORT_ID]
+    acts = [said["body"]["act"] for said in gateway.audit() if said["body"].get("study") == "1.2.3"]
+    assert acts == ["link", "unlink"]
 
 
 def test_a_script_in_a_report_is_printed_as_it_stands_and_moves_no_cursor(gateway: Commands, brought: File) -> None:

@@ -13,6 +13,7 @@ from gateway.model.errors import InvalidRequest, NotFound
 from gateway.model.work.jobs import JobState
 from gateway.release.acts import Acts
 from gateway.release.clinicians.telling import CHANGED
+from gateway.release.linking import Images
 from gateway.release.planner import Planner, Rules
 from gateway.release.referrers.referring import Referring
 from gateway.release.staff.desk import ReleaseDesk
@@ -32,6 +33,7 @@ from gateway.web.api.desk import (
     Reasoned,
     Settlement,
     Span,
+    WrongLink,
 )
 from policy.parties import Caller, Principal, PrincipalKind, PurposeOfUse, TrustId
 from policy.release.circumstances import HoldKind, ReleaseState
@@ -70,11 +72,12 @@ def desk(rig: Rig) -> ReleaseDesk:
 
 def desk_of(rig: Rig) -> ReleaseDesk:
     """The desk of a process."""
+    images = Images("north", lambda row: row.encode())
     plain = Rules(lambda trust: rig.terms, Calendar(), rig.time.now)
     referring = Referring(lambda: plain)
     rules = replace(plain, referred=referring.referred, noted=referring.noted)
     planner = Planner(lambda: rules)
-    return ReleaseDesk(rig.store, planner, Acts(planner, new_id), referring, lambda: None)
+    return ReleaseDesk(rig.store, planner, Acts(planner, new_id), referring, images, lambda: None)
 
 
 async def test_a_report_of_another_trust_does_not_exist_at_the_desk(rig: Rig, desk: ReleaseDesk) -> None:
@@ -93,6 +96,7 @@ async def test_a_report_of_another_trust_does_not_exist_at_the_desk(rig: Rig, de
         desk.prove_dispatch(STRANGER, report_id, Dispatch(version.version_id, "MSG1 AA")),
         desk.named(STRANGER, Numbered("R-1")),
         desk.link(STRANGER, report_id, NewLink("1.2.3", "r")),
+        desk.unlink(STRANGER, report_id, WrongLink("1.2.3", "r")),
     ):
         with pytest.raises(NotFound):
             await refused
@@ -286,7 +290,14 @@ async def test_a_study_named_at_the_desk_is_the_reports(rig: Rig, desk: ReleaseD
     [queued] = (await rig.store.read(lambda read: jobs.listed(read, list(JobState), CHANGED)))[before:]
     assert queued.detail == {"report": report_id}, "copies that stood elsewhere are given up"
     assert not (await desk.link(OFFICER, report_id, NewLink("1.2.3", "seen in the RIS"))).changed
-    assert (await desk.explained(OFFICER, report_id)).report.is_linked
+    told = await desk.explained(OFFICER, report_id)
+    assert (told.report.is_linked, told.study_uids) == (True, ("1.2.3",))
+    assert (await desk.unlink(CLINICIAN, report_id, WrongLink("1.2.3", "the wrong side"))).changed
+    assert not (await desk.unlink(CLINICIAN, report_id, WrongLink("1.2.3", "the wrong side"))).changed
+    told = await desk.explained(OFFICER, report_id)
+    assert (told.report.is_linked, told.study_uids) == (False, ())
+    [unlinked] = await rig.audit("unlink")
+    assert (unlinked["by"], unlinked["reason"], unlinked["study"]) == ("dr-c (clinician)", "the wrong side", "1.2.3")
 
 
 async def test_a_gateway_is_no_member_of_staff(rig: Rig, desk: ReleaseDesk) -> None:

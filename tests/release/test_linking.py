@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -14,9 +15,10 @@ from gateway.model.errors import InvalidRequest, StoreUnavailable
 from gateway.model.imaging import JsonValue
 from gateway.model.reporting.incoming import Exam, Practitioner, Subject
 from gateway.model.work.transfers import CachedInstance, Described
-from gateway.release.linking import Linking
+from gateway.release.linking import DISAGREES, Images, Link, Linking, linked_by_person, unlinked_by_person
 from policy.parties import TrustId
 from storage.cache.cache import SealedCache
+from storage.clinical import finding
 from storage.registers.state import Author
 from storage.release import links, listing
 from storage.store import SqlStore
@@ -145,6 +147,81 @@ async def test_a_person_links_by_name_and_reason_and_goes_before_what_a_message_
             await write(lambda tx, author=author: links.link_by_person(tx, report_id, "1.2.8", author))  # type: ignore[misc]  # bound now
     with pytest.raises(InvalidRequest, match="no such report"):
         await write(lambda tx: links.link_by_person(tx, "unknown", "1.2.9", OFFICER))
+
+
+async def by_person(desk: Desk, report_id: str, study_uid: str, *, is_of_another_trust: bool = False) -> bool:
+    """A person says of which study a report is."""
+    await desk.cache.studies_of("")  # what was taken in is indexed
+    images, link = Images("north", cache_rig.STAND_INS.of_row), Link(report_id, study_uid)
+    return await desk.rig.store.write(
+        lambda tx: linked_by_person(tx, link, OFFICER, images, is_of_another_trust=is_of_another_trust)
+    )
+
+
+async def test_no_person_links_a_report_to_a_study_of_another_patient(desk: Desk) -> None:
+    report_id = await desk.filed(accessions=())
+    others = await desk.filed(subject=OMAR, report_number="R-2", accessions=(), study_uids=("1.2.4",))
+    await desk.arrives("1.2.3", await desk.row(others), "A-1")
+    for study_uid in ("1.2.3", "1.2.4"):
+        for is_of_another_trust in (False, True):
+            with pytest.raises(InvalidRequest, match="does not agree") as refused:
+                await by_person(desk, report_id, study_uid, is_of_another_trust=is_of_another_trust)
+            assert str(refused.value) == DISAGREES
+    assert await desk.studies(report_id) == ()
+    assert await by_person(desk, report_id, "1.2.5"), "of which nothing is known here"
+
+
+async def test_a_study_of_another_trust_is_linked_by_whoever_says_that_it_is_one(desk: Desk) -> None:
+    report_id = await desk.filed(accessions=())
+    await desk.arrives("1.2.3", await desk.row(report_id), "A-1", trust=SOUTH)
+    with pytest.raises(InvalidRequest, match="does not agree"):
+        await by_person(desk, report_id, "1.2.3")
+    assert await by_person(desk, report_id, "1.2.3", is_of_another_trust=True)
+    own = await desk.filed(report_number="R-2", accessions=())
+    await desk.arrives("1.2.4", await desk.row(own), "A-2")
+    assert await by_person(desk, own, "1.2.4")
+
+
+async def test_a_report_of_nobody_is_linked_to_no_study_of_somebody(desk: Desk) -> None:
+    nobodys = await desk.filed(subject=Subject(), accessions=())
+    hers = await desk.filed(report_number="R-2", accessions=())
+    await desk.arrives("1.2.3", await desk.row(hers), "A-1")
+    with pytest.raises(InvalidRequest, match="does not agree"):
+        await by_person(desk, nobodys, "1.2.3")
+    with pytest.raises(InvalidRequest, match="no study of an archive"):
+        await by_person(desk, nobodys, finding.own_study_uid(hers))
+
+
+async def test_a_study_that_a_person_takes_from_a_report_is_brought_back_by_no_message_and_no_number(
+    desk: Desk,
+) -> None:
+    report_id = await desk.filed(study_uids=("1.2.3",))
+    await desk.arrives("1.2.3", await desk.row(report_id), "A-1")
+    exam, team = await desk.linking.exam_of(report_id, incoming())
+    assert (exam.name, team) == ("XR Hand Lt", "Hand clinic")
+    unlink = partial(unlinked_by_person, link=Link(report_id, "1.2.3"), author=OFFICER)
+    assert await desk.rig.store.write(unlink)
+    assert not await desk.rig.store.write(unlink)
+    kept = await desk.rig.kept(report_id)
+    assert (await desk.studies(report_id), kept.is_linked, kept.study_uid) == ((), False, None)
+    assert await desk.linking.exam_of(report_id, incoming()) == (incoming().exam, incoming().referrer.team)
+    await desk.filed(study_uids=("1.2.3",), stated_at=VERIFIED_AT + timedelta(hours=1))
+    await desk.filed(study_uids=("1.2.3",), report_number="R-2")
+    assert await desk.linking.look() == 0
+    assert await desk.studies(report_id) == ()
+    assert await by_person(desk, report_id, "1.2.3")
+    assert await desk.studies(report_id) == ("1.2.3",)
+
+
+async def test_a_number_finds_another_study_than_the_one_that_was_taken_away(desk: Desk) -> None:
+    report_id = await desk.filed()
+    row = await desk.row(report_id)
+    await desk.arrives("1.2.3", row, "A-1")
+    assert await desk.linking.look() == 1
+    await desk.rig.store.write(partial(unlinked_by_person, link=Link(report_id, "1.2.3"), author=OFFICER))
+    await desk.arrives("1.2.4", row, "A-1")
+    assert await desk.linking.look() == 1
+    assert await desk.studies(report_id) == ("1.2.4",)
 
 
 async def test_the_examination_is_named_as_its_images_name_it(desk: Desk) -> None:

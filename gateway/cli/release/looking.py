@@ -138,6 +138,7 @@ def _explain(found: Explained) -> None:
             "flags": list(report.flags),
             "acknowledged": found.is_acknowledged,
             "dispatch_proven": found.is_dispatch_proven,
+            "studies": list(found.study_uids),
         },
         as_json=False,
     )

@@ -17,8 +17,9 @@ from gateway.cli.session import author
 from gateway.model.audit import AuditEntry, AuditEvent
 from gateway.model.errors import InvalidRequest
 from gateway.release.contents import Contents
-from gateway.release.linking import linked_by_person
+from gateway.release.linking import Images, Link, linked_by_person, unlinked_by_person
 from gateway.release.staff import views
+from storage.observations.pseudonyms import pseudonyms
 from storage.release import listing
 
 app = typer.Typer(no_args_is_help=True, help="Reports as feeds brought them, and messages that nobody could read.")
@@ -80,14 +81,39 @@ def link(
     by: By,
     study: Annotated[str, typer.Option(help="Study Instance UID.")],
     reason: Reason,
+    is_of_another_trust: Annotated[
+        bool, typer.Option("--of-another-trust", help="The images are another trust's, and the report is of them.")
+    ] = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Say of which study a report is."""
+    """Say of which study a report is; one of another patient is refused."""
 
     async def work(release: Release) -> None:
-        who, report_id = author(by, reason), await release.report_id(report)
-        changed = await release.opened.store.write(lambda tx: linked_by_person(tx, report_id, study, who))
-        console.say(f"{report_id}: {'linked' if changed else 'was linked to it already'}")
+        who, named = author(by, reason), Link(await release.report_id(report), study)
+        configuration = release.opened.configuration
+        images = Images(configuration.gateway.node, pseudonyms(configuration.storage.location_key).of_row)
+        changed = await release.opened.store.write(
+            lambda tx: linked_by_person(tx, named, who, images, is_of_another_trust=is_of_another_trust)
+        )
+        console.say(f"{named.report_id}: {'linked' if changed else 'was linked to it already'}")
+
+    acting.run(config, work)
+
+
+@app.command()
+def unlink(
+    report: Report,
+    by: By,
+    study: Annotated[str, typer.Option(help="Study Instance UID, as explain shows it.")],
+    reason: Reason,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Say of which study a report is not: no message and no number links the two again."""
+
+    async def work(release: Release) -> None:
+        who, named = author(by, reason), Link(await release.report_id(report), study)
+        changed = await release.opened.store.write(lambda tx: unlinked_by_person(tx, named, who))
+        console.say(f"{named.report_id}: {'unlinked' if changed else 'is not linked to it'}")
 
     acting.run(config, work)
 

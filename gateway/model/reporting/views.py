@@ -93,6 +93,8 @@ class Explained:
     """If nothing else happens; None where nothing will by itself."""
     looked_at_again: datetime | None
     reasons: tuple[ReasonLine, ...]
+    study_uids: tuple[str, ...]
+    """The studies that it is linked to."""
     versions: tuple[VersionLine, ...]
     holds: tuple[HoldLine, ...]
     deliveries: tuple[DeliveryLine, ...]

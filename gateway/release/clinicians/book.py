@@ -68,7 +68,9 @@ class Book:
     async def of_studies(self, study_uids: Collection[str]) -> Documents:
         """See `ReportBook`."""
         found = await self._documents(lambda read: finding.of_studies(read, study_uids))
-        return replace(found, present=[each for each in found.present if each.study_uid in study_uids])
+        left = await self._store.read(lambda read: self._left(read, study_uids))
+        present = [each for each in found.present if each.study_uid in study_uids]
+        return replace(found, present=present, former=found.former | left)
 
     async def of_patient(self, known_by: Collection[PatientId]) -> Documents:
         """See `ReportBook`."""
@@ -104,6 +106,12 @@ class Book:
                 cut.add(each.report.trust)
             standings[each.report.report_id] = each.standing
         return Documents(present, frozenset(former), frozenset(cut), standings)
+
+    def _left(self, read: Read, study_uids: Collection[str]) -> frozenset[str]:
+        """What may have been given out of these studies of reports that are not of them after all, by UID."""
+        found = [versions_of(read, each, self._tolerance_of(each.trust)) for each in finding.left(read, study_uids)]
+        gone = (each.former(study) for each in found for study in each.left if study in study_uids)
+        return frozenset[str]().union(*gone)
 
     async def whole(self, document: Document) -> Document:
         """See `ReportBook`."""

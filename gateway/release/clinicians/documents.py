@@ -106,10 +106,13 @@ def objects_gone(versions: Sequence[Version], objects: Mapping[str, str], tolera
     return frozenset(objects[each] for each in past - present - life.repeats.keys() if each in objects)
 
 
-def standing_of(versions: Sequence[Version], tolerance: timedelta) -> str:
-    """Names how a report stands: another once any of its versions that may be read stands otherwise."""
+def standing_of(versions: Sequence[Version], tolerance: timedelta, left: Sequence[str] = ()) -> str:
+    """Names how a report stands: another once any of its versions that may be read stands otherwise.
+
+    So once it has `left` a study under which it stood by mistake.
+    """
     told = sorted((each.version.version_id, each.marking.value) for each in standings(versions, tolerance))
-    return hashlib.sha256(orjson.dumps(told)).hexdigest()[:32]
+    return hashlib.sha256(orjson.dumps([*told, *left])).hexdigest()[:32]
 
 
 def _present(life: Lifecycle) -> Iterator[Reading]:

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 CHANGED = "report-changed"
 ATTEMPTS_MAX = 500
 """Pauses grow to a quarter of an hour: some days."""
-NO_MORE_SO = "its trust has corrected, completed or withdrawn the report"
+NO_MORE_SO = "its trust has corrected, completed, moved or withdrawn the report"
 
 
 def queue(tx: Tx, report_id: str) -> None:
@@ -129,5 +129,6 @@ def _item(kept: KeptVersions, recipient: TrustId, study_uid: str, some: Sequence
         "instances": len({each.sop_uid for each in some}),
         "retrievals": retrievals[:20],
     }
-    occasion = f"{kept.report.report_id}/{len(kept.versions)}"
+    # A report that left a study is told of although no version of it is new.
+    occasion = "/".join([kept.report.report_id, str(len(kept.versions)), *kept.left])
     return QualityItem(RECEIVED_AND_WITHDRAWN, recipient, study_uid, None, detail, occasion)

@@ -16,7 +16,7 @@ from policy.parties import TrustId
 from policy.release.reports import Version
 from storage.clinical import finding
 from storage.database import Read
-from storage.release import reports
+from storage.release import links, reports
 from storage.release.reports import KeptReport
 
 ToleranceOf = Callable[[TrustId], timedelta]
@@ -36,11 +36,13 @@ class KeptVersions:
     """A verification that lies further ahead has no time (SAF-31)."""
     objects: Mapping[str, str] = field(default_factory=dict)
     """Which versions came as which object, by SOP instance UID."""
+    left: tuple[str, ...] = ()
+    """The studies that it stood under until a person said that it is not of them."""
 
     @property
     def standing(self) -> str:
         """Names how it stands: another once something of it stands otherwise."""
-        return standing_of(self.versions, self.tolerance)
+        return standing_of(self.versions, self.tolerance, self.left)
 
     @property
     def standing_now(self) -> frozenset[str]:
@@ -50,8 +52,8 @@ class KeptVersions:
 
     @property
     def ever_under(self) -> tuple[str, ...]:
-        """Its studies, and where it stood before it was linked to one."""
-        return tuple(dict.fromkeys((*self.study_uids, finding.own_study_uid(self.report.report_id))))
+        """Its studies, those that it stood under by mistake, and where it stood before it was linked to one."""
+        return tuple(dict.fromkeys((*self.study_uids, *self.left, finding.own_study_uid(self.report.report_id))))
 
     def former(self, study_uid: str) -> frozenset[str]:
         """The instances that it may have been in a study, and is there no more, by UID."""
@@ -64,7 +66,8 @@ def versions_of(read: Read, report: KeptReport, tolerance: timedelta) -> KeptVer
     """The report, with all that its rows say."""
     report_id = report.report_id
     versions, objects = reports.versions(read, report_id), finding.objects_of(read, report_id, _SOURCES)
-    return KeptVersions(report, versions, finding.studies_of(read, report_id), tolerance, objects)
+    study_uids, left = finding.studies_of(read, report_id), links.left_by(read, report_id)
+    return KeptVersions(report, versions, study_uids, tolerance, objects, left)
 
 
 def studies_with(read: Read, report_ids: Collection[str]) -> Mapping[str, frozenset[str]]:
@@ -72,7 +75,8 @@ def studies_with(read: Read, report_ids: Collection[str]) -> Mapping[str, frozen
     found: dict[str, frozenset[str]] = {}
     for report_id in report_ids:
         versions = reports.versions(read, report_id)
-        for study_uid in dict.fromkeys((*finding.studies_of(read, report_id), finding.own_study_uid(report_id))):
+        linked = (*finding.studies_of(read, report_id), *links.left_by(read, report_id))
+        for study_uid in dict.fromkeys((*linked, finding.own_study_uid(report_id))):
             written = former_of(report_id, study_uid, versions, ())
             found[study_uid] = found.get(study_uid, frozenset()) | written
     return found

@@ -15,7 +15,7 @@ from gateway.model.errors import InvalidRequest, NotFound
 from gateway.model.imaging import JsonValue
 from gateway.model.reporting.views import Board, Done, Explained
 from gateway.release.acts import Acts, Role, Staff
-from gateway.release.linking import linked_by_person
+from gateway.release.linking import Images, Link, linked_by_person, unlinked_by_person
 from gateway.release.planner import Planner, Situation
 from gateway.release.referrers.referring import Answer, Referring
 from gateway.release.staff import views
@@ -42,6 +42,7 @@ from gateway.web.api.desk import (
     Settlement,
     Span,
     Switched,
+    WrongLink,
 )
 from policy.parties import Caller, PrincipalKind
 from storage.database import Read, Tx
@@ -58,13 +59,20 @@ class ReleaseDesk:
     """Views and acts of `gateway.web.api.desk.Desk`."""
 
     def __init__(
-        self, store: SqlStore, planner: Planner, acts: Acts, referring: Referring, woken: Callable[[], None]
+        self,
+        store: SqlStore,
+        planner: Planner,
+        acts: Acts,
+        referring: Referring,
+        images: Images,
+        woken: Callable[[], None],
     ) -> None:
         """`woken` is called once an act may have queued a job."""
         self._store = store
         self._planner = planner
         self._acts = acts
         self._referring = referring
+        self._images = images
         self._woken = woken
 
     async def refused(self, staff: Caller, operation: str, report_id: str, why: str) -> None:
@@ -200,8 +208,15 @@ class ReleaseDesk:
 
     async def link(self, staff: Caller, report_id: str, body: NewLink) -> Done:
         """Say of which study a report is."""
-        who = _staff(staff).author(body.reason)
-        return await self._noted(staff, report_id, lambda tx: linked_by_person(tx, report_id, body.study_uid, who))
+        who, named, flag = _staff(staff).author(body.reason), Link(report_id, body.study_uid), body.is_of_another_trust
+        return await self._noted(
+            staff, report_id, lambda tx: linked_by_person(tx, named, who, self._images, is_of_another_trust=flag)
+        )
+
+    async def unlink(self, staff: Caller, report_id: str, body: WrongLink) -> Done:
+        """Say of which study a report is not."""
+        who, named = _staff(staff).author(body.reason), Link(report_id, body.study_uid)
+        return await self._noted(staff, report_id, lambda tx: unlinked_by_person(tx, named, who))
 
     async def stop(self, staff: Caller, body: NewStop) -> Switched:
         """Stop the trust's release."""

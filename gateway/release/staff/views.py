@@ -30,7 +30,7 @@ from policy.release.circumstances import Hold, ReleaseState
 from policy.release.clock import day_of, midnight
 from storage.clinical import referrals
 from storage.database import Read
-from storage.release import deliveries, holds, listing, messages, releases, reports, standing
+from storage.release import deliveries, holds, links, listing, messages, releases, reports, standing
 from storage.release.governance import outcomes
 from storage.release.reports import KeptReport
 
@@ -72,6 +72,7 @@ def explained(read: Read, planner: Planner, report_id: str, trust: TrustId | Non
         will_be_released_at=None if plan.state is ReleaseState.RELEASED else plan.due_at,
         looked_at_again=report.look_at,
         reasons=tuple(ReasonLine(each.rule, each.words) for each in plan.reasons),
+        study_uids=links.studies_of(read, report_id),
         versions=tuple(
             VersionLine(
                 version_id=each.version_id,

@@ -123,6 +123,16 @@ class NewLink:
 
     study_uid: Uid
     reason: Why
+    is_of_another_trust: bool = False
+    """The images are another trust's, and the report is of them all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongLink:
+    """A study that a report is not of, by a person's word."""
+
+    study_uid: Uid
+    reason: Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +280,9 @@ class Desk(Protocol):
 
     async def link(self, staff: Caller, report_id: str, body: NewLink) -> Done:
         """Say of which study a report is."""
+
+    async def unlink(self, staff: Caller, report_id: str, body: WrongLink) -> Done:
+        """Say of which study a report is not."""
 
     async def stop(self, staff: Caller, body: NewStop) -> Switched:
         """Stop the trust's release."""

@@ -207,9 +207,17 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     _act(
         "link",
         f"{_REPORT}/link",
-        "Say of which study a report is.",
+        "Say of which study a report is. One of another patient is refused.",
         bodies.NewLink,
         lambda desk, who, path, body: desk.link(who, path["report_id"], body),
+        who=PEOPLE,
+    ),
+    _act(
+        "unlink",
+        f"{_REPORT}/link/end",
+        "Say of which study a report is not: no message and no number links the two again.",
+        bodies.WrongLink,
+        lambda desk, who, path, body: desk.unlink(who, path["report_id"], body),
         who=PEOPLE,
     ),
     _act(
