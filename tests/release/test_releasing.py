@@ -102,6 +102,7 @@ async def test_looking_again_and_again_releases_and_tells_once(rig: Rig, portal:
 
 async def test_a_report_that_was_due_at_night_goes_when_work_begins(rig: Rig, portal: Portal) -> None:
     friday_night = MONDAY + timedelta(days=4, hours=14)
+    await rig.on(friday_night + timedelta(minutes=2))
     report_id = await rig.file(verified(friday_night))
     await rig.look(friday_night + timedelta(days=28, minutes=5))
     assert portal.shown == {}
@@ -114,6 +115,7 @@ async def test_a_report_that_was_due_at_night_goes_when_work_begins(rig: Rig, po
 async def test_an_addendum_before_release_goes_with_its_report(rig: Rig, portal: Portal) -> None:
     await rig.file(verified())
     added_at = MONDAY + timedelta(days=7)
+    await rig.on(added_at + timedelta(minutes=2))
     await rig.file(verified(added_at, "Seen again.", said=Said.APPENDED), name="m-2")
     await rig.look(DUE_AT)
     assert portal.shown == {}
@@ -125,7 +127,9 @@ async def test_an_addendum_before_release_goes_with_its_report(rig: Rig, portal:
 async def test_an_addendum_after_release_takes_the_place_of_what_was_there(rig: Rig, portal: Portal) -> None:
     report_id = await rig.file(verified())
     await rig.look(DUE_AT)
-    await rig.file(verified(DUE_AT + timedelta(hours=1), "Seen again.", said=Said.APPENDED), name="m-2")
+    added_at = DUE_AT + timedelta(hours=1)
+    await rig.on(added_at + timedelta(minutes=2))
+    await rig.file(verified(added_at, "Seen again.", said=Said.APPENDED), name="m-2")
     await rig.work()
     assert portal.texts == [["No fracture."]]
     await rig.look(DUE_AT + timedelta(days=28, hours=2))
