@@ -237,6 +237,7 @@ async def test_a_certificate_near_its_end_is_warned_of(node: Node) -> None:
     checked = await node.run("check")
     assert checked.status == 0
     assert "ends in 10 days" in checked.output or "ends in 9 days" in checked.output
+    assert "valid (demo mode, 2 trusts, 1 callers, 0 peers)" in checked.output
     async with node.serving() as serving:
         warned = await serving.logged("certificate ends soon")
         assert warned["setting"] == "listen.machines.certificate"

@@ -221,5 +221,6 @@ def test_a_trust_that_goes_live_names_a_channel_and_those_whom_its_rules_escalat
     told = problems_of(written(tmp_path, live))
     named = [problem.partition(":")[0].removeprefix("trust 1 (RZ1).release.") for problem in told]
     expected = ["service_mailbox", "results_lead", "caldicott_guardian", "governance"]
-    assert named == ["channels", *(f"contacts.{name}" for name in expected)]
+    assert named == ["channels", *(f"contacts.{name}" for name in expected), "go_live_at"]
+    assert "patients are traced on the day (SAF-66)" in told[-1]
     assert load(written(tmp_path, f"{live}is_on = false\n")).trust[0].release.is_on is False

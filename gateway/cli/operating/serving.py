@@ -41,11 +41,8 @@ def check(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     if as_json:
         console.show_one({"valid": True, "problems": [], "warnings": warnings}, as_json=True)
         return
-    counts = (
-        (len(configuration.trust), "trusts"),
-        (len(configuration.caller), "callers"),
-        (len(configuration.peer), "peers"),
-    )
+    trusts, callers, peers = len(configuration.trust), len(configuration.caller), len(configuration.peer)
+    counts = f"{trusts} trusts, {callers} callers, {peers} peers"
     console.say(
         *(f"warning: {warning}" for warning in warnings),
         f"{config}: valid ({configuration.gateway.mode} mode, {counts})",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from gateway.config.configuration import Configuration
+from gateway.config.entries import LookupKind
 from gateway.config.release.page import PAGE_CHANNEL
 from gateway.config.release.terms import ReleaseContacts, contacts_of, region_terms, terms_of
 from policy.release.clock import step_problems
@@ -39,6 +40,11 @@ def going_live(configuration: Configuration) -> Iterator[str]:
             continue
         for setting, words in _lacking(held, contacts_of(configuration, entry.ods)):
             yield f"trust {number} ({entry.ods}).release.{setting}: {words}"
+        if not any(each.kind is LookupKind.PDS for each in configuration.lookup):
+            yield (
+                f"trust {number} ({entry.ods}).release.go_live_at: nothing would ever go: patients are traced on"
+                ' the day (SAF-66), and there is no [[lookup]] of kind "pds"'
+            )
         if PAGE_CHANNEL in held.channels and configuration.patient_page is None:
             yield f"trust {number} ({entry.ods}).release.channels: {PAGE_CHANNEL} needs a [patient_page]"
 
