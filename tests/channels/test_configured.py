@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from joserfc.jwk import RSAKey
 
+from gateway.channels.resting import FAILURES_MAX
 from gateway.config.checks import load
+from gateway.demo.ports import free_port
 from gateway.model.errors import ConfigurationError
 from gateway.release.outward import open_channels
-from tests.channels.reports import Numbers, now
+from tests.channels.reports import SARAH, Numbers, now
 from tests.gateway.certificates import Authority
 from tests.gateway.test_config_gateways import written
 
@@ -49,6 +51,15 @@ def test_each_kind_opens_as_it_is_written(tmp_path: Path, secured: str) -> None:
         "portal": (False, False),
         "letters": (True, False),
     }
+
+
+async def test_a_portal_that_is_not_there_is_soon_left_alone(tmp_path: Path) -> None:
+    text = FHIR + HL7.replace("127.0.0.1:2576", f"127.0.0.1:{free_port()}")
+    with ThreadPoolExecutor(1) as executor:
+        for channel in open_channels(load(written(tmp_path, text)), executor, now, Numbers()).values():
+            said = [(await channel.withdraw("document-1", SARAH, "Gone.")).words for _ in range(FAILURES_MAX + 1)]
+            assert ["was not asked" in each for each in said] == [*[False] * FAILURES_MAX, True]
+            await channel.close()
 
 
 @pytest.mark.parametrize(
