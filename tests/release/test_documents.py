@@ -43,6 +43,9 @@ async def take(rig: Rig, *said: IncomingReport) -> set[MessageState]:
 
 
 FILLED = replace(said_of("A", "as hl7 has it"), message_id="hl7")
+MEASURED = replace(
+    said_of("A", "52 mm", -2, Said.PRELIMINARY, accessions=()), message_id="m", source=ReportSource.DICOM_SR
+)
 STANDING: list[tuple[str, list[IncomingReport], list[str]]] = [
     ("two", [document("1", "first"), document("2", "second", 1)], ["first", "second"]),
     ("followed", [document("1", "first"), document("2", "right", 1, Said.CORRECTED, follows=("1",))], ["right"]),
@@ -66,6 +69,16 @@ STANDING: list[tuple[str, list[IncomingReport], list[str]]] = [
         ["right"],
     ),
     ("a copy beside a feed's", [FILLED, document("1", "as hl7 has it")], ["as hl7 has it"]),
+    (
+        "a copy under another UID, verified once more",
+        [document("1", "first"), document("2", "first", 1)],
+        ["first"],
+    ),
+    (
+        "measurements beside a feed's",
+        [FILLED, MEASURED, document("1", "as hl7 has it")],
+        ["as hl7 has it"],
+    ),
     (
         "a second opinion beside a feed's",
         [FILLED, document("1", "as hl7 has it"), document("2", "second", 1)],

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import reduce
 
 from gateway.model.reporting.incoming import IncomingReport, ReportSource
+from policy.release.lifecycle import VOUCHED
 from policy.release.reports import Said
 from policy.release.terms import LONDON
 from storage.release.tables import LinkKind
@@ -32,10 +33,12 @@ class Numbers:
     resources: frozenset[str] = _NONE
     """How feeds call the resource that it is."""
     documents: frozenset[str] = _NONE
-    """The structured reports that it is, by SOP instance UID."""
+    """The verified structured reports that it is, by SOP instance UID."""
     follows: frozenset[str] = _NONE
     """Those that these say they amend or are added to."""
     placers: frozenset[str] = _NONE
+    drafts: frozenset[str] = _NONE
+    """The structured reports beside it that nobody vouches for: measurements set no two reports apart."""
     exams: frozenset[str] = _NONE
     """Codes of what was examined, and the days, where no better number than the placer's sets two reports apart."""
 
@@ -55,7 +58,8 @@ class Numbers:
     @property
     def all(self) -> frozenset[str]:
         """Every one of them under which another report may be found."""
-        return self.orders | self.accessions | self.resources | self.documents | self.follows | self.placers
+        known = self.orders | self.accessions | self.resources | self.placers
+        return known | self.documents | self.follows | self.drafts
 
     def joined(self, others: Iterable[Numbers]) -> Numbers:
         """What is known of all of these, if they are one."""
@@ -64,16 +68,18 @@ class Numbers:
     @property
     def is_bare(self) -> bool:
         """Whether nothing better than a placer's number is known."""
-        return not (self.orders or self.accessions or self.documents)
+        return not (self.orders or self.accessions or self.documents or self.drafts)
 
     @property
     def as_documents(self) -> Numbers:
         """What it is known by as documents alone."""
-        return Numbers(documents=self.documents, follows=self.follows)
+        return Numbers(documents=self.documents, follows=self.follows, drafts=self.drafts)
 
-    def is_surely(self, other: Numbers) -> bool:
-        """Whether they are one by what names a report itself."""
-        return self._is_document_of(other) or not self.orders.isdisjoint(other.orders)
+    def told_by(self, other: Numbers) -> Numbers:
+        """What is known of it by another that surely is the same: of one order, which documents there are."""
+        if self._is_document_of(other):
+            return other
+        return other.as_documents if not self.orders.isdisjoint(other.orders) else _NOTHING
 
     def names(self, other: Numbers, *, are_of_one: bool = True) -> bool:
         """Whether these may be one report: two order numbers of one accession are two reports (REL-38).
@@ -95,11 +101,12 @@ class Numbers:
 
     def _is_document_of(self, other: Numbers) -> bool:
         """Whether the one says that it follows the other, or both are the same, or follow the same."""
-        return not (self.documents | self.follows).isdisjoint(other.documents | other.follows)
+        mine, others = (each.documents | each.follows | each.drafts for each in (self, other))
+        return not mine.isdisjoint(others)
 
     def _are_two_documents(self, other: Numbers) -> bool:
         """A document that follows one which nobody has sent may be of any that bears its accession number."""
-        has_unknown = any(each.follows - each.documents for each in (self, other))
+        has_unknown = any(each.follows - each.documents - each.drafts for each in (self, other))
         return bool(self.documents and other.documents) and not has_unknown
 
     def _is_of_placer(self, other: Numbers) -> bool:
@@ -111,6 +118,7 @@ class Numbers:
         return not has_better and not are_two and not self.placers.isdisjoint(other.placers)
 
 
+_NOTHING = Numbers()
 _KINDS = (
     LinkKind.ORDER,
     LinkKind.ACCESSION,
@@ -118,6 +126,7 @@ _KINDS = (
     LinkKind.DOCUMENT,
     LinkKind.FOLLOWED,
     LinkKind.PLACER,
+    LinkKind.DRAFT,
     LinkKind.EXAM,
 )
 """In the order of the fields above."""
@@ -126,18 +135,20 @@ _KINDS = (
 def numbers_of(incoming: IncomingReport) -> Numbers:
     """What a statement calls its report."""
     accessions = frozenset(incoming.accessions)
-    documents = frozenset({incoming.message_id} if incoming.source is ReportSource.DICOM_SR else ())
+    own = frozenset({incoming.message_id} if incoming.source is ReportSource.DICOM_SR else ())
+    is_vouched = incoming.said in VOUCHED
     follows = frozenset(incoming.predecessors)
     placers = frozenset(incoming.placer_numbers)
     is_by_placer = not accessions and not incoming.order_numbers and incoming.report_number in placers
-    named = {incoming.report_number} - accessions - {incoming.resource_id} - documents - follows
+    named = {incoming.report_number} - accessions - {incoming.resource_id} - own - follows
     return Numbers(
         frozenset(incoming.order_numbers) | (named - placers if is_by_placer else named),
         accessions,
         resources_of(incoming),
-        documents,
+        own if is_vouched else _NONE,
         follows,
         placers,
+        _NONE if is_vouched else own,
         _exams(incoming) if is_by_placer and incoming.said in _OF_ITS_OWN else _NONE,
     )
 

@@ -136,11 +136,26 @@ def _named(tx: Tx, said: Statement, together: Sequence[Statement]) -> list[_Name
             continue  # the other patient starts afresh (REL-36)
         found.append(_Named(kept, Numbers.of(links.numbers_of(tx, report_id))))
     # What it surely is says more of it than it does itself.
-    known = numbers.joined(each.numbers for each in found if numbers.is_surely(each.numbers))
-    named = [each for each in found if known.names(each.numbers, are_of_one=_is_of(each.kept, new))]
+    known = numbers.joined(numbers.told_by(each.numbers) for each in found)
+    named = [
+        each
+        for each in found
+        if known.names(each.numbers, are_of_one=_is_of(each.kept, new)) or _is_copy(tx, said, each)
+    ]
     if known.is_bare:
         named = [each for each in named if not each.kept.exam_codes.isdisjoint(new.exam_codes)] or named
     return named
+
+
+def _is_copy(read: Read, said: Statement, other: _Named) -> bool:
+    """Whether a document says again, under a UID of its own, what another document of its accession number says."""
+    numbers, new = said.numbers, said.version
+    if not numbers.documents or numbers.orders or numbers.accessions.isdisjoint(other.numbers.accessions):
+        return False
+    said_so = (new.version.text_digest, new.version.precedence)
+    told = reports.versions(read, other.kept.report_id)
+    is_said = any((each.text_digest, each.precedence) == said_so for each in told)
+    return new.version.has_content and _is_of(other.kept, new) and is_said
 
 
 def _called(tx: Tx, said: Statement, named: Sequence[_Named]) -> NewVersion:
@@ -156,9 +171,9 @@ def _called(tx: Tx, said: Statement, named: Sequence[_Named]) -> NewVersion:
 def _others(tx: Tx, said: Statement, named: Sequence[_Named], home: str) -> list[KeptReport]:
     """Those beside its own that may be of what it says too: of what stops any of them, all of them."""
     numbers, new = said.numbers, said.version
-    if numbers.orders and new.version.said not in STOPS:
+    beside = [each for each in named if each.kept.report_id != home]
+    if beside and numbers.orders and new.version.said not in STOPS:
         numbers = numbers.joined([Numbers.of(links.numbers_of(tx, home)).as_documents])
-    beside = (each for each in named if each.kept.report_id != home)
     return [each.kept for each in beside if numbers.names(each.numbers, are_of_one=_is_of(each.kept, new))]
 
 
