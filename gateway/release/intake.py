@@ -8,6 +8,7 @@ number, else to that of its hospital's own number, and no number is given to a r
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -46,6 +47,8 @@ HEARD_EVERY = timedelta(seconds=30)
 FEEDS_MAX = 10_000
 """Feeds whose last sign of life is remembered."""
 
+SHA256_CHARS = 64
+"""Of a digest in hex."""
 SEALED_HERE_BYTES_MAX = 262_144
 """What is larger is sealed beside the loop."""
 
@@ -131,7 +134,7 @@ class Intake:
         `replay` names the dead letter that it was. Raises a `ServiceFault` where nothing can be kept now: the sender
         is to send it again; for a replay alone `InvalidRequest` or `KeyClosed`, and the dead letter stays as it is.
         """
-        message, is_doubted = self._as_received(message)
+        message, is_doubted = self._as_received(await self._as_named(message))
         if message.problem:
             if replay is not None:
                 raise InvalidRequest(message.problem)
@@ -161,6 +164,14 @@ class Intake:
         if len(self._heard) >= FEEDS_MAX:
             self._heard.clear()
         self._heard[trust, feed] = at
+
+    async def _as_named(self, message: FeedMessage) -> FeedMessage:
+        """The message; one that its feed could name by its bytes alone is named by the trust's secret as well."""
+        if len(message.message_id) != SHA256_CHARS:
+            return message
+        secret = naming_secret(await key_of(self._keys, owner_of_feed(message.trust)))
+        work = partial(_named, message, secret)
+        return await self._elsewhere(work) if len(message.raw) > SEALED_HERE_BYTES_MAX else work()
 
     def _as_received(self, message: FeedMessage) -> tuple[FeedMessage, bool]:
         """The message as received at an instant that has come (SAF-31), and whether that is in doubt.
@@ -296,6 +307,15 @@ class Intake:
                 log.warning("message kept for a person", **told)
         await self.heard_from(message.trust, message.feed, message.received_at)
         return taken
+
+
+def _named(message: FeedMessage, secret: bytes) -> FeedMessage:
+    name = message.message_id
+    if name != hashlib.sha256(message.raw).hexdigest():
+        return message
+    keyed = message_digest((), message.raw, secret)
+    told = (replace(each, message_id=keyed) if each.message_id == name else each for each in message.reports)
+    return replace(message, message_id=keyed, reports=tuple(told))
 
 
 def _count(kept: Put, message: FeedMessage) -> None:

@@ -34,6 +34,7 @@ from tests.release.incoming import FEED, NORTH, OMAR, RECEIVED_AT, SARAH, TEXT, 
 from tests.release.rig import Rig
 from tests.storage.keyrings import Place
 
+SHA_OF_NORMAL = hashlib.sha256(b"Normal.").hexdigest()
 OFFICER = Author("J Doe", "request-1", "the profile was mended")
 
 
@@ -71,11 +72,13 @@ async def test_no_short_text_can_be_tried_on_the_rows_alone(sqlite_url: str, clo
                 rig = Rig(store, keys)
                 [report_id] = (await rig.intake.take(message(said, name=name))).report_ids
                 await rig.intake.take(message(problem="no order", name=f"{name} 2", raw=b"Normal."))
+                by_bytes = message(replace(said, report_number="R-2"), name=SHA_OF_NORMAL, raw=b"Normal.")
+                assert [(await rig.intake.take(by_bytes)).is_new for _ in range(2)] == [True, False]
         held = await store.read(lambda read: reports.versions(read, report_id))
     of_rows = b"".join(path.read_bytes() for path in folder.iterdir())
     assert len({each.version_id for each in held}) == len({each.text_digest for each in held}) == 2
     tried = version_of(said, SARAH.key, b"")
-    unkeyed = [said.content.digest, hashlib.sha256(b"Normal.").hexdigest(), tried.version_id, tried.text_digest]
+    unkeyed = [said.content.digest, SHA_OF_NORMAL, tried.version_id, tried.text_digest]
     assert not [each for each in unkeyed if each.encode() in of_rows]
 
 
