@@ -154,6 +154,15 @@ class Intake:
         await self.heard_from(message.trust, message.feed, message.received_at)
         return taken
 
+    async def doubt(self, report_id: str, trust: TrustId, reason: str) -> None:
+        """Have a person say whose a report is before it goes out; what is out is taken back."""
+
+        def held(tx: Tx) -> None:
+            if doubt(tx, report_id, trust, reason):
+                self._replan(tx, report_id)
+
+        await self._store.write(held)
+
     async def heard_from(self, trust: TrustId, feed: str, at: datetime) -> None:
         """See `gateway.model.reporting.seams.ReportIntake`."""
         at = at if self._time is None else min(at, self._time.now())
@@ -266,7 +275,7 @@ class Intake:
                     if heard_at is not None and each.version.version.received_at == said.version.version.received_at:
                         receipts.doubt(tx, each.version.report_id, each.version.version.version_id, heard_at)
                     if each.is_doubted:
-                        doubt(tx, each.version)
+                        doubt(tx, each.version.report_id, each.version.trust)
                     faultpoint("intake.replan.before")
                     self._replan(tx, each.version.report_id)
         report_ids = tuple(dict.fromkeys(placed))

@@ -158,6 +158,17 @@ def studies_of(read: Read, report_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(read.connection.execute(statement).scalars()))
 
 
+def others_document(read: Read, sop_uid: str, trust: TrustId) -> list[tuple[str, TrustId]]:
+    """The reports of other trusts that are this structured report, and whose they are."""
+    statement = (
+        select(report.c.report_id, report.c.trust)
+        .join(report_study, report.c.report_id == report_study.c.report_id)
+        .where(report_study.c.kind.in_((LinkKind.DOCUMENT.value, LinkKind.DRAFT.value)))
+        .where(report_study.c.named == sop_uid, report.c.trust != trust.code)
+    )
+    return [(row.report_id, TrustId(row.trust)) for row in read.connection.execute(statement)]
+
+
 def has_others(read: Read, study_uid: str, trust: TrustId) -> bool:
     """Whether a report of another trust is of this study."""
     statement = (

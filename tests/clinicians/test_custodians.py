@@ -12,18 +12,21 @@ from structlog.testing import capture_logs
 from gateway.jobs.runner import JobFailed
 from gateway.model.errors import Unwanted
 from gateway.model.imaging import Attributes
-from gateway.model.reporting.seams import MessageState
+from gateway.model.reporting.incoming import ReportSource
+from gateway.model.reporting.seams import FeedMessage, MessageState
 from gateway.model.work.transfers import InstanceRef, Standing
-from gateway.release.clinicians.arriving import LOOKED_FOR, NOBODY_KNOWS_WHOSE
+from gateway.release.clinicians.arriving import CLAIMED, LOOKED_FOR, NOBODY_KNOWS_WHOSE
 from gateway.release.clinicians.custodians import Elsewhere, Organisations, Whose, custodian
 from gateway.release.letters import Letters
 from policy.parties import PatientId, TrustId
+from policy.release.circumstances import HoldKind
 from storage.registers.state import Author
-from storage.release import messages, reports
+from storage.release import holds, messages, reports
 from storage.release.messages import KeptMessage
 from tests.clinicians.documents import observer, structured
 from tests.clinicians.test_stored_reports import filed, stored
 from tests.clinicians.ward import Ward, reported
+from tests.clock import NOON
 from tests.instances.test_coercion import encoded
 from tests.memory_archive import Image
 from tests.retrieval.pushing import LITTLE
@@ -202,6 +205,21 @@ async def test_a_person_says_that_a_doubtful_report_is_its_own(ward: Ward) -> No
     assert (kept.state, kept.settled_by, kept.reason) == (MessageState.REPLAYED, "J Doe", "it is ours")
     await arrived(ward, signed(InstitutionName="Trust RZ3"))
     assert await waiting(ward) == ()
+
+
+async def test_a_report_that_its_own_trust_stores_too_is_held_where_it_was_filed_by_mistake(ward: Ward) -> None:
+    rz3 = TrustId("RZ3")
+    mistaken = reported(trust=rz3, source=ReportSource.DICOM_SR, message_id="1.2.3.1", study_uids=("1.2.3",))
+    [report_id] = (
+        await ward.intake.take(FeedMessage(rz3, "dicom", "1.2.3.1", "DICOM SR", NOON, (mistaken,)))
+    ).report_ids
+    with capture_logs() as heard:
+        for _ in range(2):
+            await arrived(ward, signed(InstitutionName="Trust RZ2"))
+    assert [each["event"] for each in heard if each.get("alarm")] == ["stored report of two trusts"]
+    assert await filed(ward) is not None
+    [hold] = await ward.store.read(lambda read: holds.holds(read, report_id))
+    assert (hold.kind, hold.reason) == (HoldKind.IDENTITY, CLAIMED)
 
 
 async def test_nobody_makes_another_trusts_report_its_own(ward: Ward) -> None:

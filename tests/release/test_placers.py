@@ -11,7 +11,7 @@ import pytest
 from gateway.model.reporting.incoming import IncomingReport
 from gateway.model.reporting.seams import MessageState
 from policy.release.reports import Said
-from tests.release.incoming import OMAR, VERIFIED_AT
+from tests.release.incoming import OMAR, VERIFIED_AT, message
 from tests.release.rig import Rig
 from tests.release.test_numbers import rig, said_of, standing_texts, take
 
@@ -71,6 +71,11 @@ async def test_what_is_known_by_its_placer_is_found_by_it_and_told_apart_by_its_
         assert set(await take(rig, [renamed(each, tag) for each in order], tag)) == {MessageState.FILED}
         found = await standing_texts(rig)
         assert sorted(text for _, text in found) == sorted(stands * (number + 1)), [each.content.text for each in order]
+
+
+async def test_one_message_of_two_examinations_makes_two_reports(rig: Rig) -> None:
+    await rig.intake.take(message(placed("A", "of the chest"), replace(KNEE, stated_at=VERIFIED_AT)))
+    assert sorted(text for _, text in await standing_texts(rig)) == ["of the chest", "of the knee"]
 
 
 async def test_of_two_examinations_only_the_one_that_is_corrected_gives_way(rig: Rig) -> None:

@@ -54,6 +54,7 @@ LOOKED_FOR = timedelta(hours=1)
 """An object that is not kept by then was not stored."""
 NOT_KEPT = "its sender began to store the object, and within an hour it was not kept"
 NOBODY_KNOWS_WHOSE = "it may be another organisation's report: replay it if it is your own, else dismiss it"
+CLAIMED = "another trust has stored the same object as its own report"
 _GONE = "the object is not kept here: have it stored again"
 _MANUFACTURER = "00080070"
 TRIED_AFTER = timedelta(seconds=1)
@@ -164,7 +165,7 @@ class Arrivals:
     async def _take_in(self, stored: _Stored) -> None:
         match await self._whose(stored):
             case Whose.OWN:
-                await self._intake.take(self._message(stored))
+                await self._file(stored)
             case Whose.ANOTHERS:
                 log.info("stored report is a copy", trust=stored.trust.code)
             case Whose.UNKNOWN:
@@ -180,10 +181,17 @@ class Arrivals:
             stored = await self._of_letter(letter, await self._contents.letter(replay.row_id))
             if await self._whose(stored) is Whose.ANOTHERS:
                 raise InvalidRequest("the report is another trust's")
-            await self._intake.take(self._message(stored), replay)
+            await self._file(stored, replay)
         except (InvalidRequest, KeyClosed) as error:
             log.warning("dead letter not replayed", trust=letter.trust.code, message=replay.row_id, reason=str(error))
             raise JobFailed(FailureKind.PERMANENT, str(error)) from error
+
+    async def _file(self, stored: _Stored, replay: Replay | None = None) -> None:
+        """File it; whoever filed the same object before as its own releases it no more until a person has looked."""
+        for report_id, trust in await self._store.read(partial(_claimed, stored=stored)):
+            log.error("stored report of two trusts", alarm=True, trust=stored.trust.code, other=trust.code)
+            await self._intake.doubt(report_id, trust, CLAIMED)
+        await self._intake.take(self._message(stored), replay)
 
     async def _of_letter(self, letter: KeptMessage, raw: bytes) -> _Stored:
         """Raises `InvalidRequest` where the object is not kept any more."""
@@ -257,6 +265,13 @@ def _known(read: Read, stored: _Stored) -> tuple[Elsewhere, bool]:
     given = recipients.given_to(read, ref.study_uid, trust)
     is_elsewhere = bool(given) or stored.kept_from != trust or links.has_others(read, ref.study_uid, trust)
     return Elsewhere(ref.sop_uid in given, is_elsewhere), filed is not None and bool(filed.report_ids)
+
+
+def _claimed(read: Read, stored: _Stored) -> list[tuple[str, TrustId]]:
+    """The reports that other trusts made of an object which this trust now files for the first time."""
+    filed = messages.find(read, stored.trust, FEED, stored.ref.sop_uid)
+    is_filed = filed is not None and bool(filed.report_ids)
+    return [] if is_filed else links.others_document(read, stored.ref.sop_uid, stored.trust)
 
 
 def _described(stored: _Stored) -> Attributes:

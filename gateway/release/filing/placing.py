@@ -19,6 +19,7 @@ from gateway.model.reporting.incoming import Content, IncomingReport, Subject
 from gateway.release.contents import Key, seal_version
 from gateway.release.filing.numbers import Numbers, number_apart, numbers_of
 from gateway.release.naming import STOPS, elsewhere_id, report_id_of, told_elsewhere
+from policy.parties import TrustId
 from policy.release import whose
 from policy.release.circumstances import Hold, HoldKind
 from policy.release.lifecycle import VOUCHED, order
@@ -103,21 +104,24 @@ def placings(tx: Tx, said: Statement, together: Sequence[Statement], random: Cal
     return placed
 
 
-def doubt(tx: Tx, new: NewVersion) -> None:
-    """Keep a report back whose number stands in another patient's report: a person says whose it is."""
+def doubt(tx: Tx, report_id: str, trust: TrustId, reason: str = DOUBTED) -> bool:
+    """Keep a report back until a person says whose it is; False: for this reason it is already."""
+    if any(each.reason == reason for each in holds.holds(tx, report_id)):
+        return False
     review_on = (tx.now.astimezone(LONDON) + REVIEW_AFTER).date()
-    hold = Hold(tx.new_id(), HoldKind.IDENTITY, BY, BY, DOUBTED, tx.now, review_on)
-    holds.place(tx, new.report_id, hold)
+    hold = Hold(tx.new_id(), HoldKind.IDENTITY, BY, BY, reason, tx.now, review_on)
+    holds.place(tx, report_id, hold)
     told: dict[str, JsonValue] = {
         "act": "hold",
         "by": BY,
         "hold": hold.hold_id,
         "kind": hold.kind.value,
-        "reason": DOUBTED,
-        "report": new.report_id,
-        "trust": new.trust.code,
+        "reason": reason,
+        "report": report_id,
+        "trust": trust.code,
     }
     tx.chain.append(AuditEntry(AuditEvent.RELEASE_CHANGE, tx.now, hold.hold_id, told))
+    return True
 
 
 def _named(tx: Tx, said: Statement, together: Sequence[Statement]) -> list[_Named]:
