@@ -173,7 +173,7 @@ class Acts:
         life = self._planner.situation(tx, report_id).lifecycle
         if Problem.PATIENT_CHANGED not in life.problems:
             raise InvalidRequest("its versions name one patient: nothing is to be settled")
-        check_stands(version_id, [each.version_id for each in life.texts[:1]])
+        check_stands(life.repeats.get(version_id, version_id), [each.version_id for each in life.texts[:1]])
         if not are_one([each.patient for each in life.texts]):
             raise InvalidRequest("the report and an addendum to it name two patients: its sender has to correct that")
         told = reports.versions(tx, report_id)
@@ -319,7 +319,8 @@ class Acts:
             raise InvalidRequest(f"the review date lies within the next {furthest} days")
 
     def _check_stands(self, tx: Tx, report_id: str, version_id: str) -> None:
-        check_stands(version_id, [each.version_id for each in self._planner.situation(tx, report_id).lifecycle.texts])
+        life = self._planner.situation(tx, report_id).lifecycle
+        check_stands(life.repeats.get(version_id, version_id), [each.version_id for each in life.texts])
 
     def _look_at_person(self, tx: Tx, patient_row: str) -> None:
         """Have looked at what is of this patient, under any number that may be theirs (SAF-33)."""

@@ -108,11 +108,10 @@ def current(read: Read, report_id: str) -> KeptReferral | None:
     return _kept(rows[0]) if rows else None
 
 
-def versions(read: Read, report_ids: Collection[str]) -> dict[str, str]:
-    """The version that each of these reports is chased for, of those that are."""
-    table = report_referral
-    chased = select(table.c.report_id, table.c.version_id).where(_IS_CURRENT, table.c.report_id.in_(report_ids))
-    return {row.report_id: row.version_id for row in read.connection.execute(chased)}
+def of_reports(read: Read, report_ids: Collection[str]) -> dict[str, KeptReferral]:
+    """The current referral of each of these reports that has one."""
+    chased = select(report_referral).where(_IS_CURRENT, report_referral.c.report_id.in_(report_ids))
+    return {row.report_id: _kept(row) for row in read.connection.execute(chased)}
 
 
 def keep(tx: Tx, kept: KeptReferral, look_at: datetime | None, instead_of: KeptReferral | None = None) -> None:

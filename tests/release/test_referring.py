@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from gateway.model.reporting.incoming import Content, Exam, Practitioner
 from gateway.model.reporting.notices import Notice
 from gateway.release.planner import Rules
 from gateway.release.referrers.chasing import Chasing
-from gateway.release.referrers.referring import Answer, Referring
+from gateway.release.referrers.referring import Answer, Referring, version_to_name
+from gateway.release.staff.views import explained
 from policy.release.chasing import Matter
 from policy.release.circumstances import Flag, HoldKind, ReleaseState
 from policy.release.reports import Said
@@ -90,7 +92,8 @@ class Ward(Rig):
     async def read(self, report_id: str, by: str = "Dr B Referrer", at: datetime | None = None) -> Answer:
         """What somebody says who has read the text that was verified last."""
         kept = await self.store.read(lambda read: referrals.current(read, report_id))
-        return Answer("" if kept is None else kept.version_id, by, at or self.clock.now())
+        named = "" if kept is None else await self.store.read(partial(version_to_name, kept=kept))
+        return Answer(named, by, at or self.clock.now())
 
     async def acknowledge(self, report_id: str, answer: Answer | None = None) -> bool:
         said = answer or await self.read(report_id)
@@ -366,6 +369,32 @@ async def test_what_is_said_of_a_text_counts_for_no_text_that_came_after_it(ward
     assert await ward.audit("acknowledge") == []
     named = replace(answer, version_id=newer)
     assert await ward.store.write(lambda tx: getattr(ward.referring, act)(tx, report_id, named, AUTHOR))
+
+
+async def test_whoever_read_a_text_before_it_was_coded_as_an_alert_has_not_read_the_alert(ward: Ward) -> None:
+    report_id = await ward.file(verified())
+    await ward.chasing.chase()
+    plain = await ward.read(report_id)
+    await ward.file(verified(alert_codes=("critical",), stated_at=NOW), "m-2")
+    coded = await ward.read(report_id)
+    with pytest.raises(InvalidRequest, match=f"does not stand.*{coded.version_id}"):
+        await ward.acknowledge(report_id, plain)
+    ward.postbox.notices.clear()
+    await ward.on(NOW)
+    await ward.chasing.chase()
+    assert [(each.matter, each.version_id) for each in ward.postbox.notices] == [(Matter.ALERT, coded.version_id)]
+    told = await ward.store.read(lambda read: explained(read, ward.planner, report_id, None))
+    assert told.report.version_id == coded.version_id
+    assert await ward.acknowledge(report_id, coded)
+    [entry] = await ward.audit("acknowledge")
+    assert entry["version"] == coded.version_id
+    early = partial(ward.acts.release_early, report_id=report_id, reason="spoke to the patient")
+    await ward.store.write(partial(early, staff=CLINICIAN, version_id=coded.version_id))
+    assert (await ward.report(report_id)).state is ReleaseState.DUE
+    await ward.file(verified(MONDAY + DAY, "See also.", said=Said.APPENDED), "m-3")
+    newest = await ward.read(report_id)
+    assert newest.version_id not in (plain.version_id, coded.version_id)
+    assert await ward.acknowledge(report_id, newest)
 
 
 async def test_what_was_taken_back_is_acknowledged_by_nobody(ward: Ward) -> None:

@@ -23,6 +23,7 @@ from gateway.model.reporting.incoming import Practitioner
 from gateway.model.reporting.notices import Notice, Notifier, Told
 from gateway.release.contents import Contents
 from gateway.release.planner import Rules, record
+from gateway.release.referrers.referring import version_to_name
 from policy.parties import TrustId
 from policy.release import chasing
 from policy.release.chasing import Matter, Recipient, Step
@@ -93,13 +94,16 @@ class Chasing:
         rules = self._rules()
         terms = rules.terms_of(kept.trust)
         told = await self._store.read(lambda read: referrals.told(read, kept))
+        version_id = await self._store.read(partial(version_to_name, kept=kept))
         try:
             report, referrer = await self._of(kept)
             has_left = referrer.identifier in self._contacts_of(kept.trust).referrers_left
             is_known = bool(referrer.identifier or referrer.name) and not has_left
             kept = replace(kept, referral=replace(kept.referral, is_referrer_known=is_known))
             steps = chasing.due(kept.referral, told, terms, rules.calendar, now)
-            proofs = [await self._notifier.tell(self._notice(kept, report, step, referrer)) for step in steps]
+            proofs = [
+                await self._notifier.tell(self._notice(kept, report, step, referrer, version_id)) for step in steps
+            ]
         except ServiceFault as fault:
             log.warning("referrer not told", report=kept.report_id, trust=kept.trust.code, reason=str(fault))
             await self._store.write(lambda tx: referrals.put_off(tx, kept, now + PUT_OFF))
@@ -123,13 +127,15 @@ class Chasing:
                 return report, referrer
         return report, NOBODY
 
-    def _notice(self, kept: KeptReferral, report: KeptReport, step: Step, referrer: Practitioner) -> Notice:
+    def _notice(
+        self, kept: KeptReferral, report: KeptReport, step: Step, referrer: Practitioner, version_id: str
+    ) -> Notice:
         named = "\n".join((kept.report_id, kept.version_id, step.key))
         return Notice(
             key=hashlib.sha256(named.encode()).hexdigest()[:40],
             trust=kept.trust,
             report_id=kept.report_id,
-            version_id=kept.version_id,
+            version_id=version_id,
             report_number=report.report_number,
             matter=step.matter,
             to=tuple(dict.fromkeys(self._addressed(kept.trust, step, referrer))),

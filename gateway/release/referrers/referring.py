@@ -20,6 +20,7 @@ from gateway.release.planner import Rules, Situation, record
 from policy.release import chasing
 from policy.release.chasing import Referral
 from policy.release.circumstances import Flag, ReleaseState
+from policy.release.lifecycle import order
 from policy.release.reports import Lifecycle
 from storage.clinical import referrals
 from storage.clinical.referrals import KeptReferral
@@ -62,6 +63,23 @@ class Bulk:
     """Why some were not: coded as alerts (SAF-68), another text stands by now, nothing to acknowledge."""
 
 
+def version_to_name(read: Read, kept: KeptReferral) -> str:
+    """The version that whoever has read what is chased has read: of a text that was coded as an alert later, that one.
+
+    The same text with a code is no new text; but whoever read it without the code knows of no alert.
+    """
+    if not kept.referral.alerts:
+        return kept.version_id
+    told = sorted(reports.versions(read, kept.report_id), key=order)
+    text = next((each for each in told if each.version_id == kept.version_id), None)
+    if text is None or not text.text_digest:
+        return kept.version_id
+    alike = [each for each in told if each.text_digest == text.text_digest]
+    known = text.alerts.union(*(each.alerts for each in told if each not in alike))
+    coded = [each for each in alike if not (kept.referral.alerts & each.alerts) <= known]
+    return coded[-1].version_id if coded else kept.version_id
+
+
 class Referring:
     """The acts of referrers and of those who stand in for them; each in its caller's transaction, and audited."""
 
@@ -101,7 +119,7 @@ class Referring:
         if kept.referral.acknowledged_at is not None:
             return False
         self._keep(tx, referrals.acknowledged(kept, answer.at, answer.by))
-        return _recorded(tx, kept, "acknowledge", author, {"name": answer.by, "at": answer.at.isoformat()})
+        return _recorded(tx, report_id, answer, "acknowledge", author, {"name": answer.by, "at": answer.at.isoformat()})
 
     def acknowledge_many(self, tx: Tx, read: Collection[tuple[str, Answer]], author: Author) -> Bulk:
         """Acknowledge reports together; alerts are left out (SAF-68)."""
@@ -127,7 +145,7 @@ class Referring:
         if kept.referral.followed_up_at is not None:
             return False
         self._keep(tx, referrals.followed_up(kept, answer.at, answer.by))
-        return _recorded(tx, kept, "follow-up", author, {"name": answer.by, "at": answer.at.isoformat()})
+        return _recorded(tx, report_id, answer, "follow-up", author, {"name": answer.by, "at": answer.at.isoformat()})
 
     def prove_dispatch(self, tx: Tx, report_id: str, answer: Answer, author: Author) -> bool:
         """The referrer was sent the report as it stands: control ID and positive answer, or the RIS's word.
@@ -138,7 +156,9 @@ class Referring:
         if kept.referral.dispatched_at is not None:
             return False
         self._keep(tx, referrals.dispatched(kept, answer.at, answer.by))
-        return _recorded(tx, kept, "prove-dispatch", author, {"reference": answer.by, "at": answer.at.isoformat()})
+        return _recorded(
+            tx, report_id, answer, "prove-dispatch", author, {"reference": answer.by, "at": answer.at.isoformat()}
+        )
 
     def _asked(self, tx: Tx, report_id: str, answer: Answer, *, even_taken_back: bool = False) -> KeptReferral:
         report = reports.hold(tx, report_id)
@@ -147,7 +167,7 @@ class Referring:
             raise InvalidRequest("nothing of this report is verified: there is nothing to acknowledge")
         if kept is None:
             raise InvalidRequest("it goes to no patient by itself, and is no alert: nobody is chased for it (see why)")
-        stands = [kept.version_id] if kept.referral.is_standing or even_taken_back else []
+        stands = [version_to_name(tx, kept)] if kept.referral.is_standing or even_taken_back else []
         check_stands(answer.version_id, stands)
         if not answer.by.strip() or len(answer.by) > NAME_CHARS_MAX:
             raise InvalidRequest(f"a name or reference has 1 to {NAME_CHARS_MAX} characters")
@@ -212,8 +232,8 @@ def _alerts(lifecycle: Lifecycle) -> frozenset[str]:
     return frozenset[str]().union(*(each.alerts for each in lifecycle.texts))
 
 
-def _recorded(tx: Tx, kept: KeptReferral, act: str, author: Author, detail: dict[str, JsonValue]) -> bool:
-    report = reports.get(tx, kept.report_id)
+def _recorded(tx: Tx, report_id: str, answer: Answer, act: str, author: Author, detail: dict[str, JsonValue]) -> bool:
+    report = reports.get(tx, report_id)
     assert report is not None
-    record(tx, report, act, author, {"version": kept.version_id, **detail})
+    record(tx, report, act, author, {"version": answer.version_id, **detail})
     return True

@@ -25,6 +25,7 @@ from gateway.model.reporting.views import (
     VersionLine,
 )
 from gateway.release.planner import Planner, Situation
+from gateway.release.referrers.referring import version_to_name
 from policy.parties import TrustId
 from policy.release.circumstances import Hold, ReleaseState
 from policy.release.clock import day_of, midnight
@@ -39,8 +40,9 @@ MEDIANS_OVER = timedelta(days=30)
 
 def lines_of(read: Read, found: Sequence[KeptReport]) -> tuple[ReportLine, ...]:
     """Reports as they stand, each with the version that whoever acts names."""
-    chased = referrals.versions(read, [each.report_id for each in found])
-    return tuple(_line_of(each, chased.get(each.report_id, each.current_version)) for each in found)
+    chased = referrals.of_reports(read, [each.report_id for each in found])
+    named = {report_id: version_to_name(read, kept) for report_id, kept in chased.items()}
+    return tuple(_line_of(each, named.get(each.report_id, each.current_version)) for each in found)
 
 
 def done_of(situation: Situation, *, changed: bool = True) -> Done:
@@ -66,9 +68,11 @@ def explained(read: Read, planner: Planner, report_id: str, trust: TrustId | Non
     given = releases.released(read, report_id)
     stands = [each.version_id for each in lifecycle.texts]
     [line] = lines_of(read, [report])
-    newest = line.version_id if lifecycle.newest is None else lifecycle.newest.version_id
+    newest = lifecycle.newest
+    if newest is not None and lifecycle.repeats.get(line.version_id or "", line.version_id) != newest.version_id:
+        line = replace(line, version_id=newest.version_id)  # nobody is chased for it, or not yet
     return Explained(
-        report=replace(line, version_id=newest),
+        report=line,
         will_be_released_at=None if plan.state is ReleaseState.RELEASED else plan.due_at,
         looked_at_again=report.look_at,
         reasons=tuple(ReasonLine(each.rule, each.words) for each in plan.reasons),
