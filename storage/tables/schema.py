@@ -13,6 +13,7 @@ from storage.registers import agreements, labels, optouts, patients, quality, re
 from storage.release import deliveries, feeds, holds, releases, standing
 from storage.release import patients as release_patients
 from storage.release import tables as release_tables
+from storage.release.page import sessions
 from storage.release.upkeep import receipts
 from storage.tables import chain, commits
 from storage.tables.columns import metadata
@@ -48,6 +49,7 @@ MODULES = (
     release_patients,
     release_tables,
     reserve,
+    sessions,
     standing,
     standings,
     state,
