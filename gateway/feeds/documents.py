@@ -54,19 +54,21 @@ def decoded_bytes(encoded: str, encoding: str) -> bytes:
 def plain_lines(values: list[str]) -> list[str]:
     """Texts, some of which may be RTF, or begin or go on with it; raises `NotADocument`."""
     lines: list[str] = []
-    waiting = ""
+    waiting: list[str] = []
+    depth = 0
     for value in values:
         if not waiting and not value.lstrip().startswith(RTF_BEGINS):
             lines.append(value)
             continue
-        waiting = f"{waiting}\n{value}" if waiting else value.lstrip()
-        end = _end_of_group(waiting)
+        piece = f"\n{value}" if waiting else value.lstrip()
+        end, depth = _end_of_group(piece, depth=depth)
+        waiting.append(piece if end is None else piece[:end])
         if end is None:
             continue
-        if waiting[end:].strip("\0 \n"):
+        if piece[end:].strip("\0 \n"):
             raise NotADocument("text follows the end of an RTF document")
-        lines.append(plain_rtf(waiting[:end]))
-        waiting = ""
+        lines.append(plain_rtf("".join(waiting)))
+        waiting.clear()
     if waiting:
         raise NotADocument("an RTF document does not end")
     return lines
@@ -90,7 +92,7 @@ def _without_groups(document: str) -> str:
     kept = []
     at = 0
     while (found := _DROPPED_GROUP.search(document, at)) is not None:
-        end = _end_of_group(document, found.start())
+        end, _ = _end_of_group(document, found.start())
         if end is None:
             raise NotADocument("an RTF document does not end")
         kept.append(document[at : found.start()])
@@ -98,14 +100,15 @@ def _without_groups(document: str) -> str:
     return "".join([*kept, document[at:]])
 
 
-def _end_of_group(text: str, begin: int = 0) -> int | None:
-    """Where the group that begins at a place ends; None: nowhere."""
-    depth = 0
+def _end_of_group(text: str, begin: int = 0, *, depth: int = 0) -> tuple[int | None, int]:
+    """Where the group ends that begins at a place, or has begun in text before it, `depth` braces deep; None: behind
+    all of this, and how deep it is there.
+    """
     for found in _BRACES.finditer(text, begin):
         if found.group() == "{":
             depth += 1
         elif found.group() == "}":
             depth -= 1
             if depth == 0:
-                return found.end()
-    return None
+                return found.end(), 0
+    return None, depth

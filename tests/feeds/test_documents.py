@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.feeds import documents
 from gateway.feeds.documents import NotADocument, plain_lines, plain_rtf
 from gateway.feeds.hl7.reading import Unreadable
 from tests.feeds.messages import line, message, only, reports, result
@@ -57,3 +58,19 @@ def test_hostile_rtf_is_read_or_refused_without_searching_for_ever(inside: str) 
 
 def test_markup_of_another_kind_stays_text() -> None:
     assert plain_lines(["<b>Normal</b>"]) == ["<b>Normal</b>"]
+
+
+def test_rtf_of_many_lines_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen_chars = 0
+    find = documents._end_of_group
+
+    def counted(text: str, begin: int = 0, *, depth: int = 0) -> tuple[int | None, int]:
+        nonlocal seen_chars
+        seen_chars += len(text) - begin
+        return find(text, begin, depth=depth)
+
+    monkeypatch.setattr(documents, "_end_of_group", counted)
+    values = [r"{\rtf1 Begin", *[r"and {\b go on}"] * 1_000, "}"]
+    [text] = plain_lines(values)
+    assert text.count("go on") == 1_000
+    assert seen_chars <= 2 * sum(map(len, values))
