@@ -81,7 +81,8 @@ async def _way(run: Run, *, is_idempotent: bool) -> None:
     async with opened(run.folder, run.settings.url, portal, clock=FakeClock(starts_at)) as rig:
         await run.step("file", partial(rig.file, verified(), "m-1"))
         await _look(run, rig, "due", 0 if starts_at > DUE_AT else (DUE_AT - starts_at).total_seconds())
-        await _look(run, rig, "seen", 3_600)
+        # A feed tells of a correction once there is one: what seems to come from the future is believed of nobody.
+        await _look(run, rig, "seen", max(0.0, (CORRECTED_AT - rig.clock.now()).total_seconds()) + 3_600)
         corrected = verified(CORRECTED_AT, "A fracture.", said=Said.CORRECTED)
         await run.step("correct", partial(rig.file, corrected, "m-2"))
         await _look(run, rig, "taken back", 60)
