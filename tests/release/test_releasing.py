@@ -70,6 +70,20 @@ async def test_a_later_message_without_codes_frees_no_report_of_such_an_exam(
     assert portal.shown == {}
 
 
+async def test_a_report_whose_code_its_sender_mistyped_goes_under_another_number(rig: Rig, portal: Portal) -> None:
+    """Nobody lifts an exclusion here: the sender withdraws the report, and sends it again as another one."""
+    rig.terms = replace(rig.terms, excluded_codes=frozenset({"XSKEL"}))
+    mistyped = await rig.file(verified(exam=Exam(codes=("XSKEL",))))
+    stop = verified(MONDAY + timedelta(minutes=1), "", said=Said.WITHDRAWN, verification=None)
+    await rig.file(stop, name="m-2")
+    again = verified(MONDAY, report_number="R-2", exam=Exam(codes=("XCHES",)), stated_at=MONDAY + timedelta(minutes=2))
+    right = await rig.file(again, name="m-3")
+    assert right != mistyped
+    await rig.look(DUE_AT + timedelta(minutes=1))
+    assert {each.report_id for each in portal.shown.values()} == {right}
+    assert (await rig.report(mistyped)).state is ReleaseState.WITHDRAWN
+
+
 async def test_a_channel_that_fails_three_times_releases_once_when_it_confirms(rig: Rig, portal: Portal) -> None:
     portal.puts = [FAILED, FAILED, FAILED]
     report_id = await rig.file(verified())
