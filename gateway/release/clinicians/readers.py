@@ -52,11 +52,11 @@ class Readers:
         suspects = [each.ref for each in instances if may_be_report(each.ref) or not each.ref.sop_class_uid]
         if not suspects:
             return
-        uids = {each.sop_uid for each in suspects}
-        found = finding.ever_of_studies(tx, {each.study_uid for each in suspects})
+        uids, studies = {each.sop_uid for each in suspects}, {each.study_uid for each in suspects}
+        found = finding.ever_of_studies(tx, studies)
         for report_id in sorted(each.report_id for each in found):
             kept = self._held(tx, report_id)
-            if any(not kept.former(study_uid).isdisjoint(uids) for study_uid in kept.ever_under):
+            if any(not kept.former(study_uid).isdisjoint(uids) for study_uid in studies.intersection(kept.ever_under)):
                 moved(tx, report_id)
 
     async def study_of(self, report_id: str) -> str:
