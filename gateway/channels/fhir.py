@@ -178,10 +178,7 @@ class FhirChannel:
 
     async def _post(self, path: str, resource: Resource, more: Mapping[str, str] | None = None) -> _Answer:
         headers = {**await self._headers(), "Content-Type": "application/fhir+json", **(more or {})}
-        answer = await self._send(path, orjson.dumps(resource), headers)
-        if answer.status == 401:
-            self._token = ("", LONG_AGO)
-        return answer
+        return await self._send(path, orjson.dumps(resource), headers)
 
     async def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/fhir+json", "X-Request-ID": self._new_id()}
@@ -217,6 +214,8 @@ class FhirChannel:
         url = path if "://" in path else self._portal.url.rstrip("/") + path
         try:
             async with self._opened().post(url, data=body, headers=headers, allow_redirects=False) as response:
+                if response.status == 401:
+                    self._token = ("", LONG_AGO)
                 return _Answer(response.status, await _read(response))
         except aiohttp.ClientConnectorError:
             raise _NotDone(Receipt.FAILED, "no connection") from None

@@ -45,6 +45,7 @@ class Portal:
         self.asked: list[str] = []
         self.bodies: list[str] = []
         self.headers: list[str] = []
+        self.refused_token = ""
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request."""
@@ -53,7 +54,9 @@ class Portal:
         self.headers.append(request.headers.get("Authorization", ""))
         if request.path == "/token":
             self.bodies.append((await request.post())["client_assertion"])  # type: ignore[arg-type]  # a field, no file
-            return web.json_response({"access_token": "t-1", "expires_in": 300})
+            return web.json_response({"access_token": f"t-{self.asked.count('/token')}", "expires_in": 300})
+        if self.refused_token and self.headers[-1] == f"Bearer {self.refused_token}":
+            return web.json_response({}, status=401)
         if request.path.endswith("_search"):
             return web.json_response({"resourceType": "Bundle", "entry": self.entries()})
         self.bodies.append(body)
@@ -135,6 +138,17 @@ async def test_a_token_is_had_by_a_signed_assertion_and_used_again() -> None:
     claims = jwt.decode(portal.bodies[0], key, algorithms=["RS512"]).claims
     assert (claims["iss"], claims["sub"]) == ("gateway", "gateway")
     assert portal.headers[1:] == ["Bearer t-1"] * 4
+
+
+async def test_a_token_that_the_portal_no_longer_takes_is_asked_for_anew() -> None:
+    portal = Portal()
+    async with connected(portal, key=RSAKey.generate_key(2048)) as channel:
+        assert (await channel.put(REPORT, RENDERING)).receipt is Receipt.CONFIRMED
+        portal.refused_token = "t-1"
+        # The account is looked up first: that answer alone has to say it.
+        assert (await channel.put(REPORT, RENDERING)).receipt is Receipt.FAILED
+        assert (await channel.put(REPORT, RENDERING)).receipt is Receipt.CONFIRMED
+    assert portal.asked.count("/token") == 2
 
 
 @pytest.mark.parametrize(
