@@ -13,9 +13,9 @@ from sqlalchemy import and_, case, func, or_, select
 
 from gateway.model.work.transfers import CacheClass, CachedInstance, KeyDomain, Standing
 from policy.parties import TrustId
-from storage.cache import index
-from storage.cache.index import cache_instance, cache_study, kept_of
+from storage.cache.index import IS_SOLE, cache_instance, cache_study, kept_of
 from storage.database import Read
+from storage.tables.columns import unindexed
 
 _JOINED = and_(
     cache_instance.c.place == cache_study.c.place,
@@ -86,7 +86,8 @@ def by_class(read: Read, place: str) -> list[ClassCensus]:
 
 def following(read: Read, place: str, after: bytes, count_max: int) -> Sequence[CachedInstance]:
     """The instances behind an object id, in the order of these ids."""
-    behind = select(cache_instance).where(cache_instance.c.place == place, cache_instance.c.object_id > after)
+    of_place = unindexed(cache_instance.c.place) == place
+    behind = select(cache_instance).where(of_place, cache_instance.c.object_id > after)
     ordered = behind.order_by(cache_instance.c.object_id).limit(count_max)
     return [kept_of(row).instance for row in read.connection.execute(ordered)]
 
@@ -95,6 +96,31 @@ def count(read: Read, place: str) -> int:
     """How many instances a place keeps."""
     counted = select(func.count()).select_from(cache_instance).where(cache_instance.c.place == place)
     return int(read.connection.execute(counted).scalar_one())
+
+
+def sole_studies(read: Read, place: str, *, is_open: bool = False) -> list[tuple[str, bytes, TrustId]]:
+    """The studies of which something is handed out that nobody else is known to have, what stands for their patients,
+    and who sent them; those alone that are not closed if `is_open`.
+    """
+    kept = cache_instance.c
+    of = (unindexed(kept.place) == place) & (unindexed(kept.domain) == KeyDomain.CACHE.value)
+    found = (
+        select(cache_study.c.study_uid, cache_study.c.patient, cache_instance.c.source)
+        .join_from(
+            cache_study,
+            cache_instance,
+            (cache_instance.c.place == cache_study.c.place)
+            & (cache_instance.c.domain == cache_study.c.domain)
+            & (cache_instance.c.study_uid == cache_study.c.study_uid),
+        )
+        .where(
+            of, unindexed(cache_instance.c.place) == place, cache_instance.c.standing == Standing.CURRENT.value, IS_SOLE
+        )
+        .distinct()
+    )
+    if is_open:
+        found = found.where(cache_study.c.closed_at.is_(None))
+    return [(row.study_uid, bytes(row.patient), TrustId(row.source)) for row in read.connection.execute(found)]
 
 
 def uncompared(read: Read, place: str, before: datetime, count_max: int) -> list[str]:
@@ -114,7 +140,7 @@ def uncompared(read: Read, place: str, before: datetime, count_max: int) -> list
 
 def sole_sources(read: Read, place: str) -> frozenset[TrustId]:
     """The trusts of which something is handed out that nobody else is known to have."""
-    return frozenset(source for _, _, source in index.sole_studies(read, place, is_open=True))
+    return frozenset(source for _, _, source in sole_studies(read, place, is_open=True))
 
 
 def study_uids(read: Read, place: str) -> list[str]:

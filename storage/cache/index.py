@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Index,
     Integer,
     LargeBinary,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    literal_column,
     select,
     text,
     update,
@@ -95,8 +97,14 @@ cache_instance = Table(
     Index(None, "pack_id"),
 )
 
-_IS_SOLE = cache_instance.c.is_sole_copy
-Index("ix_cache_instance_sole", cache_instance.c.sop_uid, sqlite_where=_IS_SOLE, postgresql_where=_IS_SOLE)
+IS_SOLE: ColumnElement[bool] = literal_column("cache_instance.is_sole_copy")
+"""Written as the index below has it; SQLite takes it for nothing else."""
+Index(
+    "ix_cache_instance_sole",
+    cache_instance.c.sop_uid,
+    sqlite_where=text("is_sole_copy"),
+    postgresql_where=text("is_sole_copy"),
+)
 
 cache_dead = Table(
     "cache_dead",
@@ -278,28 +286,6 @@ def of_patient(read: Read, place: str, patient: bytes, domain: KeyDomain) -> lis
     """The studies that are kept of a patient in a domain."""
     of = (cache_study.c.place == place) & (cache_study.c.patient == patient) & (cache_study.c.domain == domain.value)
     return list(read.connection.execute(select(cache_study.c.study_uid).where(of)).scalars())
-
-
-def sole_studies(read: Read, place: str, *, is_open: bool = False) -> list[tuple[str, bytes, TrustId]]:
-    """The studies of which something is handed out that nobody else is known to have, what stands for their patients,
-    and who sent them; those alone that are not closed if `is_open`.
-    """
-    of = (cache_study.c.place == place) & (cache_study.c.domain == KeyDomain.CACHE.value)
-    found = (
-        select(cache_study.c.study_uid, cache_study.c.patient, cache_instance.c.source)
-        .join_from(
-            cache_study,
-            cache_instance,
-            (cache_instance.c.place == cache_study.c.place)
-            & (cache_instance.c.domain == cache_study.c.domain)
-            & (cache_instance.c.study_uid == cache_study.c.study_uid),
-        )
-        .where(of, cache_instance.c.standing == Standing.CURRENT.value, _IS_SOLE)
-        .distinct()
-    )
-    if is_open:
-        found = found.where(cache_study.c.closed_at.is_(None))
-    return [(row.study_uid, bytes(row.patient), TrustId(row.source)) for row in read.connection.execute(found)]
 
 
 def patients_open(read: Read, place: str, domain: KeyDomain) -> frozenset[bytes]:

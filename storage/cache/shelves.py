@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.model.work.transfers import KeyDomain, SoleStudy, Standing
 from policy.parties import TrustId
@@ -22,6 +23,9 @@ ShelfKey = tuple[KeyDomain, str]
 
 INSTANCES_MAX = 50_000
 """Instances on all shelves that nobody uses."""
+_TRIMMED_TO: Final = 0.9
+"""Of so many: whoever counts goes through all shelves, and should not have to for the next one."""
+_READS_BETWEEN_COUNTS: Final = 64
 
 
 @dataclass(slots=True)
@@ -137,6 +141,7 @@ class Shelves:
         self._shelves: OrderedDict[ShelfKey, Shelf] = OrderedDict()
         self._loading: dict[ShelfKey, asyncio.Task[Shelf]] = {}
         self._in_use: Counter[str] = Counter()
+        self._uncounted = 0
 
     @asynccontextmanager
     async def using(self, domain: KeyDomain, study_uid: str) -> AsyncIterator[Shelf]:
@@ -185,9 +190,16 @@ class Shelves:
         return shelf
 
     def _trim(self) -> None:
+        self._uncounted += 1
+        if self._uncounted < _READS_BETWEEN_COUNTS:
+            return
+        self._uncounted = 0
         count = sum(len(shelf.objects) + 1 for shelf in self._shelves.values())
-        for key in list(self._shelves) if count > INSTANCES_MAX else ():
-            shelf = self._shelves[key]
-            if count > INSTANCES_MAX and shelf.is_idle and not self.is_in_use(shelf.study_uid):
+        if count <= INSTANCES_MAX:
+            return
+        for key, shelf in list(self._shelves.items()):
+            if count <= _TRIMMED_TO * INSTANCES_MAX:
+                break
+            if shelf.is_idle and not self.is_in_use(shelf.study_uid):
                 count -= len(shelf.objects) + 1
                 del self._shelves[key]

@@ -21,7 +21,7 @@ from gateway.model.errors import OverCapacity, ServiceFault
 from gateway.model.faults import faultpoint
 from gateway.model.seams import Clock
 from gateway.model.work.transfers import CacheClass, KeyDomain, Standing, StudyKeys
-from storage.cache import eviction, index, recovery
+from storage.cache import census, eviction, index, recovery
 from storage.cache.entries import Entry, Kept
 from storage.cache.index import StudyRow
 from storage.cache.packs.frames import Extent
@@ -94,7 +94,7 @@ class Upkeep:
         self._change(partial(index.take_out, place=self.place, gone=missing))
         self._change(partial(index.settle, place=self.place, packs=found.read))
         await self.write()
-        self.sole.begin(await self.store.read(partial(index.sole_studies, place=self.place)))
+        self.sole.begin(await self.store.read(partial(census.sole_studies, place=self.place)))
         buried = [extent for extents in found.dead.values() for extent in extents]
         await self._objects.drop([*found.orphans, *buried])
         await self._objects.drop(packs=found.empty)

@@ -22,7 +22,6 @@ from sqlalchemy import (
     bindparam,
     literal_column,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -30,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.model.errors import InvalidRequest
 from gateway.model.faults import faultpoint
 from storage.database import Read, Tx
-from storage.tables.columns import Instant, Json, TableRow, metadata
+from storage.tables.columns import Instant, Json, TableRow, among, metadata
 from storage.tables.prepared import Prepared
 
 LIST_MAX = 1_000
@@ -118,22 +117,14 @@ report_delivery = Table(
     Column("changed_at", Instant, nullable=False),
 )
 """`released_at` is when the channel confirmed it; `sealed` is the addressee as traced when it was put."""
-_IS_STUCK = report_delivery.c.state.in_([state.value for state in sorted(UNDELIVERABLE)])
-Index("ix_report_delivery_stuck", report_delivery.c.changed_at, sqlite_where=_IS_STUCK, postgresql_where=_IS_STUCK)
-# With its values written out: SQLite uses a partial index for nothing else.
-_RETRIED = ("putting", "waiting", "withdrawing")
+IS_STUCK = among(report_delivery.c.state, sorted(UNDELIVERABLE))
+Index("ix_report_delivery_stuck", report_delivery.c.changed_at, sqlite_where=IS_STUCK, postgresql_where=IS_STUCK)
 IS_RETRIED = and_(
-    report_delivery.c.state.in_(bindparam("retried", _RETRIED, expanding=True, literal_execute=True)),
+    among(report_delivery.c.state, (DeliveryState.PUTTING, DeliveryState.WAITING, DeliveryState.WITHDRAWING)),
     report_delivery.c.attempts > literal_column("0"),
 )
 """A channel was asked, and has not done it; it is asked again by itself."""
-_INDEXED = "state IN ('putting', 'waiting', 'withdrawing') AND attempts > 0"
-Index(
-    "ix_report_delivery_retried",
-    report_delivery.c.report_id,
-    sqlite_where=text(_INDEXED),
-    postgresql_where=text(_INDEXED),
-)
+Index("ix_report_delivery_retried", report_delivery.c.report_id, sqlite_where=IS_RETRIED, postgresql_where=IS_RETRIED)
 _OF_REPORT = Prepared(
     select(report_delivery)
     .where(report_delivery.c.report_id == bindparam("of_report"))
@@ -277,7 +268,7 @@ def get(read: Read, report_id: str, channel: str, document_key: str) -> Delivery
 
 def undeliverable(read: Read) -> tuple[Delivery, ...]:
     """What a person has to look at, the oldest first."""
-    statement = select(report_delivery).where(_IS_STUCK).order_by(report_delivery.c.changed_at).limit(LIST_MAX)
+    statement = select(report_delivery).where(IS_STUCK).order_by(report_delivery.c.changed_at).limit(LIST_MAX)
     return tuple(_delivery(row) for row in read.connection.execute(statement))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, delete, func, select, text, update
+from sqlalchemy import bindparam, delete, func, literal, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.model.audit import AuditEntry, AuditEvent
@@ -19,8 +19,8 @@ from gateway.model.imaging import JsonValue
 from policy.parties import TrustId
 from storage.database import Read, Tx
 from storage.registers.state import Author
-from storage.release.tables import LinkKind, report, report_study
-from storage.tables.columns import Instant
+from storage.release.tables import IS_UNSEEN, LinkKind, report, report_study
+from storage.tables.columns import Instant, unindexed
 from storage.tables.prepared import Prepared
 
 LIST_MAX = 1_000
@@ -107,10 +107,9 @@ def namesakes(read: Read, trust: TrustId, numbers: Sequence[str]) -> tuple[str, 
     wanted = sorted(set(numbers))
     # By the numbers, and their reports by id: joined, SQLite walks through every report of the trust instead.
     naming = select(report_study.c.report_id).where(report_study.c.kind.in_(_NUMBERS), report_study.c.named.in_(wanted))
-    of_trust = report.c.trust.concat("") == trust.code  # no column, so that no index of it is taken
     statement = (
         select(report.c.report_id)
-        .where(report.c.report_id.in_(naming), of_trust)
+        .where(report.c.report_id.in_(naming), unindexed(report.c.trust) == trust.code)
         .order_by(report.c.created_at, report.c.report_id)
         .limit(LIST_MAX)
     )
@@ -130,13 +129,11 @@ def numbers_of(read: Read, report_id: str) -> dict[LinkKind, frozenset[str]]:
 
 def unlinked(read: Read, after: tuple[str, str], count_max: int) -> Sequence[Unlinked]:
     """Numbers without a study, in order, from those behind the report and number `after`."""
-    at = (report_study.c.report_id > after[0]) | (
-        (report_study.c.report_id == after[0]) & (report_study.c.named > after[1])
-    )
+    at = tuple_(report_study.c.report_id, report_study.c.named) > tuple_(*map(literal, after))
     statement = (
         select(report_study.c.report_id, report_study.c.named, report.c.trust, report.c.patient_id)
         .join(report, report.c.report_id == report_study.c.report_id)
-        .where(report_study.c.kind == LinkKind.ACCESSION.value, report_study.c.study_uid.is_(None), at)
+        .where(IS_UNSEEN, at)
         .order_by(report_study.c.report_id, report_study.c.named)
         .limit(min(count_max, LIST_MAX))
     )

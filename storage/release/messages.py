@@ -19,7 +19,7 @@ from gateway.model.reporting.seams import MessageState
 from policy.parties import TrustId
 from storage.database import Read, Tx
 from storage.release.tables import HAS_PAYLOAD, IS_DEAD, feed_heard, feed_message
-from storage.tables.columns import Instant, Json, TableRow, micros
+from storage.tables.columns import Instant, Json, TableRow, micros, unindexed
 from storage.tables.prepared import Prepared
 
 LIST_MAX = 1_000
@@ -105,7 +105,9 @@ _DEAD = Prepared(
     .order_by(feed_message.c.received_at, feed_message.c.row_id)
     .limit(bindparam("count_max", type_=Integer))
 )
-_DEAD_COUNT = Prepared(select(func.count().label("dead")).where(IS_DEAD, feed_message.c.trust == bindparam("of_trust")))
+_DEAD_COUNT = Prepared(
+    select(func.count().label("dead")).where(IS_DEAD, unindexed(feed_message.c.trust) == bindparam("of_trust"))
+)
 _PAYLOAD = Prepared(
     select(feed_message.c.row_id, feed_message.c.key_id, feed_message.c.sealed).where(
         feed_message.c.row_id == bindparam("of_row")

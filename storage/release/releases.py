@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.model.faults import faultpoint
 from storage.database import Read, Tx
 from storage.release.deliveries import Delivery
-from storage.tables.columns import Instant, TableRow, metadata
+from storage.tables.columns import Instant, TableRow, among, metadata
 from storage.tables.prepared import Prepared
 
 LIST_MAX = 1_000
@@ -61,8 +61,8 @@ report_notice = Table(
     Column("words", Text, nullable=False),
 )
 """A row before the patient is told of a version, never a second one."""
-_IS_OPEN = report_notice.c.state.in_([NoticeState.NOTIFYING.value, NoticeState.UNKNOWN.value, NoticeState.FAILED.value])
-Index("ix_report_notice_open", report_notice.c.begun_at, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+IS_OPEN = among(report_notice.c.state, (NoticeState.NOTIFYING, NoticeState.UNKNOWN, NoticeState.FAILED))
+Index("ix_report_notice_open", report_notice.c.begun_at, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def notices(read: Read, report_id: str) -> tuple[Notice, ...]:
 
 def open_notices(read: Read) -> Sequence[Notice]:
     """Notices of which nobody knows what became, the oldest first."""
-    statement = select(report_notice).where(_IS_OPEN).order_by(report_notice.c.begun_at).limit(LIST_MAX)
+    statement = select(report_notice).where(IS_OPEN).order_by(report_notice.c.begun_at).limit(LIST_MAX)
     return [_notice(row) for row in read.connection.execute(statement)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, literal_column
 
 from storage.tables.columns import Instant, Json, metadata
 
@@ -37,6 +37,7 @@ report = Table(
     Index(None, "patient_id"),
     Index("uq_report_number", "trust", "report_number", unique=True),
     Index("ix_report_state", "state", "due_at"),
+    Index("ix_report_counted", "trust", "state", "is_linked", "held_for", "flags"),
 )
 """One row a report. `state` to `flags` are the plan as it stood last; `patient_id` is empty where nobody is known."""
 
@@ -55,6 +56,15 @@ Index(
     report.c.report_id,
     sqlite_where=IS_UNLINKED,
     postgresql_where=IS_UNLINKED,
+)
+IS_UNMATCHED = report.c.patient_id.is_(None) | (~report.c.is_linked & report.c.accession.is_(None))
+"""A number of the trust's own is enough to know of which examination it is, whether or not its images are held."""
+Index(
+    "ix_report_unmatched",
+    report.c.trust,
+    report.c.created_at,
+    sqlite_where=IS_UNMATCHED,
+    postgresql_where=IS_UNMATCHED,
 )
 
 report_version = Table(
@@ -126,7 +136,7 @@ feed_message = Table(
 )
 """Every message that was heard; what stood in it is sealed, and gone once its retention is over."""
 
-IS_DEAD = feed_message.c.state == "dead"
+IS_DEAD = feed_message.c.state == literal_column("'dead'")
 Index(
     "ix_feed_message_dead",
     feed_message.c.received_at,
@@ -150,6 +160,18 @@ feed_heard = Table(
     Column("heard_at", Instant, nullable=False),
 )
 """When each feed last gave a sign of life (SAF-32)."""
+
+
+IS_UNSEEN = (report_study.c.kind == literal_column("'accession'")) & report_study.c.study_uid.is_(None)
+Index(
+    "ix_report_study_unseen",
+    report_study.c.kind,
+    report_study.c.report_id,
+    report_study.c.named,
+    sqlite_where=IS_UNSEEN,
+    postgresql_where=IS_UNSEEN,
+)
+"""An accession number whose study nobody has seen."""
 
 
 class LinkKind(StrEnum):

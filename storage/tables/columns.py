@@ -8,7 +8,8 @@ Nearly every register table is bitemporal: `valid_from`/`valid_until` say when a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     bindparam,
+    literal_column,
     or_,
 )
 
@@ -44,6 +46,7 @@ TableRow = Row[*tuple[object, ...]]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_WORD = re.compile(r"[a-z][a-z-]*")
 
 STILL_BELIEVED = datetime.max.replace(tzinfo=UTC)
 """As `known_at`: what is believed now, whatever the clock of the node that recorded it said."""
@@ -97,6 +100,27 @@ def strings(value: JsonValue) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("the column should hold a list of strings")
     return frozenset(str(item) for item in value)
+
+
+def among(column: ColumnElement[str], words: Iterable[str]) -> ColumnElement[bool]:
+    """The condition that a column holds one of these words of ours, with the words in the statement itself.
+
+    SQLite takes an index with a condition `IN` for nothing else, and for no other order of the words. Raises
+    `ValueError` for what is no such word.
+    """
+    written = list(words)
+    if not all(_WORD.fullmatch(word) for word in written):
+        raise ValueError("only words of our own may stand in a statement")
+    return column.in_([literal_column(f"'{word}'") for word in written])
+
+
+def unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
+    """A column's value as an expression, so that no index of the column is taken.
+
+    Where a column says little, as a trust does among its own reports, SQLite takes its index all the same and walks
+    through nearly everything; what says more stands beside it.
+    """
+    return column.concat("")
 
 
 def period() -> Sequence[Column[datetime]]:

@@ -17,9 +17,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.model.work.commitments import Asking, CommitmentReport, Custody, Reference, SoleCopies
 from gateway.model.work.transfers import Standing
 from policy.parties import TrustId
-from storage.cache.index import cache_instance
+from storage.cache.index import IS_SOLE, cache_instance
 from storage.database import Read, Tx
-from storage.tables.columns import Instant, Json, metadata
+from storage.tables.columns import Instant, Json, metadata, unindexed
 
 FORGOTTEN_AT_ONCE_MAX = 500
 REASONS_TOLD_MAX = 3
@@ -120,7 +120,7 @@ def confirmed(read: Read, place: str) -> Mapping[str, Sequence[str]]:
         or_(commitment.c.digest == cache_instance.c.digest, cache_instance.c.standing == Standing.SUPERSEDED.value),
     )
     found = select(cache_instance.c.study_uid, cache_instance.c.object_id).where(
-        cache_instance.c.place == place, cache_instance.c.is_sole_copy, is_committed
+        unindexed(cache_instance.c.place) == place, IS_SOLE, is_committed
     )
     by_study: dict[str, list[str]] = {}
     for row in read.connection.execute(found):
@@ -143,7 +143,7 @@ def sole_copies(read: Read, place: str) -> list[SoleCopies]:
             func.max(of.received_at).label("newest_at"),
             func.count(case((is_withheld, 1))).label("in_quarantine"),
         )
-        .where(of.place == place, of.is_sole_copy)
+        .where(unindexed(of.place) == place, IS_SOLE)
         .group_by(of.study_uid, of.custodian)
         .order_by(oldest, of.study_uid)
     )
@@ -178,9 +178,8 @@ def awaited(read: Read, place: str, study_uid: str, archive: TrustId, since: dat
 def askings(read: Read, place: str) -> Mapping[tuple[str, TrustId], Asking]:
     """How the asking stands for every study that has sole copies and whose archive was asked."""
     of = commitment_asked.c
-    is_sole = exists().where(
-        cache_instance.c.place == place, cache_instance.c.study_uid == of.study_uid, cache_instance.c.is_sole_copy
-    )
+    kept = cache_instance.c
+    is_sole = of.study_uid.in_(select(kept.study_uid).where(unindexed(kept.place) == place, IS_SOLE))
     found = select(of.study_uid, of.archive, of.asked_at, of.answered_at, of.words)
     standing: dict[tuple[str, TrustId], Asking] = {}
     for row in read.connection.execute(found.where(of.place == place, is_sole).order_by(of.asked_at)):

@@ -42,7 +42,7 @@ from gateway.model.work.jobs import (
 )
 from storage.database import Read, Tx
 from storage.registers.state import Author, record_change
-from storage.tables.columns import Instant, Json, TableRow, metadata
+from storage.tables.columns import Instant, Json, TableRow, among, metadata
 
 REGISTER = "jobs"
 WORDS_MAX = 500
@@ -82,7 +82,7 @@ job = Table(
 
 IS_READY = job.c.state == JobState.READY.value
 IS_RUNNING = job.c.state == JobState.RUNNING.value
-_IS_OPEN = job.c.state.in_([JobState.READY.value, JobState.RUNNING.value])
+IS_OPEN = among(job.c.state, (JobState.READY.value, JobState.RUNNING.value))
 
 Index(
     "ix_job_ready",
@@ -93,8 +93,8 @@ Index(
     postgresql_where=IS_READY,
 )
 Index("ix_job_running", job.c.lease_until, sqlite_where=IS_RUNNING, postgresql_where=IS_RUNNING)
-Index("uq_job_dedupe", job.c.dedupe_key, unique=True, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
-Index("ix_job_patient", job.c.patient_row, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+Index("uq_job_dedupe", job.c.dedupe_key, unique=True, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
+Index("ix_job_patient", job.c.patient_row, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
 
 _MINE = (
     (job.c.job_id == bindparam("of_job"))
@@ -244,7 +244,7 @@ def cancel(tx: Tx, job_id: str, author: Author) -> Job:
 
 def cancel_of_patient(tx: Tx, patient_row: str, words: str) -> int:
     """Have nothing more done for a patient, in the transaction that says why; how many jobs that is."""
-    found = select(job.c.job_id).where(job.c.patient_row == patient_row, _IS_OPEN)
+    found = select(job.c.job_id).where(job.c.patient_row == patient_row, IS_OPEN)
     ids = list(tx.connection.execute(found).scalars())
     _cancel(tx, ids, words)
     return len(ids)
@@ -258,7 +258,7 @@ def retry(tx: Tx, job_id: str, author: Author) -> Job:
     if JobState(found.state) not in (JobState.FAILED, JobState.CANCELLED):
         raise InvalidRequest(f"the job is {found.state}: only one that failed or was cancelled is tried again")
     if found.dedupe_key:
-        same = select(job.c.job_id).where(job.c.dedupe_key == found.dedupe_key, _IS_OPEN)
+        same = select(job.c.job_id).where(job.c.dedupe_key == found.dedupe_key, IS_OPEN)
         other = tx.connection.execute(same).scalar_one_or_none()
         if other is not None:
             raise InvalidRequest(f"job {other} does the same already")
@@ -296,7 +296,7 @@ def listed(read: Read, states: Collection[JobState] = (), kind: str = "", limit:
 
 def _urged(tx: Tx, new: NewJob, run_at: datetime) -> str | None:
     """The open job of the same key, made as urgent and as early as the new one, or to be run again as that one is."""
-    same = select(job).where(job.c.dedupe_key == new.dedupe_key, _IS_OPEN)
+    same = select(job).where(job.c.dedupe_key == new.dedupe_key, IS_OPEN)
     found = tx.connection.execute(same.with_for_update()).one_or_none()
     if found is None:
         return None
@@ -305,7 +305,7 @@ def _urged(tx: Tx, new: NewJob, run_at: datetime) -> str | None:
     if found.state == JobState.RUNNING.value and is_ending and not found.is_wanted_again:
         # Its attempts go on counting, because a claim is told from an earlier one by their number.
         sooner |= {"run_at": run_at, "is_wanted_again": True, "attempts_max": found.attempts + new.attempts_max}
-    tx.connection.execute(update(job).where(job.c.job_id == found.job_id, _IS_OPEN).values(sooner))
+    tx.connection.execute(update(job).where(job.c.job_id == found.job_id, IS_OPEN).values(sooner))
     return str(found.job_id)
 
 

@@ -87,10 +87,12 @@ def in_doubt(read: Read, study_uid: str, source: TrustId) -> list[Received]:
     of = retrieval_instance.c
     is_unknown = of.state.in_([state.value for state in InstanceState if not state.is_ended])
     is_cut_off = (of.state == InstanceState.FAILED.value) & (of.words == NOT_DELIVERED)
+    in_doubt = select(retrieval.c.retrieval_id).where(_IS_IN_DOUBT)  # few: joined, SQLite reads every instance first
     found = (
         select(of.sop_uid, retrieval.c.recipient, of.retrieval_id, retrieval.c.frozen_at)
         .join_from(retrieval, retrieval_instance, of.retrieval_id == retrieval.c.retrieval_id)
-        .where(_IS_IN_DOUBT, of.study_uid == study_uid, func.coalesce(of.source, of.holder) == source.code)
+        .where(of.retrieval_id.in_(in_doubt), of.study_uid == study_uid)
+        .where(func.coalesce(of.source, of.holder) == source.code)
         .where(is_unknown | is_cut_off)
         .order_by(retrieval.c.frozen_at.desc(), of.sop_uid)
         .limit(RECEIVED_MAX)

@@ -13,9 +13,7 @@ from sqlalchemy import func, select, tuple_
 
 from gateway.model.work.jobs import Claim, JobState, Lane
 from storage.database import Read
-from storage.work.jobs import IS_READY, IS_RUNNING, job
-
-_OPEN = [JobState.READY.value, JobState.RUNNING.value]
+from storage.work.jobs import IS_OPEN, IS_READY, IS_RUNNING, job
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +53,11 @@ def ready_lanes(read: Read, kinds: Collection[str]) -> frozenset[Lane]:
 
 def by_lane(read: Read) -> Mapping[Lane, LaneStanding]:
     """Every lane, also those in which nothing is open."""
-    is_open = job.c.state.in_(_OPEN)
-    counted = (
-        select(job.c.lane, job.c.state, func.count().label("jobs")).where(is_open).group_by(job.c.lane, job.c.state)
-    )
-    jobs = {(row.lane, row.state): int(row.jobs) for row in read.connection.execute(counted)}
+    counted = select(job.c.lane, job.c.state, func.count().label("jobs")).where(IS_OPEN)
+    jobs = {
+        (row.lane, row.state): int(row.jobs)
+        for row in read.connection.execute(counted.group_by(job.c.lane, job.c.state))
+    }
     due = select(job.c.lane, func.min(job.c.run_at).label("since")).where(IS_READY, job.c.run_at <= read.now)
     since = {row.lane: row.since for row in read.connection.execute(due.group_by(job.c.lane))}
     return {

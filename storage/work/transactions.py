@@ -24,7 +24,7 @@ from gateway.model.work.commitments import (
 from gateway.model.work.jobs import Lane, NewJob
 from gateway.model.work.transfers import Standing
 from policy.parties import TrustId
-from storage.cache.index import cache_instance
+from storage.cache.index import IS_SOLE, cache_instance
 from storage.database import Read, Tx
 from storage.tables.columns import Instant, Json, TableRow, metadata
 from storage.work import jobs
@@ -163,7 +163,7 @@ def _known(read: Read, trust: TrustId, sop_uids: Sequence[str]) -> dict[str, Kep
         committed.add((row.sop_uid, bytes(row.digest)))
     # Of what is no sole copy the archive speaks for itself: what is only cached here, nobody answers for.
     sole = select(of.sop_uid, of.sop_class_uid, of.digest, of.standing).where(
-        of.is_sole_copy,
+        IS_SOLE,
         of.sop_uid.in_(sop_uids),
         of.source == trust.code,
         of.custodian == trust.code,
