@@ -7,10 +7,11 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
+from gateway.feeds.hl7 import oru
 from gateway.feeds.hl7.reading import Unreadable
 from gateway.feeds.hl7.statuses import NoStatement, Statement, statement
 from gateway.feeds.profile import Place, Profile
-from gateway.model.reporting.incoming import IncomingReport, ReportSource
+from gateway.model.reporting.incoming import Content, IncomingReport, ReportSource
 from gateway.release.naming import version_of
 from policy.parties import NhsNumber, PatientId
 from policy.release.lifecycle import fold
@@ -115,14 +116,12 @@ def test_a_verification_time_that_cannot_be_read_is_known_to_be_unknown(at: str)
 
 
 @pytest.mark.parametrize(("status", "line_status"), [("M", "P"), ("P", "P"), ("R", "R"), ("X", "X"), ("F", "W")])
-def test_what_stops_a_text_counts_from_when_it_was_sent_and_not_from_the_time_of_that_text(
-    status: str, line_status: str
-) -> None:
+def test_what_stops_a_text_says_when_it_was_sent_beside_the_time_of_that_text(status: str, line_status: str) -> None:
     sent = HEADER.replace("20260601091600", "20260603120000+0100")
     stopped = only(message(result(status=status), line("Normal.", line_status), header=sent))
-    assert stopped.stated_at == datetime.fromisoformat("2026-06-03T11:00:00Z")
     vouched = only(message(result(), line("Normal."), header=sent))
-    assert vouched.stated_at == datetime.fromisoformat("2026-06-01T08:15:00Z")
+    assert stopped.stated_at == vouched.stated_at == datetime.fromisoformat("2026-06-01T08:15:00Z")
+    assert stopped.sent_at == vouched.sent_at == datetime.fromisoformat("2026-06-03T11:00:00Z")
 
 
 def test_what_stops_a_text_counts_from_its_verification_at_the_earliest() -> None:
@@ -189,6 +188,23 @@ def test_orders_of_one_text_are_one_report_with_the_latest_verification_and_the_
     assert preliminary.said is PRELIMINARY
     unread = only(message(*first, result("A1", at="", number=2), line("Both knees normal.")))
     assert unread.verification is not None and unread.verification.at is None
+
+
+def test_the_text_of_each_of_many_orders_is_evened_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = Content.digest.fget
+    seen_chars = 0
+
+    def counted(content: Content) -> str:
+        nonlocal seen_chars
+        seen_chars += len(content.text)
+        assert digest is not None
+        return str(digest(content))
+
+    monkeypatch.setattr(Content, "digest", property(counted))
+    texts = {f"A{number}": f"Text {number} of this patient." for number in range(oru.ORDERS_MAX)}
+    found = reports(message(*(each for filler, text in texts.items() for each in (result(filler), line(text)))))
+    assert len(found) == oru.ORDERS_MAX
+    assert seen_chars == sum(map(len, texts.values()))
 
 
 def test_orders_without_a_text_share_that_of_the_one_beside_them() -> None:

@@ -50,6 +50,8 @@ class _Result:
     """Request and order among them."""
     says: Statement
     found: Found
+    digest: str
+    """Of its content: each result is compared with every other, and texts are long."""
 
     @property
     def filler(self) -> str:
@@ -90,7 +92,7 @@ def _results(message: Message) -> Iterator[_Result]:
             raise Unreadable(Fault.UNKNOWN_KEY, "a result has no order or no patient on record (OBR-25 Y or Z)")
         if isinstance(says, Statement):
             found = observations.found(segments, appended_only=says.said is Said.APPENDED)
-            yield _Result(order, request, segments, says, found)
+            yield _Result(order, request, segments, says, found, found.content.digest)
 
 
 def _parts(message: Message) -> Iterator[tuple[Segment, ...]]:
@@ -147,8 +149,7 @@ def _has_a_text_to_share(group: list[_Result]) -> bool:
 def _is_one(result: _Result, other: _Result) -> bool:
     if result.filler and result.filler == other.filler:
         return True
-    digest = result.found.content.digest
-    return bool(digest) and digest == other.found.content.digest
+    return bool(result.digest) and result.digest == other.digest
 
 
 def _report(group: list[_Result], subject: Subject, received: Received, *, is_only: bool) -> IncomingReport:
