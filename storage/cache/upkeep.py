@@ -188,8 +188,10 @@ class Upkeep:
         count = 0
         for cache_class, quota_bytes in self._quota_bytes.items():
             too_much_bytes = self._held[cache_class] - quota_bytes
+            if too_much_bytes <= 0:
+                continue
             candidates = await self.store.read(partial(eviction.least_used, place=self.place, cache_class=cache_class))
-            self._is_short |= too_much_bytes > 0 and any(self.shelves.is_in_use(each.study_uid) for each in candidates)
+            self._is_short |= any(self.shelves.is_in_use(each.study_uid) for each in candidates)
             for victim in eviction.choose(candidates, too_much_bytes, self.shelves.is_in_use):
                 count += bool(await self.take_out(victim.domain, victim.study_uid))
         if count:
