@@ -16,6 +16,8 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 
 from gateway.feeds.fhir import door
 from gateway.feeds.fhir.reading import read_message
+from gateway.feeds.fhir.resources import REPORTS_MAX
+from gateway.feeds.hl7.oru import ORDERS_MAX
 from gateway.feeds.profile import Feed, FeedKind, Profile
 from gateway.feeds.replaying import reader
 from gateway.model.reporting.incoming import IncomingReport, ReportSource
@@ -207,6 +209,17 @@ def test_a_bundle_is_read_with_its_references() -> None:
     assert other.stated_at == datetime.fromisoformat("2026-06-01T09:16:00Z")
     assert first.subject == other.subject and first.subject.nhs_number == NhsNumber("9990000018")
     assert (first.report_number, other.report_number, first.message_id) == ("A1", "R2", other.message_id)
+
+
+def bundle_of(count: int) -> Json:
+    entries = [{"resource": report(id=f"r{number}", basedOn=None)} for number in range(count)]
+    return {"resourceType": "Bundle", "type": "collection", "timestamp": "2026-06-01T09:16:00Z", "entry": entries}
+
+
+def test_a_bundle_brings_no_more_reports_than_a_message_of_hl7() -> None:
+    # They are filed in one transaction, and nobody else writes meanwhile.
+    assert len(read(bundle_of(REPORTS_MAX))) == REPORTS_MAX == ORDERS_MAX
+    assert problem(bundle_of(REPORTS_MAX + 1)) == "the bundle holds more than 200 reports"
 
 
 def test_a_patient_may_be_named_without_a_resource() -> None:

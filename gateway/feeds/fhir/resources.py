@@ -17,6 +17,8 @@ from gateway.model.imaging import JsonValue
 Resource = Mapping[str, JsonValue]
 
 ENTRIES_MAX = 2_000
+REPORTS_MAX = 200
+"""In one bundle: they are filed together, and everybody else who writes waits for as long."""
 ITEMS_MAX = 1_000
 VALUE_CHARS_MAX = 200
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
@@ -133,4 +135,6 @@ def _bundle(bundle: Resource) -> Received:
     received = Received(tuple(resources), by_reference, text(bundle, "timestamp"))
     if not received.reports:
         raise NotAReport("not-supported", "the bundle holds no DiagnosticReport")
+    if len(received.reports) > REPORTS_MAX:
+        raise NotAReport("too-costly", f"the bundle holds more than {REPORTS_MAX} reports")
     return received
