@@ -10,8 +10,10 @@ import pytest
 
 from gateway.model.reporting.incoming import IncomingReport
 from gateway.model.reporting.seams import MessageState
+from gateway.release.filing.numbers import numbers_of
 from policy.release.reports import Said
-from tests.release.incoming import OMAR, VERIFIED_AT, message
+from storage.release import links
+from tests.release.incoming import NORTH, OMAR, VERIFIED_AT, message
 from tests.release.rig import Rig
 from tests.release.test_numbers import rig, said_of, standing_texts, take
 
@@ -100,3 +102,13 @@ async def test_another_surgery_issues_the_same_number_for_another_patient(rig: R
     others = replace(said_of("B", "omar's", 1, placer_numbers=("P-A",)), subject=OMAR)
     await take(rig, [named, others])
     assert sorted(text for _, text in await standing_texts(rig)) == ["anne's", "omar's"]
+
+
+async def test_whoever_has_a_better_number_is_not_looked_for_by_a_placers(rig: Rig) -> None:
+    named = [said_of(each, "", placer_numbers=("P-A",)) for each in "AB"]
+    await take(rig, named)
+    ordered = numbers_of(named[1])
+    found = await rig.store.read(lambda read: links.namesakes(read, NORTH, sorted(ordered.all)))
+    assert len(found) == 1
+    bare = numbers_of(placed("A", ""))
+    assert len(await rig.store.read(lambda read: links.namesakes(read, NORTH, sorted(bare.all)))) == 2

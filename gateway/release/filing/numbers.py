@@ -18,7 +18,7 @@ from policy.release.terms import LONDON
 from storage.release.tables import LinkKind
 
 _NONE: frozenset[str] = frozenset()
-_DAY = "@"
+_DAY, _BETTER_KNOWN = "@", "*"
 _OF_ITS_OWN = frozenset({Said.VERIFIED, Said.APPENDED})
 """What may be the first that is said of a report."""
 
@@ -37,10 +37,15 @@ class Numbers:
     follows: frozenset[str] = _NONE
     """Those that these say they amend or are added to."""
     placers: frozenset[str] = _NONE
+    """Of whoever ordered it; marked where there are better numbers."""
     drafts: frozenset[str] = _NONE
     """The structured reports beside it that nobody vouches for: measurements set no two reports apart."""
     exams: frozenset[str] = _NONE
     """Codes of what was examined, and the days, where no better number than the placer's sets two reports apart."""
+    sought: frozenset[str] = _NONE
+    """The placers by which a statement finds its report: many reports have one, which only those seek that lack better
+    numbers.
+    """
 
     @classmethod
     def of(cls, called: Mapping[LinkKind, frozenset[str]]) -> Numbers:
@@ -50,7 +55,7 @@ class Numbers:
     @property
     def called(self) -> tuple[tuple[LinkKind, str], ...]:
         """All but the accession numbers, as they are kept."""
-        pairs = zip(_KINDS, (getattr(self, each.name) for each in fields(self)), strict=True)
+        pairs = zip(_KINDS, (getattr(self, each.name) for each in fields(self)), strict=False)
         return tuple(
             (kind, number) for kind, numbers in pairs if kind is not LinkKind.ACCESSION for number in sorted(numbers)
         )
@@ -58,7 +63,7 @@ class Numbers:
     @property
     def all(self) -> frozenset[str]:
         """Every one of them under which another report may be found."""
-        known = self.orders | self.accessions | self.resources | self.placers
+        known = self.orders | self.accessions | self.resources | self.sought
         return known | self.documents | self.follows | self.drafts
 
     def joined(self, others: Iterable[Numbers]) -> Numbers:
@@ -115,7 +120,7 @@ class Numbers:
         are_two = _are_apart(_codes(self.exams), _codes(other.exams)) or _are_apart(
             self.exams - _codes(self.exams), other.exams - _codes(other.exams)
         )
-        return not has_better and not are_two and not self.placers.isdisjoint(other.placers)
+        return not has_better and not are_two and not self.sought.isdisjoint(other.placers)
 
 
 _NOTHING = Numbers()
@@ -129,7 +134,7 @@ _KINDS = (
     LinkKind.DRAFT,
     LinkKind.EXAM,
 )
-"""In the order of the fields above."""
+"""In the order of the fields above, but for what is sought."""
 
 
 def numbers_of(incoming: IncomingReport) -> Numbers:
@@ -139,17 +144,21 @@ def numbers_of(incoming: IncomingReport) -> Numbers:
     is_vouched = incoming.said in VOUCHED
     follows = frozenset(incoming.predecessors)
     placers = frozenset(incoming.placer_numbers)
+    marked = frozenset(f"{_BETTER_KNOWN}{each}" for each in placers)
     is_by_placer = not accessions and not incoming.order_numbers and incoming.report_number in placers
     named = {incoming.report_number} - accessions - {incoming.resource_id} - own - follows
+    orders = frozenset(incoming.order_numbers) | (named - placers if is_by_placer else named)
+    is_better_known = bool(orders or accessions)
     return Numbers(
         frozenset(incoming.order_numbers) | (named - placers if is_by_placer else named),
         accessions,
         resources_of(incoming),
         own if is_vouched else _NONE,
         follows,
-        placers,
+        marked if is_better_known else placers,
         _NONE if is_vouched else own,
         _exams(incoming) if is_by_placer and incoming.said in _OF_ITS_OWN else _NONE,
+        placers if is_better_known else placers | marked,
     )
 
 
