@@ -53,7 +53,7 @@ from gateway.release.referrers.dropping import NoticeDrop
 from gateway.release.referrers.referring import Referring
 from gateway.release.referrers.ways import Ways
 from gateway.release.staff.desk import ReleaseDesk
-from gateway.release.staff.views import board
+from gateway.release.staff.views import boards
 from gateway.release.upkeep.embargoes import Embargoes
 from gateway.release.upkeep.forgetting import FORGET, FORGET_INTERVAL_S, Forgetting, Retention
 from gateway.release.upkeep.identities import IDENTITIES, IDENTITIES_INTERVAL_S, Identities
@@ -253,8 +253,8 @@ class ReleaseModule:
             self._has_new_terms = False
             await self._look_by_new_terms()
         trusts = [trust for trust in self._trusts() if self._terms_of(trust).is_on]
-        boards = [await self._store.read(partial(board, planner=self.planner, trust=trust)) for trust in trusts]
-        self._outside.show(boards)
+        shown = await self._store.read(partial(boards, planner=self.planner, trusts=trusts))
+        self._outside.show(shown)
         if self._clock.monotonic() - self._alarmed_at_s < ALARM_INTERVAL_S:
             return
         self._alarmed_at_s = self._clock.monotonic()
@@ -267,7 +267,7 @@ class ReleaseModule:
                 since=stop.placed_at.isoformat(),
                 is_overdue=stop.review_at <= now,
             )
-        for each in boards:
+        for each in shown:
             counts = {name: getattr(each, name) for name in _WANT_SOMEBODY if getattr(each, name)}
             if counts:
                 log.warning("reports wait for somebody", trust=each.trust, **counts)

@@ -6,11 +6,12 @@ of everything; an empty trust means all of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, Text, case, func, or_, select, true, type_coerce
+from sqlalchemy import Column, ColumnElement, Select, Text, func, or_, select, true, type_coerce
 
 from gateway.model.reporting.seams import MessageState
 from policy.parties import TrustId
@@ -18,7 +19,8 @@ from policy.release.circumstances import Flag, HoldKind, ReleaseState
 from policy.release.reports import Problem
 from storage.database import Read
 from storage.release.reports import LIST_MAX, KeptReport, kept_of
-from storage.release.tables import IS_DEAD, feed_message, report
+from storage.release.tables import IS_DEAD, IS_UNMATCHED, feed_message, report
+from storage.tables.columns import TableRow, strings, unindexed
 
 UNSURE_WHOSE = frozenset({HoldKind.IDENTITY.value, HoldKind.WRONG_PATIENT.value, Problem.PATIENT_CHANGED.value})
 """What keeps a report of which it is not certain whose it is."""
@@ -26,8 +28,6 @@ _ENDED = (ReleaseState.CANCELLED.value, ReleaseState.WITHDRAWN.value)
 _OVERDUE = (Flag.HOLD_OVERDUE.value, Flag.HOLD_TO_CALDICOTT.value, Flag.NOT_VERIFIED_AGAIN.value)
 _WAITING = (ReleaseState.EMBARGOED.value, ReleaseState.DUE.value)
 _IS_OPEN = report.c.state.not_in(_ENDED)
-_IS_UNMATCHED = or_(report.c.patient_id.is_(None), ~report.c.is_linked & report.c.accession.is_(None))
-"""A number of the trust's own is enough to know of which examination it is, whether or not its images are held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,24 @@ class Counts:
     overdue_review: int
     """Held, or taken back to be corrected, for longer than somebody should have let it be."""
     dead_letters: int
+
+    def __add__(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(
+            by_state={
+                state: self.by_state.get(state, 0) + other.by_state.get(state, 0)
+                for state in self.by_state.keys() | other.by_state.keys()
+            },
+            unlinked=self.unlinked + other.unlinked,
+            unmatched=self.unmatched + other.unmatched,
+            identity_changed=self.identity_changed + other.identity_changed,
+            unacknowledged=self.unacknowledged + other.unacknowledged,
+            overdue_review=self.overdue_review + other.overdue_review,
+            dead_letters=self.dead_letters + other.dead_letters,
+        )
+
+
+NONE = Counts({}, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,33 +104,18 @@ def flagged(read: Read, flag: Flag, trust: TrustId | None = None, limit: int = L
 
 def unmatched(read: Read, trust: TrustId | None = None, limit: int = LIST_MAX) -> Sequence[KeptReport]:
     """Reports that lead to no patient, or to neither study nor order, the oldest first: a person's work."""
-    return _listed(read, _of(trust).where(_IS_OPEN, _IS_UNMATCHED).order_by(report.c.created_at), limit)
+    return _listed(read, _of(trust).where(_IS_OPEN, IS_UNMATCHED).order_by(report.c.created_at), limit)
 
 
 def counts(read: Read, trust: TrustId | None = None) -> Counts:
     """How many stand how."""
-    columns = [
-        _counted(_IS_OPEN & ~report.c.is_linked, "unlinked"),
-        _counted(_IS_OPEN & _IS_UNMATCHED, "unmatched"),
-        _counted(_names(report.c.held_for, UNSURE_WHOSE), "identity_changed"),
-        _counted(_names(report.c.flags, [Flag.UNACKNOWLEDGED.value]), "unacknowledged"),
-        _counted(_names(report.c.flags, _OVERDUE), "overdue_review"),
-    ]
-    of_trust = true() if trust is None else report.c.trust == trust.code
-    grouped = select(report.c.state, func.count().label("all"), *columns).where(of_trust).group_by(report.c.state)
-    rows = read.connection.execute(grouped).all()
-    dead = select(func.count()).select_from(feed_message).where(IS_DEAD)
-    if trust is not None:
-        dead = dead.where(feed_message.c.trust == trust.code)
-    return Counts(
-        by_state={ReleaseState(row.state): int(row.all) for row in rows},
-        unlinked=sum(int(row.unlinked) for row in rows),
-        unmatched=sum(int(row.unmatched) for row in rows),
-        identity_changed=sum(int(row.identity_changed) for row in rows),
-        unacknowledged=sum(int(row.unacknowledged) for row in rows),
-        overdue_review=sum(int(row.overdue_review) for row in rows),
-        dead_letters=int(read.connection.execute(dead).scalar_one()),
-    )
+    found = _counted(read, trust)
+    return found.get(trust, NONE) if trust is not None else sum(found.values(), NONE)
+
+
+def counts_by_trust(read: Read) -> Mapping[TrustId, Counts]:
+    """The same for every trust of which there is anything, in one go: for whoever shows all of them each minute."""
+    return _counted(read, None)
 
 
 def brought(read: Read, since: datetime, until: datetime, trust: TrustId | None = None) -> Sequence[FeedCount]:
@@ -128,6 +131,42 @@ def brought(read: Read, since: datetime, until: datetime, trust: TrustId | None 
     ]
 
 
+def _counted(read: Read, trust: TrustId | None) -> dict[TrustId, Counts]:
+    """By how reports stand, of which there are few kinds: the index holds all that is asked for."""
+    place = (report.c.trust, report.c.state, report.c.is_linked, report.c.held_for, report.c.flags)
+    found: defaultdict[TrustId, Counts] = defaultdict(lambda: NONE)
+    for row in read.connection.execute(_grouped(place, trust, true())):
+        found[TrustId(row.trust)] += _standing_so(row)
+    for row in read.connection.execute(_grouped((report.c.trust,), trust, _IS_OPEN & IS_UNMATCHED)):
+        found[TrustId(row.trust)] += replace(NONE, unmatched=row.all)
+    of = unindexed(feed_message.c.trust)
+    dead = select(of.label("trust"), func.count().label("all")).where(IS_DEAD).group_by(of)
+    for row in read.connection.execute(dead if trust is None else dead.where(of == trust.code)):
+        found[TrustId(row.trust)] += replace(NONE, dead_letters=row.all)
+    return dict(found)
+
+
+def _grouped(
+    place: Sequence[Column[object]], trust: TrustId | None, which: ColumnElement[bool]
+) -> Select[*tuple[object, ...]]:
+    statement = select(*place, func.count().label("all")).where(which).group_by(*place)
+    return statement if trust is None else statement.where(report.c.trust == trust.code)
+
+
+def _standing_so(row: TableRow) -> Counts:
+    """Some reports of one kind."""
+    count, held_for, flags = int(row.all), strings(row.held_for), strings(row.flags)
+    return Counts(
+        by_state={ReleaseState(row.state): count},
+        unlinked=count if row.state not in _ENDED and not row.is_linked else 0,
+        unmatched=0,
+        identity_changed=0 if held_for.isdisjoint(UNSURE_WHOSE) else count,
+        unacknowledged=count if Flag.UNACKNOWLEDGED.value in flags else 0,
+        overdue_review=0 if flags.isdisjoint(_OVERDUE) else count,
+        dead_letters=0,
+    )
+
+
 def _of(trust: TrustId | None) -> Select[*tuple[object, ...]]:
     return select(report) if trust is None else select(report).where(report.c.trust == trust.code)
 
@@ -135,10 +174,6 @@ def _of(trust: TrustId | None) -> Select[*tuple[object, ...]]:
 def _names(column: ColumnElement[object], words: Collection[str]) -> ColumnElement[bool]:
     """Whether a list of words holds one of these."""
     return or_(*(type_coerce(column, Text).contains(f'"{word}"', autoescape=True) for word in sorted(words)))
-
-
-def _counted(condition: ColumnElement[bool], name: str) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0).label(name)
 
 
 def _listed(read: Read, statement: Select[*tuple[object, ...]], limit: int) -> Sequence[KeptReport]:

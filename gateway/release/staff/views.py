@@ -6,7 +6,7 @@ Command line and API show the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from statistics import median
@@ -33,6 +33,7 @@ from storage.clinical import referrals
 from storage.database import Read
 from storage.release import deliveries, holds, links, listing, messages, releases, reports, standing
 from storage.release.governance import outcomes
+from storage.release.listing import Counts
 from storage.release.reports import KeptReport
 
 MEDIANS_OVER = timedelta(days=30)
@@ -112,10 +113,19 @@ def explained(read: Read, planner: Planner, report_id: str, trust: TrustId | Non
 
 def board(read: Read, planner: Planner, trust: TrustId | None) -> Board:
     """How release stands in a trust, or in the region."""
+    return _board(read, planner, trust, listing.counts(read, trust))
+
+
+def boards(read: Read, planner: Planner, trusts: Iterable[TrustId]) -> tuple[Board, ...]:
+    """How release stands in each of these trusts; what all of them are counted by is read once."""
+    counted = listing.counts_by_trust(read)
+    return tuple(_board(read, planner, trust, counted.get(trust, listing.NONE)) for trust in trusts)
+
+
+def _board(read: Read, planner: Planner, trust: TrustId | None, found: Counts) -> Board:
     now, calendar = planner.now(), planner.calendar
     today = midnight(day_of(now, calendar), calendar)
     tomorrow = midnight(day_of(now, calendar) + timedelta(days=1), calendar)
-    found = listing.counts(read, trust)
     stopped = {each.trust for each in standing.stops(read)}
     return Board(
         at=now,
