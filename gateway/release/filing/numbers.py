@@ -150,7 +150,7 @@ def numbers_of(incoming: IncomingReport) -> Numbers:
     orders = frozenset(incoming.order_numbers) | (named - placers if is_by_placer else named)
     is_better_known = bool(orders or accessions)
     return Numbers(
-        frozenset(incoming.order_numbers) | (named - placers if is_by_placer else named),
+        orders,
         accessions,
         resources_of(incoming),
         own if is_vouched else _NONE,
