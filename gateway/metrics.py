@@ -206,7 +206,7 @@ class ReleaseFigures:
 
 
 _RELEASE_STANDINGS = (
-    *("waiting", "due", "held", "overdue_review", "unacknowledged", "undeliverable", "retried"),
+    *("waiting", "due", "held", "overdue_review", "held_by_rule", "unacknowledged", "undeliverable", "retried"),
     *("unmatched", "identity_changed", "dead_letters", "released_today"),
 )
 

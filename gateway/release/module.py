@@ -273,7 +273,10 @@ class ReleaseModule:
                 log.warning("reports wait for somebody", trust=each.trust, **counts)
 
 
-_WANT_SOMEBODY = ("overdue_review", "undeliverable", "unmatched", "identity_changed", "dead_letters")
+_WANT_SOMEBODY = (
+    *("overdue_review", "held_by_rule", "undeliverable"),
+    *("unmatched", "identity_changed", "dead_letters"),
+)
 
 
 def _lookup(configuration: Configuration) -> PersonLookup | None:

@@ -214,9 +214,11 @@ class Planner:
             return planned(lifecycle, with_trace, terms, rules.calendar, now)
 
         plan = judged(fresh)
-        if plan.needs_trace and trace is not None and fresh is None:
-            # What the last trace found stands until the next one is here: nobody is alive again for a moment.
-            plan = replace(judged(trace), gives=plan.gives, needs_trace=True)
+        if trace is not None and fresh is None:
+            # What the last trace found stands until the next one is here: nobody is alive again for a night.
+            stands = judged(trace)
+            look_at = min((at for at in (plan.look_at, stands.look_at) if at is not None), default=None)
+            plan = replace(stands, gives=plan.gives, needs_trace=plan.needs_trace, look_at=look_at)
         stop = stop_of_unknown(told)
         if stop is not None:
             plan = replace(plan, flags=plan.flags | {Flag.STOP_OF_UNKNOWN})

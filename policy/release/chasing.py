@@ -54,8 +54,10 @@ class Matter(StrEnum):
     """A text that the patient has seen was taken away for a correction: they are to be spoken to (SAF-61)."""
     NOT_VERIFIED_AGAIN = "not-verified-again"
     """A report was taken back to be corrected, and nothing came since: it reaches nobody until somebody sees to it."""
+    HELD_BY_RULE = "held-by-rule"
+    """A rule keeps it from its patient until somebody has looked, and nobody has (domain.md A3, REL-45, SAF-66)."""
     HOLD_OVERDUE = "hold-overdue"
-    """Somebody should have looked at a hold (SAF-64)."""
+    """Somebody should have looked at a hold, or at what a rule keeps back (SAF-64)."""
     HOLD_ENDING = "hold-ending"
     WRONG_PATIENT = "wrong-patient"
     """An incident (REL-36)."""
@@ -212,8 +214,11 @@ def _contact(referral: Referral, terms: ReleaseTerms, calendar: Calendar) -> Ite
 
 
 def _flagged(referral: Referral, calendar: Calendar, now: datetime) -> Iterator[Step]:
-    """What the plan says of now: an overdue hold is told anew each day."""
+    """What the plan says of now: an overdue hold is told anew each day, what a rule keeps back each week."""
     today = clock.day_of(now, calendar)
+    if Flag.HELD_BY_RULE in referral.flags:
+        key = f"{Matter.HELD_BY_RULE.value}-{today:%G-W%V}"
+        yield Step(key, Matter.HELD_BY_RULE, (Recipient.SERVICE_MAILBOX,), now)
     if Flag.HOLD_OVERDUE in referral.flags:
         to_caldicott = (Recipient.CALDICOTT_GUARDIAN,) if Flag.HOLD_TO_CALDICOTT in referral.flags else ()
         key = f"{Matter.HOLD_OVERDUE.value}-{today:%Y-%m-%d}"

@@ -10,7 +10,6 @@ from policy.release.circumstances import Circumstances, Flag, HoldKind
 from policy.release.reports import Lifecycle, Problem, Standing, ZoneKnown
 from policy.release.terms import Calendar, ReleaseTerms
 from policy.release.timing import Schedule
-from policy.release.withholding import watch
 
 
 def noticed(
@@ -21,9 +20,8 @@ def noticed(
     calendar: Calendar,
     now: datetime,
 ) -> tuple[frozenset[Flag], list[datetime]]:
-    """The flags of now, and the instants at which there may be others."""
-    held = watch(circumstances.holds if lifecycle.current else (), terms, calendar, now)
-    flags, looks = set(held.flags), list(held.looks)
+    """The flags of now but those of holds, and the instants at which there may be others."""
+    flags, looks = set[Flag](), list[datetime]()
     for flag, begins in _timed(lifecycle, schedule, circumstances, terms, calendar):
         if begins <= now:
             flags.add(flag)

@@ -7,7 +7,7 @@ unless a rule takes it back, so a clock that runs backwards takes nothing from a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -27,7 +27,7 @@ from policy.release.noticing import noticed
 from policy.release.reports import Lifecycle, Standing
 from policy.release.terms import Calendar, ReleaseTerms
 from policy.release.timing import Schedule, Text
-from policy.release.withholding import Block
+from policy.release.withholding import CHILD, STOPPED, Block, Steps
 
 TRACE_AGAIN = timedelta(minutes=15)
 """Who could not be traced is traced again after so long."""
@@ -54,6 +54,7 @@ def plan(
     """What is to be done now, and when to look again although nothing has happened."""
     named = _carried(_named(circumstances, lifecycle.repeats), lifecycle)
     schedule = timing.schedule(lifecycle, named, terms, calendar)
+    steps = withholding.watch(named.holds if lifecycle.current else (), terms, calendar)
     if lifecycle.current is None:
         state, reason, rule, words = _NOTHING_STANDS[lifecycle.standing]
         made = _taken_back(state, named, reason, Reason(rule, words))
@@ -61,10 +62,13 @@ def plan(
         retracted = Reason("REL-25", "a professional took it, or the same text before it, back after its release")
         made = _taken_back(ReleaseState.RETRACTED, named, TakenBackFor.RETRACTION, retracted)
     else:
-        made = _Verified(lifecycle, schedule, named, terms, calendar, now).plan()
+        verified = _Verified(lifecycle, schedule, named, terms, calendar, now)
+        made = verified.plan()
+        steps += verified.watch_rules(made.held_for)
     flags, looks = noticed(lifecycle, schedule, named, terms, calendar, now)
-    looks = [at for at in (made.look_at, *looks) if at is not None and at > now]
-    made = replace(made, flags=flags, look_at=min(looks, default=None))
+    held = withholding.watched(steps, calendar, now)
+    looks = [at for at in (made.look_at, *looks, *held.looks) if at is not None and at > now]
+    made = replace(made, flags=flags | held.flags, look_at=min(looks, default=None))
     return _as_shown(made, frozenset(circumstances.seen), lifecycle.repeats)
 
 
@@ -95,6 +99,18 @@ class _Verified:
             made = replace(made, takes_back=tuple(sorted(gone)), taken_back_for=why)
         is_released = self._seen[:1] == self._stands[:1]
         return replace(made, state=ReleaseState.RELEASED) if is_released else made
+
+    def watch_rules(self, held_for: Collection[str]) -> Steps:
+        """What is to be told of what a rule keeps back, and no person."""
+        kept_for = withholding.rules(held_for, self.circumstances)
+        if not kept_for:
+            return ()
+        waiting = [each.due_at for each in self.schedule.texts if each.name not in self._seen] if self.schedule else []
+        due_at = min(waiting, default=None)
+        since = max(each.received_at for each in self.lifecycle.texts)
+        if due_at is not None and not withholding.ON_THE_DAY.isdisjoint(kept_for):
+            since = max(since, due_at)
+        return withholding.watch_rules(kept_for, since, due_at, self.calendar)
 
     @property
     def _stands(self) -> tuple[str, ...]:
@@ -144,7 +160,7 @@ class _Verified:
             return
         words = withholding.child(waiting, self._birth_date, due_at, self.circumstances, self.terms, self.calendar)
         if words is not None:
-            yield Block("child", words)
+            yield Block(CHILD, words)
 
     def _due(self, ripe: list[Text], why: tuple[Reason, ...]) -> Plan:
         """Its time has come: does anything of this day speak against it?"""
@@ -153,18 +169,33 @@ class _Verified:
         if self.circumstances.is_stopped:
             tomorrow = clock.midnight(clock.day_of(self.now, self.calendar) + timedelta(days=1), self.calendar)
             stopped = Reason("SAF-69", "the trust has stopped all release")
-            return replace(held, look_at=tomorrow, held_for=("stopped",), reasons=(*why, stopped))
+            return replace(held, look_at=tomorrow, held_for=(STOPPED,), reasons=(*why, stopped))
         dispatch = withholding.without_dispatch(self.circumstances, self.terms)
         if dispatch is not None:
             return replace(held, held_for=(dispatch.name,), reasons=(*why, dispatch.reason))
+        found = self._found_on_the_day(why)
+        if found is not None:
+            return found
         open_now = [each for each in ripe if opens <= self.now or self._is_let_go_today(each)]
         if not open_now:
             shut = Reason("REL-26", f"due, and waits for working hours from {told_at(opens, self.calendar)}")
             return Plan(ReleaseState.DUE, due_at, opens, self._seen, reasons=(*why, shut))
         return self._identified(Plan(ReleaseState.DUE, due_at, gives=self._seen, reasons=why), open_now)
 
+    def _found_on_the_day(self, why: tuple[Reason, ...]) -> Plan | None:
+        """What the trace says against it, at whatever hour (SAF-66); None: nothing."""
+        traced = self.circumstances.traced
+        if traced is None or (traced.agreement is IdentityAgreement.NOT_TRACED and traced.death is Death.NO):
+            return None
+        against = withholding.on_the_day(traced, self.circumstances, self.terms)
+        if against is None:
+            return None
+        state = ReleaseState.CANCELLED if traced.death is Death.FORMAL else ReleaseState.HELD
+        again = None if traced.death is Death.NO else self.now + DECEASED_AGAIN
+        return Plan(state, look_at=again, gives=self._seen, held_for=(against.name,), reasons=(*why, against.reason))
+
     def _identified(self, due: Plan, ripe: list[Text]) -> Plan:
-        """Is the patient who the report says, and alive (SAF-66)?"""
+        """The patient is traced first, and what goes goes; `_found_on_the_day` has looked at what a trace found."""
         traced = self.circumstances.traced
         if traced is None:
             reason = Reason("SAF-66", "due: its patient is traced first")
@@ -174,12 +205,6 @@ class _Verified:
             reason = Reason("SAF-66", "due: its patient could not be traced, and is traced again")
             look_at = retry if retry > self.now else self.now + TRACE_AGAIN
             return replace(due, needs_trace=retry <= self.now, look_at=look_at, reasons=(*due.reasons, reason))
-        against = withholding.on_the_day(traced, self.circumstances, self.terms)
-        if against is not None:
-            state = ReleaseState.CANCELLED if traced.death is Death.FORMAL else ReleaseState.HELD
-            again = None if traced.death is Death.NO else self.now + DECEASED_AGAIN
-            reasons = (*due.reasons, against.reason)
-            return replace(due, state=state, due_at=None, look_at=again, held_for=(against.name,), reasons=reasons)
         goes = {*self._seen, *(each.name for each in ripe)}
         later = [each.due_at for each in self.schedule.texts if each.due_at > self.now] if self.schedule else []
         return replace(

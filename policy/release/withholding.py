@@ -39,6 +39,14 @@ PROTECTING = frozenset(
 """They take back what the patient can see."""
 ADULT_AGE = 16
 OWN_ACCOUNT_AGE = 13
+STOPPED = "stopped"
+DECEASED = "deceased"
+CHILD = "child"
+ON_THE_DAY = frozenset({HoldKind.IDENTITY.value, DECEASED, Flag.DISPATCH_NOT_PROVEN.value})
+"""What is found out only once its time has come."""
+_REVIEWS = frozenset({CHILD, HoldKind.SAFEGUARDING.value})
+Steps = tuple[tuple[Flag, datetime, datetime | None], ...]
+"""What is to be told, from when on, and until when; None: until what it is about has ended."""
 
 _PROBLEMS = {
     Problem.VERIFICATION_TIME_INVALID: Reason("A3", "nobody can tell when it was verified"),
@@ -131,14 +139,14 @@ def child(
 def on_the_day(traced: Traced, circumstances: Circumstances, terms: ReleaseTerms) -> Block | None:
     """What the trace of the day says against it (SAF-66); None: nothing."""
     if traced.death is not Death.NO:
-        return Block("deceased", Reason("REL-44", f"the patient has died ({traced.death.value} notice)"))
+        return Block(DECEASED, Reason("REL-44", f"the patient has died ({traced.death.value} notice)"))
     if traced.agreement is IdentityAgreement.DISAGREES:
         words = "NHS number, name or date of birth disagree with the national register"
         return Block(HoldKind.IDENTITY.value, Reason("SAF-66", words))
     if traced.nhs_number_status not in terms.nhs_number_statuses:
         return Block(HoldKind.IDENTITY.value, Reason("SAF-66", "the status of the NHS number is not accepted"))
     if traced.birth_date is None and circumstances.birth_date is None:
-        return Block("child", Reason("SAF-65", "nobody knows the patient's age: a professional reviews it first"))
+        return Block(CHILD, Reason("SAF-65", "nobody knows the patient's age: a professional reviews it first"))
     return None
 
 
@@ -149,28 +157,61 @@ def without_dispatch(circumstances: Circumstances, terms: ReleaseTerms) -> Block
     return Block(Flag.DISPATCH_NOT_PROVEN.value, Reason("A2", "nothing proves that the referrer was sent it"))
 
 
-def watch(holds: Collection[Hold], terms: ReleaseTerms, calendar: Calendar, now: datetime) -> Watch:
-    """Holds that end soon or that somebody should have looked at; those are told daily (SAF-64)."""
-    flags: set[Flag] = set()
-    looks: list[datetime] = []
-    for hold in holds:
-        steps = _steps(hold, terms, calendar)
-        flags.update(flag for flag, begins, ends in steps if begins <= now and (ends is None or now < ends))
-        looks += [at for _, begins, ends in steps for at in (begins, ends) if at is not None]
+def rules(held_for: Collection[str], circumstances: Circumstances) -> frozenset[str]:
+    """What a rule keeps it back for, of which no person knows; none while somebody on the staff holds it.
+
+    Whoever holds it has a day on which to look again, and a stop of the whole trust is loud by itself. Of a formal
+    death there is nothing left to find out.
+    """
+    holds = {hold.kind.value for hold in circumstances.holds}
+    if holds.intersection(held_for) - {HoldKind.PATIENT_REQUEST.value}:
+        return frozenset()
+    is_dead = circumstances.traced is not None and circumstances.traced.death is Death.FORMAL
+    return frozenset(held_for) - holds - {STOPPED} - ({DECEASED} if is_dead else set())
+
+
+def watch_rules(kept_for: Collection[str], since: datetime, due_at: datetime | None, calendar: Calendar) -> Steps:
+    """What is to be told of a report that rules keep back `since`: by the next working day, then as an overdue hold.
+
+    Nobody chose a day to look at it, so that working day is the one; of a review that is asked for, the day on which
+    the report would be due, if that is later (domain.md A3, REL-45, SAF-64 to 66).
+    """
+    review_on = told_on = clock.working_days_after(clock.day_of(since, calendar), 1, calendar)
+    if due_at is not None and _REVIEWS.issuperset(kept_for):
+        review_on = max(told_on, clock.day_of(due_at, calendar))
+    return ((Flag.HELD_BY_RULE, clock.midnight(told_on, calendar), None), *_overdue(review_on, calendar))
+
+
+def watch(holds: Collection[Hold], terms: ReleaseTerms, calendar: Calendar) -> Steps:
+    """Holds that end soon or that somebody should have looked at (SAF-64)."""
+    return tuple(step for hold in holds for step in _steps(hold, terms, calendar))
+
+
+def watched(steps: Steps, calendar: Calendar, now: datetime) -> Watch:
+    """What is to be told now; of what is overdue daily, of what a rule keeps back weekly."""
+    flags = {flag for flag, begins, ends in steps if begins <= now and (ends is None or now < ends)}
+    looks = [at for _, begins, ends in steps for at in (begins, ends) if at is not None]
+    today = clock.day_of(now, calendar)
     if Flag.HOLD_OVERDUE in flags:
-        looks.append(clock.midnight(clock.day_of(now, calendar) + timedelta(days=1), calendar))
+        looks.append(clock.midnight(today + timedelta(days=1), calendar))
+    if Flag.HELD_BY_RULE in flags:
+        looks.append(clock.midnight(today + timedelta(days=7 - today.weekday()), calendar))
     return Watch(frozenset(flags), tuple(at for at in looks if at > now))
 
 
-def _steps(hold: Hold, terms: ReleaseTerms, calendar: Calendar) -> tuple[tuple[Flag, datetime, datetime | None], ...]:
+def _steps(hold: Hold, terms: ReleaseTerms, calendar: Calendar) -> Steps:
     review = clock.midnight(hold.review_on, calendar)
     if hold.kind.ends_by_itself:
         warned = clock.midnight(hold.review_on - timedelta(days=terms.hold_warning_days), calendar)
         return ((Flag.HOLD_ENDING, warned, review),)
     if hold.kind is HoldKind.PATIENT_REQUEST:
         return ()  # the patient's own wish is nobody's omission
-    overdue = clock.midnight(hold.review_on + timedelta(days=1), calendar)
-    to_caldicott = clock.working_days_after(hold.review_on, CALDICOTT_WORKING_DAYS, calendar)
+    return _overdue(hold.review_on, calendar)
+
+
+def _overdue(review_on: date, calendar: Calendar) -> Steps:
+    overdue = clock.midnight(review_on + timedelta(days=1), calendar)
+    to_caldicott = clock.working_days_after(review_on, CALDICOTT_WORKING_DAYS, calendar)
     return (
         (Flag.HOLD_OVERDUE, overdue, None),
         (Flag.HOLD_TO_CALDICOTT, clock.midnight(to_caldicott, calendar), None),

@@ -43,6 +43,8 @@ class Counts:
     unacknowledged: int
     overdue_review: int
     """Held, or taken back to be corrected, for longer than somebody should have let it be."""
+    held_by_rule: int
+    """Kept back by a rule for a working day, and nobody on the staff has taken it up."""
     dead_letters: int
 
     def __add__(self, other: Counts) -> Counts:
@@ -57,11 +59,12 @@ class Counts:
             identity_changed=self.identity_changed + other.identity_changed,
             unacknowledged=self.unacknowledged + other.unacknowledged,
             overdue_review=self.overdue_review + other.overdue_review,
+            held_by_rule=self.held_by_rule + other.held_by_rule,
             dead_letters=self.dead_letters + other.dead_letters,
         )
 
 
-NONE = Counts({}, 0, 0, 0, 0, 0, 0)
+NONE = Counts({}, 0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ def _standing_so(row: TableRow) -> Counts:
         identity_changed=0 if held_for.isdisjoint(UNSURE_WHOSE) else count,
         unacknowledged=count if Flag.UNACKNOWLEDGED.value in flags else 0,
         overdue_review=0 if flags.isdisjoint(_OVERDUE) else count,
+        held_by_rule=count if Flag.HELD_BY_RULE.value in flags else 0,
         dead_letters=0,
     )
 

@@ -99,7 +99,7 @@ class OneReport:
         self.refusals.append((operation, report_id))
 
     async def board(self, staff: Caller) -> Board:
-        return Board(NOON, staff.principal.trust.code, 1, 2, 3, 4, 5, 6, 0, 7, 8, 9, 10, False, Medians(1.5, None))
+        return Board(NOON, staff.principal.trust.code, 1, 2, 3, 4, 0, 5, 6, 0, 7, 8, 9, 10, False, Medians(1.5, None))
 
     async def reports(self, staff: Caller, asked: Asked) -> Reports:
         is_listed = staff.principal.trust == RZ1 and asked.state in (None, LINE.state)

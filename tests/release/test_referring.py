@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from gateway.release.referrers.chasing import Chasing
 from gateway.release.referrers.referring import Answer, Referring, version_to_name
 from gateway.release.staff.views import explained
 from policy.release.chasing import Matter
-from policy.release.circumstances import Flag, HoldKind, ReleaseState
-from policy.release.reports import Said
+from policy.release.circumstances import Death, Flag, HoldKind, ReleaseState
+from policy.release.reports import Said, Verification
 from storage.clinical import referrals
 from storage.database import Tx
 from storage.engines import DatabaseSettings
@@ -30,7 +30,7 @@ from storage.registers.state import Author
 from storage.release import listing
 from storage.store import SqlStore
 from tests.clock import FakeClock
-from tests.release.incoming import NORTH
+from tests.release.incoming import NORTH, SARAH
 from tests.release.portal import Portal
 from tests.release.release_rig import CLINICIAN, DUE_AT, MONDAY, Rig, verified
 from tests.storage.keyrings import Place
@@ -459,6 +459,84 @@ async def test_an_overdue_hold_is_told_to_the_lead_each_day(ward: Ward) -> None:
     days = [await ward.chase(MONDAY + each * DAY) for each in (2.5, 3, 4, 4.2)]
     overdue = [[to for matter, to in each if matter is Matter.HOLD_OVERDUE] for each in days]
     assert overdue == [[], [["lead@north.example"]], [["lead@north.example"]], []]
+
+
+BORN_1970 = date(1970, 1, 1)
+BORN_2020 = date(2020, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told_on", "overdue_on", "filed", "traced"),
+    [
+        ("no-content", 1, 2, {"content": Content("")}, {}),
+        ("verification-time-invalid", 1, 2, {"verification": Verification(None)}, {}),
+        ("verification-time-invalid", 1, 2, {"verification": Verification(MONDAY + 300 * DAY)}, {}),
+        ("no-nhs-number", 1, 2, {"subject": replace(SARAH, nhs_number=None)}, {}),
+        ("child", 1, 29, {"subject": replace(SARAH, birth_date=BORN_2020)}, {"birth_date": BORN_2020}),
+        ("identity", 29, 30, {}, {"birth_date": BORN_1970}),
+        ("identity", 29, 30, {}, {"number_status": "03"}),
+        ("deceased", 29, 30, {}, {"death": Death.INFORMAL}),
+    ],
+)
+async def test_what_a_rule_keeps_back_is_told_to_staff_until_somebody_takes_it_up(
+    ward: Ward, reason: str, told_on: int, overdue_on: int, filed: dict[str, object], traced: dict[str, object]
+) -> None:
+    ward.demographics.sarah(**traced)
+    report_id = await ward.file(replace(verified(), **filed))  # type: ignore[arg-type]  # by name
+    await ward.chase(NOW)
+    await ward.acknowledge(report_id)
+    told, overdue = dict[int, list[str]](), dict[int, list[str]]()
+    days = [*range(1, 9), *range(28, 38)]
+    for day in days:
+        for matter, to in await ward.chase(MONDAY + day * DAY):
+            if matter is Matter.HELD_BY_RULE:
+                told[day] = to
+            if matter is Matter.HOLD_OVERDUE:
+                overdue[day] = to
+    assert (await ward.report(report_id)).held_for == {reason}
+    assert list(told) == [day for day in days if day == told_on or (day > told_on and day % 7 == 0)]
+    assert list(overdue) == [day for day in days if day >= overdue_on]
+    assert set(map(tuple, told.values())) == {(CONTACTS.service_mailbox,)}
+    assert [CONTACTS.results_lead] in overdue.values()
+    assert all(to[0] == CONTACTS.results_lead for to in overdue.values())
+    assert overdue[37] == [CONTACTS.results_lead, CONTACTS.caldicott_guardian]
+    counted = await ward.store.read(listing.counts)
+    assert (counted.held_by_rule, counted.overdue_review) == (1, 1)
+    review_on = (MONDAY + 50 * DAY).date()
+    await ward.store.write(
+        lambda tx: ward.acts.hold(tx, CLINICIAN, report_id, HoldKind.LEGAL, "I see to it", review_on)
+    )
+    assert await ward.chase(MONDAY + 45 * DAY) == []
+    counted = await ward.store.read(listing.counts)
+    assert (counted.held_by_rule, counted.overdue_review) == (0, 0)
+
+
+async def test_what_a_rule_keeps_back_is_told_no_more_once_its_reason_is_gone(ward: Ward) -> None:
+    ward.demographics.sarah(birth_date=BORN_1970)
+    report_id = await ward.file(verified())
+    await ward.chase(NOW)
+    await ward.acknowledge(report_id)
+    await ward.chase(DUE_AT)
+    assert [matter for matter, _ in await ward.chase(DUE_AT + DAY)] == [Matter.HELD_BY_RULE]
+    assert [matter for matter, _ in await ward.chase(DUE_AT + 2 * DAY)] == [Matter.HOLD_OVERDUE]
+    ward.demographics.sarah()
+    told = {matter for matter, _ in await ward.chase(DUE_AT + 3 * DAY)}
+    assert told.isdisjoint({Matter.HELD_BY_RULE, Matter.HOLD_OVERDUE})
+    kept = await ward.report(report_id)
+    assert (kept.state, kept.flags & {"held-by-rule", "hold-overdue"}) == (ReleaseState.RELEASED, frozenset())
+
+
+async def test_who_disagreed_with_the_trace_is_held_at_night_and_traced_anew_in_the_morning(ward: Ward) -> None:
+    ward.demographics.sarah(birth_date=BORN_1970)
+    report_id = await ward.file(verified())
+    await ward.look(DUE_AT)
+    assert ward.demographics.asked == 1
+    for hours in (1, 12, 16):  # the last is past midnight
+        await ward.look(DUE_AT + timedelta(hours=hours))
+        assert (await ward.report(report_id)).held_for == {"identity"}
+    assert ward.demographics.asked == 1
+    await ward.look(DUE_AT + timedelta(hours=23))
+    assert ward.demographics.asked == 2
 
 
 async def test_what_was_told_before_a_fall_is_told_under_the_same_key(ward: Ward) -> None:

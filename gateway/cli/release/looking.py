@@ -170,6 +170,7 @@ def _board(found: Board) -> None:
             "due": found.due,
             "held": found.held,
             "overdue_for_review": found.overdue_review,
+            "held_by_rule": found.held_by_rule,
             "unacknowledged": found.unacknowledged,
             "undeliverable": found.undeliverable,
             "retried": found.retried,

@@ -121,6 +121,8 @@ class Board:
     due: int
     held: int
     overdue_review: int
+    held_by_rule: int
+    """Kept back by a rule for a working day, and nobody on the staff has taken it up."""
     unacknowledged: int
     undeliverable: int
     retried: int

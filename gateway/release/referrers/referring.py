@@ -20,7 +20,7 @@ from gateway.release.planner import Rules, Situation, record
 from policy.release import chasing
 from policy.release.chasing import Referral
 from policy.release.circumstances import Flag, ReleaseState
-from policy.release.lifecycle import order
+from policy.release.ordering.instants import order
 from policy.release.reports import Lifecycle
 from storage.clinical import referrals
 from storage.clinical.referrals import KeptReferral
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 NAME_CHARS_MAX = 200
 _TOLD_OF = frozenset(
     {
+        Flag.HELD_BY_RULE,
         Flag.HOLD_OVERDUE,
         Flag.HOLD_TO_CALDICOTT,
         Flag.HOLD_ENDING,
@@ -42,6 +43,8 @@ _TOLD_OF = frozenset(
         Flag.STOP_OF_UNKNOWN,
     }
 )
+_TOLD_AGAIN = frozenset({Flag.HELD_BY_RULE, Flag.HOLD_OVERDUE})
+"""Told anew as time passes, although nothing about the report changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Referring:
         """
         kept = referrals.current(tx, found.report.report_id)
         wanted = _wanted(kept, found)
-        if wanted is None or (wanted == kept and Flag.HOLD_OVERDUE not in wanted.referral.flags):
+        if wanted is None or (wanted == kept and wanted.referral.flags.isdisjoint(_TOLD_AGAIN)):
             return False
         is_same = kept is not None and kept.version_id == wanted.version_id
         self._keep(tx, wanted, instead_of=None if is_same else kept, is_new=kept is None)

@@ -134,6 +134,7 @@ def _board(read: Read, planner: Planner, trust: TrustId | None, found: Counts) -
         due=found.by_state.get(ReleaseState.DUE, 0),
         held=found.by_state.get(ReleaseState.HELD, 0),
         overdue_review=found.overdue_review,
+        held_by_rule=found.held_by_rule,
         unacknowledged=found.unacknowledged,
         undeliverable=outcomes.undeliverable(read, trust),
         retried=outcomes.retried(read, trust),
