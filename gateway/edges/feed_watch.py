@@ -112,14 +112,13 @@ def states(read: Read, entries: Sequence[ReportFeedEntry], now: datetime, since:
     for each in feeds.told(read, today - timedelta(days=DAYS_COMPARED)):
         if each.day < today:
             told.setdefault((each.trust, each.feed), []).append(Told(each.day, each.count))
-    filed = {day: _filed(read, day) for day in {each.day for counts in told.values() for each in counts}}
     found = []
     for entry in entries:
         name = (entry.trust, entry.heard_as)
         heard_at, counts = heard.get(name), told.get(name, [])
         if heard_at is not None and heard_at > now + messages.HEARD_AHEAD_MAX:
             heard_at = None
-        of_feed = {day: kept.get(name, 0) for day, kept in filed.items()}
+        of_feed = {each.day: _filed(read, name, each.day) for each in counts}
         found.append(
             FeedState(
                 entry,
@@ -132,14 +131,10 @@ def states(read: Read, entries: Sequence[ReportFeedEntry], now: datetime, since:
     return tuple(found)
 
 
-def _filed(read: Read, day: date) -> dict[tuple[TrustId, str], int]:
-    """Messages of a London day by feed, dead letters and what a person dismissed left out."""
+def _filed(read: Read, feed: tuple[TrustId, str], day: date) -> int:
+    """A feed's messages of a London day, dead letters and what a person dismissed left out."""
     begin, end = (london(datetime.combine(each, time())) for each in (day, day + timedelta(days=1)))
-    counts: dict[tuple[TrustId, str], int] = {}
-    for each in listing.brought(read, begin, end):
-        if each.state in _KEPT:
-            counts[each.trust, each.feed] = counts.get((each.trust, each.feed), 0) + each.messages
-    return counts
+    return sum(count for state, count in listing.brought(read, *feed, begin, end).items() if state in _KEPT)
 
 
 def _is_missing(entry: ReportFeedEntry, counts: Sequence[Told], now: datetime) -> bool:

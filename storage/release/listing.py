@@ -67,16 +67,6 @@ class Counts:
 NONE = Counts({}, 0, 0, 0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class FeedCount:
-    """How many messages a feed brought in some time, by what became of them."""
-
-    trust: TrustId
-    feed: str
-    state: MessageState
-    messages: int
-
-
 def in_states(
     read: Read, states: Collection[ReleaseState] = (), trust: TrustId | None = None, limit: int = LIST_MAX
 ) -> Sequence[KeptReport]:
@@ -121,17 +111,13 @@ def counts_by_trust(read: Read) -> Mapping[TrustId, Counts]:
     return _counted(read, None)
 
 
-def brought(read: Read, since: datetime, until: datetime, trust: TrustId | None = None) -> Sequence[FeedCount]:
-    """How many messages each feed brought in `[since, until)`: to be compared with what the RIS says that it sent."""
-    within = (feed_message.c.received_at >= since) & (feed_message.c.received_at < until)
-    if trust is not None:
-        within &= feed_message.c.trust == trust.code
-    place = (feed_message.c.trust, feed_message.c.feed, feed_message.c.state)
-    grouped = select(*place, func.count().label("messages")).where(within).group_by(*place).order_by(*place)
-    return [
-        FeedCount(TrustId(row.trust), row.feed, MessageState(row.state), int(row.messages))
-        for row in read.connection.execute(grouped)
-    ]
+def brought(read: Read, trust: TrustId, feed: str, since: datetime, until: datetime) -> Mapping[MessageState, int]:
+    """How many messages a feed brought in `[since, until)`: to be compared with what the RIS says that it sent."""
+    of = feed_message.c
+    within = (of.received_at >= since) & (of.received_at < until)
+    counted = select(of.state, func.count().label("messages")).where(of.trust == trust.code, of.feed == feed, within)
+    rows = read.connection.execute(counted.group_by(of.state))
+    return {MessageState(row.state): int(row.messages) for row in rows}
 
 
 def _counted(read: Read, trust: TrustId | None) -> dict[TrustId, Counts]:

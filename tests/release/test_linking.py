@@ -14,6 +14,7 @@ import pytest
 from gateway.model.errors import InvalidRequest, StoreUnavailable
 from gateway.model.imaging import JsonValue
 from gateway.model.reporting.incoming import Exam, Practitioner, Subject
+from gateway.model.reporting.seams import MessageState
 from gateway.model.work.transfers import CachedInstance, Described
 from gateway.release.linking import DISAGREES, Images, Link, Linking, linked_by_person, unlinked_by_person
 from policy.parties import TrustId
@@ -23,7 +24,7 @@ from storage.registers.state import Author
 from storage.release import links, listing
 from storage.store import SqlStore
 from tests.clock import FakeClock
-from tests.release.incoming import NORTH, OMAR, VERIFIED_AT, incoming, message
+from tests.release.incoming import FEED, NORTH, OMAR, VERIFIED_AT, incoming, message
 from tests.release.rig import Rig
 from tests.storage import cache_rig
 from tests.storage.keyrings import Place
@@ -272,9 +273,10 @@ async def test_governance_sees_what_came_and_what_leads_nowhere(desk: Desk) -> N
     assert (counted.unlinked, counted.unmatched, counted.dead_letters) == (2, 2, 0)
     assert await read(lambda one: listing.unmatched(one, SOUTH)) == []
     at = incoming().received_at
-    [brought] = await read(lambda one: listing.brought(one, at, at + timedelta(days=1)))
-    assert (brought.trust, brought.messages) == (NORTH, 4)
-    assert await read(lambda one: listing.brought(one, at + timedelta(days=1), at + timedelta(days=2))) == []
+    days = [at + timedelta(days=count) for count in range(3)]
+    assert await read(lambda one: listing.brought(one, NORTH, FEED, *days[:2])) == {MessageState.FILED: 4}
+    assert await read(lambda one: listing.brought(one, NORTH, FEED, *days[1:])) == {}
+    assert await read(lambda one: listing.brought(one, SOUTH, FEED, *days[:2])) == {}
 
 
 async def test_a_report_that_names_its_order_later_is_no_more_unmatched(desk: Desk) -> None:
