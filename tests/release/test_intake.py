@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import permutations
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from structlog.testing import capture_logs
 
 from gateway.model.errors import InvalidRequest, KeyClosed, ServiceFault
 from gateway.model.reporting.incoming import Content, ReportSource, Subject
-from gateway.model.reporting.seams import MessageState, Taken
+from gateway.model.reporting.seams import FeedMessage, MessageState, Taken
 from gateway.model.work.transfers import KeyDomain
 from gateway.release.intake import Intake
+from gateway.release.letters import Letters
 from gateway.release.naming import report_id_of, version_of
 from policy.parties import PatientId, TrustId
 from policy.release.reports import Said, Verification
@@ -247,6 +248,21 @@ async def test_a_dead_letter_that_comes_again_and_can_be_read_by_now_is_filed(ri
     assert await rig.letters(message()).waiting() == ()
     again = await rig.intake.take(message(incoming(), raw=b"MSH|1"))
     assert (again.state, again.is_new) == (MessageState.REPLAYED, False)
+
+
+async def test_a_letter_that_came_by_a_clock_that_ran_ahead_counts_as_received_when_it_is_read(
+    rig: Rig, clock: FakeClock
+) -> None:
+    def read(trust: TrustId, feed: str, raw: bytes, at: datetime) -> FeedMessage:
+        return replace(message(incoming(received_at=at)), received_at=at)
+
+    ahead = clock.now() + timedelta(days=40)
+    await rig.intake.take(message(problem="an unknown code", name="dead", received_at=ahead))
+    letters = Letters(rig.store, rig.keys, rig.intake, read)
+    [letter] = await letters.waiting()
+    [report_id] = (await letters.replay(letter.row_id, OFFICER)).report_ids
+    [version] = await rig.store.read(lambda read: reports.versions(read, report_id))
+    assert version.received_at == clock.now()
 
 
 async def test_a_replay_that_fails_leaves_the_letter_where_it_is(rig: Rig) -> None:
