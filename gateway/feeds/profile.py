@@ -78,6 +78,8 @@ class Profile:
     administrative_from: Place | None = None
     administrative_codes: frozenset[str] = frozenset()
     """Codes at that place that mark an addendum as administrative (SAF-60)."""
+    image_link_codes: frozenset[str] = frozenset()
+    """OBX-3 of references that lead to images; any other one leads to a part of the report, which did not come."""
     patient_authorities: frozenset[str] = frozenset()
     """Assigning authorities of PID-3, or systems of identifiers, that are the trust's own; an empty one always is."""
 

@@ -128,6 +128,7 @@ def encode(report: IncomingReport) -> bytes:
             },
             "text": report.content.text,
             "pdf": base64.b64encode(report.content.pdf).decode(),
+            "elsewhere": report.content.elsewhere,
             "promotes": report.promotes,
             "is_administrative": report.is_administrative,
             "alert_codes": report.alert_codes,
@@ -161,7 +162,7 @@ def decode(encoded: bytes) -> IncomingReport:
         if verification is None
         else Verification(_read_instant(verification[0]), verification[1], ZoneKnown(verification[2])),
         subject=_subject(held["subject"]),
-        content=Content(held["text"], base64.b64decode(held["pdf"])),
+        content=Content(held["text"], base64.b64decode(held["pdf"]), tuple(held.get("elsewhere", ()))),
         received_at=datetime.fromisoformat(held["received_at"]),
         promotes=held["promotes"],
         is_administrative=held["is_administrative"],

@@ -96,7 +96,7 @@ def version_of(incoming: IncomingReport, patient: str, secret: bytes) -> Version
         verification=verification,
         patient=patient,
         text_digest=text_digest,
-        has_content=not incoming.content.is_empty,
+        has_content=incoming.content.is_whole,
         promotes=incoming.promotes,
         is_administrative=incoming.is_administrative,
         alerts=frozenset(incoming.alert_codes),

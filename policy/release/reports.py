@@ -70,7 +70,7 @@ class Version:
     text_digest: str
     """Of the text with its spaces evened out; empty: it brings none."""
     has_content: bool
-    """Whether it brings something that a person can read: text, or a document."""
+    """Whether it brings something that a person can read: text, or a document. A part of a report is none."""
     promotes: bool = False
     """It brings no content and makes the preliminary one before it final (OBX-11 `U`)."""
     is_administrative: bool = False

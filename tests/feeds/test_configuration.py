@@ -44,7 +44,7 @@ def test_a_feed_is_read_with_the_habits_of_its_sender(tmp_path: Path) -> None:
         + PRINT
         + (
             'silent_minutes_by_hour = [["20-6", 720], ["12", 30]]\n[report_feed.profile]\nverification_from = "ZVR-2"\n'
-            'alert_codes = [["red", "critical"]]\n'
+            'alert_codes = [["red", "critical"]]\nimage_link_codes = ["VIEWER"]\n'
         )
     )
     configuration = load(written(tmp_path, text))
@@ -56,6 +56,7 @@ def test_a_feed_is_read_with_the_habits_of_its_sender(tmp_path: Path) -> None:
         "RX1-PAS",
     )
     assert feed.profile.verification_from == Place("ZVR", 2)
+    assert feed.profile.image_link_codes == {"VIEWER"}
     assert (feed.alert("RED"), feed.alert("Cancer"), feed.alert("n")) == (
         AlertCategory.CRITICAL.value,
         AlertCategory.CANCER.value,

@@ -184,9 +184,37 @@ def test_forms_are_text_or_one_document() -> None:
     assert only(presentedForm=[html]).content.text == "<p>Normal</p><script>alert(1)</script>"
     assert only(presentedForm=[pdf, elsewhere]).content.pdf == PDF
     assert only(presentedForm=[rtf]).content.text == "Normal."
-    assert only(presentedForm=[elsewhere]).content.is_empty
+    assert only(presentedForm=[pdf, elsewhere]).content.is_whole, "each form is the whole report"
     assert only(presentedForm=[pdf], conclusion="No fracture.").content.text == "No fracture."
     assert only(conclusion="Heart size  normal.").content.text == "Heart size normal."
+
+
+RESULT = {"reference": "Observation/o"}
+ELSEWHERE = {"contentType": "application/pdf", "url": "Binary/b1"}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"presentedForm": [ELSEWHERE]},
+        {"presentedForm": [{"contentType": "application/pdf"}]},
+        {"presentedForm": None, "result": [RESULT]},
+        {"presentedForm": [{"contentType": "text/plain", "data": encoded(" ")}], "result": [RESULT]},
+    ],
+)
+def test_a_conclusion_is_no_report_where_more_of_it_lies_elsewhere(parts: Json) -> None:
+    assert not only(**parts).content.is_whole
+    assert not only(**parts, conclusion="See attached report.").content.is_whole
+    assert only(presentedForm=None, conclusion="No fracture.").content.is_whole
+    assert only(result=[RESULT], conclusion="No fracture.").content.is_whole, "what is presented is all of it"
+
+
+def test_a_form_that_came_beside_its_report_is_read() -> None:
+    binary = {"resourceType": "Binary", "id": "b1", "contentType": "application/pdf", "data": encoded(PDF)}
+    whole = report(presentedForm=[ELSEWHERE], conclusion="See attached report.")
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": whole}, {"resource": binary}]}
+    (found,) = read(bundle)
+    assert found.content.is_whole and found.content.pdf == PDF
 
 
 def test_a_bundle_is_read_with_its_references() -> None:

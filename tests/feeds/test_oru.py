@@ -285,8 +285,28 @@ def test_a_document_that_cannot_be_read_refuses_the_whole_message(value: str) ->
         reports(message(result(), line("Normal."), line(value, kind="ED")))
 
 
-def test_a_reference_to_another_place_is_no_content() -> None:
-    assert only(message(result(), line("http://ris.example/1?nhs=9990000018", kind="RP"))).content.is_empty
+ELSEWHERE = line("\\\\ris\\1.pdf", kind="RP", code="PDF^Report")
+
+
+def test_a_report_of_which_a_part_lies_elsewhere_is_none_to_read_and_confirms_no_other() -> None:
+    first = only(message(result(), line("Normal.")))
+    for lines in ([ELSEWHERE], [line("See attached report."), ELSEWHERE]):
+        later = replace(only(message(result(at="20260602091500"), *lines)), received_at=RECEIVED + timedelta(days=1))
+        told = [version_of(each, each.subject.key, b"") for each in (first, later)]
+        life = fold(told, timedelta(minutes=5))
+        assert life.problems == {Problem.NO_CONTENT} and life.content_of == ""
+        assert life.current is not None and life.current.version_id == told[1].version_id
+
+
+def test_an_order_whose_report_lies_elsewhere_takes_no_text_of_the_one_beside_it() -> None:
+    found = reports(message(result("A1"), ELSEWHERE, result("A2"), line("Normal.")))
+    assert [(each.report_number, each.content.text) for each in found] == [("A1", ""), ("A2", "Normal.")]
+
+
+def test_a_link_to_images_is_no_part_of_a_report() -> None:
+    raw = message(result(), line("Normal."), line("http://pacs.example/1", kind="RP", code="VIEWER"))
+    assert not only(raw).content.is_whole
+    assert only(raw, feed(Profile(image_link_codes=frozenset({"VIEWER"})))).content.is_whole
 
 
 def test_coded_and_measured_values_have_their_names() -> None:

@@ -78,6 +78,7 @@ class FeedProfileSection(Section):
     alert_words: tuple[tuple[Annotated[str, Field(min_length=3, max_length=100)], AlertCategory], ...] = ()
     administrative_from: _Place | None = None
     administrative_codes: tuple[_Code, ...] = ()
+    image_link_codes: tuple[_Code, ...] = ()
     patient_authorities: tuple[_Code, ...] = ()
 
     @property
@@ -98,6 +99,7 @@ class FeedProfileSection(Section):
             alert_words=MappingProxyType(dict(self.alert_words)),
             administrative_from=Place.parse(self.administrative_from) if self.administrative_from else None,
             administrative_codes=frozenset(self.administrative_codes),
+            image_link_codes=frozenset(self.image_link_codes),
             patient_authorities=frozenset(self.patient_authorities),
         )
 

@@ -1,8 +1,8 @@
 """A FHIR R4 DiagnosticReport as a version of a report (domain.md A4).
 
 `issued` is the time of this version and needs a zone; `resultsInterpreter` verified it, the requester of what it is
-based on is the referrer. What is presented is taken as it is: plain text, HTML and RTF as text, one PDF. A form that
-lies elsewhere is not fetched and is no content. Pure.
+based on is the referrer. What is presented is taken as it is: plain text, HTML and RTF as text, one PDF. Each form is
+the whole report. Where none came, a conclusion is the report only if nothing says that there is more of it. Pure.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _report(
     requests = [received.resolve(each, report) for each in items(report, "basedOn")]
     studies = [received.resolve(each, report) for each in items(report, "imagingStudy")]
     interpreter = _named(next(iter(items(report, "resultsInterpreter")), NOTHING), received, report)
-    content = _content(report)
+    content = _content(report, received)
     accessions = _numbers(report, *requests, *studies, kinds=("ACSN", "FILL"))
     return IncomingReport(
         trust=feed.trust,
@@ -196,14 +196,16 @@ def _day(value: str) -> date | None:
         return None
 
 
-def _content(report: Resource) -> Content:
+def _content(report: Resource, received: Received) -> Content:
     plain: list[str] = []
     marked: list[str] = []
     pdfs: list[bytes] = []
-    for form in items(report, "presentedForm"):
+    elsewhere: list[str] = []
+    for form in (_presented(each, received, report) for each in items(report, "presentedForm")):
         encoded = long_text(form, "data")
         kind = text(form, "contentType").partition(";")[0].strip().lower()
         if not encoded:
+            elsewhere.append(text(form, "url") or "presentedForm")
             continue
         decoded = documents.decoded_bytes(encoded, "Base64")
         if kind == "application/pdf":
@@ -220,10 +222,22 @@ def _content(report: Resource) -> Content:
     if len(pdfs) > 1:
         raise NotAReport("not-supported", "the report has more than one document")
     texts = plain or marked
+    if pdfs or any(each.strip() for each in texts):
+        elsewhere.clear()
+    else:
+        elsewhere += (text(each, "reference") or "result" for each in items(report, "result"))
     conclusion = tidy(long_text(report, "conclusion"))
     if " ".join(conclusion.split()) not in " ".join(" ".join(texts).split()):
         texts.append(conclusion)
-    return Content("\n\n".join(texts).strip("\n"), pdfs[0] if pdfs else b"")
+    return Content("\n\n".join(texts).strip("\n"), pdfs[0] if pdfs else b"", tuple(dict.fromkeys(elsewhere)))
+
+
+def _presented(form: Resource, received: Received, report: Resource) -> Resource:
+    """A form as it came, or the Binary that it names and that came with it."""
+    beside = received.resolve({"reference": text(form, "url")}, report)
+    if long_text(form, "data") or beside.get("resourceType") != "Binary":
+        return form
+    return {**beside, **form, "data": long_text(beside, "data")}
 
 
 def _text(decoded: bytes) -> str:

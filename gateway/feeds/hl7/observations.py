@@ -1,13 +1,14 @@
 """What the lines of a result (OBX, NTE) bring: its text, a document, and the study that it is of.
 
 Text stays as it was written, line by line; coded and measured values get their names, for a number alone means nothing.
-A reference to something that lies elsewhere is not followed and is no content. Pure.
+A reference to something that lies elsewhere is not followed: unless the profile says that it leads to images, a part
+of the report did not come. Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gateway.feeds import documents
@@ -32,13 +33,14 @@ class Found:
     study_uids: tuple[str, ...]
 
 
-def found(segments: Sequence[Segment], *, appended_only: bool) -> Found:
+def found(segments: Sequence[Segment], image_links: Collection[str] = (), *, appended_only: bool) -> Found:
     """Read the lines of a result; of an addendum only what was appended, else the report would stand there twice.
 
     Raises `Unreadable` where a part cannot be read: half a report is worse than none.
     """
     texts: list[str] = []
     pdfs: list[bytes] = []
+    elsewhere: list[str] = []
     uids: list[str] = []
     is_shown = not appended_only
     for segment in segments:
@@ -48,6 +50,9 @@ def found(segments: Sequence[Segment], *, appended_only: bool) -> Found:
                 is_shown = status == "B" if appended_only else status not in _GONE
                 if (uid := _study_uid(segment)) is not None:
                     uids += [uid] * bool(uid)
+                elif is_shown and segment.field(2).value.upper() == "RP":
+                    if segment.field(3).value not in image_links:
+                        elsewhere += filter(None, [segment.field(5).value])
                 elif is_shown:
                     _take(segment, texts, pdfs)
             case "NTE" if is_shown:
@@ -62,7 +67,8 @@ def found(segments: Sequence[Segment], *, appended_only: bool) -> Found:
         text = "\n".join(documents.plain_lines(texts)).strip("\n")
     except NotADocument as error:
         raise Unreadable(Fault.FORM, str(error)) from error
-    return Found(Content(text, pdfs[0] if pdfs else b""), tuple(dict.fromkeys(uids)))
+    content = Content(text, pdfs[0] if pdfs else b"", tuple(dict.fromkeys(elsewhere)))
+    return Found(content, tuple(dict.fromkeys(uids)))
 
 
 def _study_uid(line: Segment) -> str | None:
@@ -76,8 +82,6 @@ def _study_uid(line: Segment) -> str | None:
 def _take(line: Segment, texts: list[str], pdfs: list[bytes]) -> None:
     kind = line.field(2).value.upper()
     value = line.field(5)
-    if kind == "RP":
-        return
     if kind == "ED":
         for each in value.repetitions:
             _take_encapsulated(each, texts, pdfs)

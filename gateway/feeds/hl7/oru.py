@@ -68,7 +68,7 @@ class _Result:
 
 def reports(received: Received) -> tuple[IncomingReport, ...]:
     """The reports of a message; none where it changes none. Raises `Unreadable`."""
-    results = list(_results(received.message))
+    results = list(_results(received.message, received.feed))
     if not results:
         return ()
     subject = particulars.subject(received.message, received.feed)
@@ -76,7 +76,7 @@ def reports(received: Received) -> tuple[IncomingReport, ...]:
     return tuple(_report(group, subject, received, is_only=len(groups) == 1) for group in groups)
 
 
-def _results(message: Message) -> Iterator[_Result]:
+def _results(message: Message, feed: Feed) -> Iterator[_Result]:
     """Every result that says something; raises `Unreadable` where its sender knows no such order or patient."""
     parts = list(_parts(message))
     if not parts:
@@ -91,7 +91,8 @@ def _results(message: Message) -> Iterator[_Result]:
         if says is NoStatement.REJECTED:
             raise Unreadable(Fault.UNKNOWN_KEY, "a result has no order or no patient on record (OBR-25 Y or Z)")
         if isinstance(says, Statement):
-            found = observations.found(segments, appended_only=says.said is Said.APPENDED)
+            links = feed.profile.image_link_codes
+            found = observations.found(segments, links, appended_only=says.said is Said.APPENDED)
             yield _Result(order, request, segments, says, found, found.content.digest)
 
 
@@ -194,7 +195,8 @@ def _content(group: list[_Result]) -> Content:
     documents = _unique(each.found.content.pdf for each in group)
     if len(documents) > 1:
         raise Unreadable(Fault.FORM, "a report has more than one document")
-    return Content("\n\n".join(reversed(texts.values())), next(iter(documents), b""))
+    elsewhere = _unique(part for each in group for part in each.found.content.elsewhere)
+    return Content("\n\n".join(reversed(texts.values())), next(iter(documents), b""), elsewhere)
 
 
 def _report_number(group: list[_Result], accessions: tuple[str, ...]) -> str:

@@ -72,19 +72,30 @@ class Content:
 
     text: str = ""
     pdf: bytes = b""
+    elsewhere: tuple[str, ...] = ()
+    """Parts that are named and did not come: whoever reads the rest does not have the report (REL-45)."""
 
     @property
     def digest(self) -> str:
-        """SHA-256, hex, of the text with its spaces evened out, and of the document; empty where there is neither."""
+        """SHA-256, hex, of the text with its spaces evened out, of the document and of what is named beside them.
+
+        Empty where there is nothing of it.
+        """
         if self.is_empty:
             return ""
         evened = " ".join(self.text.split())
-        return hashlib.sha256(evened.encode() + b"\0" + hashlib.sha256(self.pdf).digest()).hexdigest()
+        named = "".join(f"\0{each}" for each in self.elsewhere)
+        return hashlib.sha256(evened.encode() + b"\0" + hashlib.sha256(self.pdf).digest() + named.encode()).hexdigest()
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to read."""
-        return not self.text.strip() and not self.pdf
+        """Whether nothing of a report came, not even where it is."""
+        return not self.text.strip() and not self.pdf and not self.elsewhere
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is something to read, and no part of it lies elsewhere."""
+        return not self.is_empty and not self.elsewhere
 
 
 @dataclass(frozen=True, slots=True)
