@@ -33,8 +33,6 @@ from storage.tables.columns import Instant, Json, TableRow, among, metadata
 from storage.tables.prepared import Prepared
 
 LIST_MAX = 1_000
-DELIVERIES_MAX = 200
-"""Of one report."""
 
 
 class DeliveryState(StrEnum):
@@ -129,8 +127,8 @@ _OF_REPORT = Prepared(
     select(report_delivery)
     .where(report_delivery.c.report_id == bindparam("of_report"))
     .order_by(report_delivery.c.tried_at, report_delivery.c.document_key, report_delivery.c.channel)
-    .limit(DELIVERIES_MAX)
 )
+"""All of them: one left out is one that nobody takes back. There are no more than sets of its versions that stood."""
 
 
 @dataclass(frozen=True, slots=True)

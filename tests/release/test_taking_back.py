@@ -11,7 +11,9 @@ import pytest
 from gateway.model.reporting.channels import Outcome, PatientReport, Receipt, Rendering
 from policy.release.circumstances import HoldKind, ReleaseState
 from policy.release.reports import Said
-from storage.release.deliveries import DeliveryState
+from storage.database import Tx
+from storage.release import deliveries
+from storage.release.deliveries import DeliveryState, Document
 from tests.release.incoming import OMAR
 from tests.release.portal import FAILED, REFUSED, UNKNOWN, Portal
 from tests.release.release_rig import CLINICIAN, DUE_AT, PHONE, RESPONSIBLE, Rig, opened, verified
@@ -77,6 +79,26 @@ async def test_what_its_source_takes_back_leaves_every_channel(
     await rig.work()
     assert (app.shown, portal.shown) == ({}, {})
     assert (await rig.report(report_id)).state is not ReleaseState.RELEASED
+
+
+async def test_what_is_taken_back_leaves_every_channel_however_many_documents_went_before(
+    rig: Rig, app: Portal, portal: Portal
+) -> None:
+    report_id = await rig.file(verified())
+
+    def gone_since(tx: Tx) -> None:
+        for nth in range(250):
+            document = Document(report_id, "app", f"earlier-{nth}", (f"text-{nth}",), "patient", b"key", b"sealed")
+            deliveries.move(tx, deliveries.begin(tx, document, DeliveryState.PUTTING, DUE_AT), DeliveryState.REPLACED)
+
+    await rig.store.write(gone_since)
+    await rig.look(DUE_AT)
+    assert [len(channel.shown) for channel in (app, portal)] == [1, 1]
+    await rig.on(LATER)
+    await rig.file(verified(LATER, "", said=Said.WITHDRAWN, verification=None), name="m-2")
+    await rig.work()
+    assert [channel.shown for channel in (app, portal)] == [{}, {}]
+    assert not any(each.state.may_be_seen for each in await rig.given(report_id))
 
 
 async def test_a_report_of_another_patient_is_taken_back_from_whom_it_went_to(rig: Rig, app: Portal) -> None:
