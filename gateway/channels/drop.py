@@ -103,6 +103,13 @@ class DropChannel:
         gone = [f"{name}.jwe", f"{name}.receipt"]
         return await self._leave(f"{name}.withdrawal", {"manifest": manifest}, lambda: self._remove(gone))
 
+    async def forget(self, before: datetime) -> int:
+        """Remove what was taken or refused before an instant and lies there still; how many files that was (SAF-41).
+
+        What nobody has taken stays for ever: it is not delivered. Raises `OSError`.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._forgotten, before)
+
     async def close(self) -> None:
         """See `Channel`: nothing stays open."""
 
@@ -117,6 +124,16 @@ class DropChannel:
     def _remove(self, names: Iterable[str]) -> None:
         for each in names:
             (self._folder.path / each).unlink(missing_ok=True)
+
+    def _forgotten(self, before: datetime) -> int:
+        count = 0
+        for receipt in self._folder.path.glob("*.receipt"):
+            if receipt.stat().st_mtime >= before.timestamp() or _receipt(receipt) is _NOT_TAKEN:
+                continue
+            for each in (receipt.with_suffix(".jwe"), receipt):  # a receipt without its file says nothing of anybody
+                count += each.exists()
+                each.unlink(missing_ok=True)
+        return count
 
     async def _leave(self, name: str, content: Mapping[str, object], clear: Callable[[], None]) -> Outcome:
         loop = asyncio.get_running_loop()

@@ -16,6 +16,7 @@ from functools import partial
 import structlog
 
 from gateway import tls
+from gateway.channels.drop import DropChannel
 from gateway.config.configuration import Configuration
 from gateway.config.entries import LookupKind
 from gateway.config.release.page import PAGE_CHANNEL
@@ -149,7 +150,8 @@ class ReleaseModule:
         keeping.handle(CHASE, self.chasing, every_s=CHASE_INTERVAL_S)
         keeping.handle(LINK, self.linking, every_s=LINK_INTERVAL_S)
         keeping.handle(IDENTITIES, Identities(store, self.planner.replan), every_s=IDENTITIES_INTERVAL_S)
-        forgetting = Forgetting(store, keeping.cache, self._retention, keeping.time.now)
+        folders = [each for each in outside.channels.values() if isinstance(each, DropChannel)]
+        forgetting = Forgetting(store, keeping.cache, self._retention, keeping.time.now, folders)
         keeping.handle(FORGET, forgetting, every_s=FORGET_INTERVAL_S)
         self._alarmed_at_s = float("-inf")
         self._has_new_terms = False
@@ -222,6 +224,7 @@ class ReleaseModule:
             dead_letters=timedelta(days=section.dead_letters_kept_days),
             addressees=timedelta(days=section.addressees_kept_days),
             texts=timedelta(days=section.texts_kept_days),
+            letters=timedelta(days=section.letters_kept_days),
         )
 
     def _issuer_of(self, trust: TrustId) -> str:

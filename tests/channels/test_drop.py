@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,18 @@ async def test_a_process_that_fell_while_it_made_room_believes_no_old_receipt(
             assert (await channel.put(REPORT, RENDERING)).receipt is Receipt.FAILED
         assert (await channel.put(REPORT, RENDERING)).receipt is Receipt.UNKNOWN
         assert (tmp_path / f"{name}.jwe").exists()
+
+
+async def test_what_was_taken_is_removed_once_its_retention_is_over_and_nothing_else(
+    channel: DropChannel, tmp_path: Path
+) -> None:
+    await channel.put(REPORT, RENDERING)
+    await channel.put(replace(REPORT, document_key="another"), RENDERING)
+    first, second = sorted(files_in(tmp_path))
+    first.with_suffix(".receipt").write_text("taken")
+    taken_at = datetime.fromtimestamp(first.with_suffix(".receipt").stat().st_mtime, UTC)
+    assert await channel.forget(taken_at - timedelta(seconds=1)) == 0
+    assert await channel.forget(taken_at + timedelta(seconds=1)) == 2
+    assert files_in(tmp_path) == [second], "nobody has taken it: it is to be delivered still"
+    second.with_suffix(".receipt").write_text("perhaps")
+    assert await channel.forget(taken_at + timedelta(days=1)) == 0

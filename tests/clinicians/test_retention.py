@@ -10,7 +10,7 @@ from tests.clinicians.ward import Ward, reported
 from tests.retrieval.travels import STUDY, whole
 
 DAY = timedelta(days=1)
-KEPT = Retention(payloads=DAY, dead_letters=DAY, addressees=DAY, texts=10 * DAY)
+KEPT = Retention(payloads=DAY, dead_letters=DAY, addressees=DAY, texts=10 * DAY, letters=DAY)
 
 
 async def test_a_copy_among_the_images_goes_with_the_text(ward: Ward) -> None:

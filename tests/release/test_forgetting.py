@@ -37,7 +37,7 @@ async def test_each_payload_is_kept_for_its_own_time(rig: Rig, days: float, file
     taken = await rig.intake.take(message(incoming(), name="filed"))
     await rig.intake.take(message(problem="an unknown code", name="dead"))
     now = RECEIVED_AT + timedelta(days=days)
-    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(90 * DAY, 365 * DAY, DAY, 2922 * DAY), at(now))
+    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(90 * DAY, 365 * DAY, DAY, 2922 * DAY, DAY), at(now))
     assert await forgetting.forget() == Forgotten(messages=(not filed) + (not dead))
     of_filed = await rig.store.read(lambda read: messages.find(read, message().trust, message().feed, "filed"))
     [letter] = await rig.letters(message()).waiting()
@@ -50,7 +50,7 @@ async def test_more_than_one_round_is_forgotten_in_one_go(rig: Rig, monkeypatch:
     monkeypatch.setattr(messages, "FORGOTTEN_AT_ONCE_MAX", 2)
     for number in range(5):
         await rig.intake.take(message(problem="an unknown code", name=f"{number}"))
-    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(DAY, DAY, DAY, DAY), at(RECEIVED_AT + 2 * DAY))
+    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(DAY, DAY, DAY, DAY, DAY), at(RECEIVED_AT + 2 * DAY))
     assert await forgetting.forget() == Forgotten(messages=5)
 
 
@@ -71,7 +71,7 @@ async def test_a_text_is_kept_for_its_time_and_as_long_as_it_waits(
     report_id = (await rig.intake.take(message(incoming()))).report_ids[0]
     await rig.store.write(lambda tx: reports.settle(tx, report_id, Plan(state), Standing.VERIFIED, None))
     now = clock.now() + timedelta(days=days)
-    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(DAY, DAY, DAY, 10 * DAY), at(now))
+    forgetting = Forgetting(rig.store, NO_COPIES, lambda: Retention(DAY, DAY, DAY, 10 * DAY, DAY), at(now))
     assert (await forgetting.forget()).versions == (not is_kept)
     if is_kept:
         assert await rig.texts(report_id) == [TEXT]
@@ -89,7 +89,7 @@ async def test_a_clock_that_is_years_ahead_makes_nothing_forgotten(
     await rig.intake.take(message(problem="an unknown code", name="dead"))
     await CountedTime(rig.store, FakeClock(RECEIVED_AT)).now()  # a process of before, with the right clock
     wrong = JumpingClock(RECEIVED_AT)
-    terms = Retention(3 * DAY, 3 * DAY, 3 * DAY, 3 * DAY)
+    terms = Retention(3 * DAY, 3 * DAY, 3 * DAY, 3 * DAY, 3 * DAY)
     forgetting = Forgetting(rig.store, NO_COPIES, lambda: terms, CountedTime(rig.store, wrong).now)
     if began_right:
         assert await forgetting.forget() == Forgotten()

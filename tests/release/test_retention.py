@@ -27,7 +27,7 @@ from tests.release.portal import FAILED, Portal
 from tests.release.release_rig import DUE_AT, Rig, opened, render, verified
 
 DAY = timedelta(days=1)
-KEPT = Retention(payloads=90 * DAY, dead_letters=90 * DAY, addressees=90 * DAY, texts=400 * DAY)
+KEPT = Retention(payloads=90 * DAY, dead_letters=90 * DAY, addressees=90 * DAY, texts=400 * DAY, letters=90 * DAY)
 OVER = DUE_AT + 401 * DAY
 """Longer after it was released than a text is kept."""
 SEALED = (report_version, report_delivery, report_trace, patient_document)

@@ -7,10 +7,11 @@ leaves nothing that nobody looks for. A wrong clock takes nothing away before it
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -32,6 +33,13 @@ GONE = "This report is no longer kept here. The hospital that wrote it has the r
 """What stands on a patient's page in the place of a report whose retention is over."""
 
 
+class KeepsLetters(Protocol):
+    """A folder in which letters lie after they were taken."""
+
+    async def forget(self, before: datetime) -> int:
+        """Remove those that were taken before an instant; how many files that was. Raises `OSError`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """How long it is kept."""
@@ -40,6 +48,7 @@ class Retention:
     dead_letters: timedelta
     addressees: timedelta
     texts: timedelta
+    letters: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ class Forgotten:
     messages: int = 0
     versions: int = 0
     addressees: int = 0
+    letters: int = 0
 
 
 class Forgetting:
@@ -60,26 +70,32 @@ class Forgetting:
         cache: StudyCache,
         retention: Callable[[], Retention],
         now: Callable[[], Awaitable[datetime]],
+        folders: Iterable[KeepsLetters] = (),
     ) -> None:
         """`now` gives time that no wrong clock takes ahead: see `gateway.keeping.counting`."""
         self._store = store
         self._cache = cache
         self._retention = retention
         self._now = now
+        self._folders = tuple(folders)
 
     async def __call__(self, work: Work) -> None:
         """The job that recurs."""
         gone = await self.forget()
         if gone != Forgotten():
-            counts = {"messages": gone.messages, "versions": gone.versions, "addressees": gone.addressees}
-            log.info("contents of reports forgotten", job=work.job.job_id, **counts)
+            log.info("contents of reports forgotten", job=work.job.job_id, **asdict(gone))
 
     async def forget(self) -> Forgotten:
         """Forget what is due."""
         now, kept = await self._now(), self._retention()
         some = partial(messages.forget_payloads, filed_before=now - kept.payloads, dead_before=now - kept.dead_letters)
         addressees = partial(forgetting.forget_addressees, before=now - kept.addressees)
-        return Forgotten(await self._all(some), await self._all_texts(now - kept.texts), await self._all(addressees))
+        return Forgotten(
+            await self._all(some),
+            await self._all_texts(now - kept.texts),
+            await self._all(addressees),
+            sum([await _emptied(each, now - kept.letters) for each in self._folders]),
+        )
 
     async def _all(self, some: Callable[[Tx], int]) -> int:
         count = 0
@@ -108,3 +124,11 @@ class Forgetting:
             kept = await self._cache.instances(study_uid)
             if any(each.ref.sop_uid in written for each in kept):
                 await self._cache.forget(study_uid, "the retention of its reports is over")
+
+
+async def _emptied(folder: KeepsLetters, before: datetime) -> int:
+    try:
+        return await folder.forget(before)
+    except OSError as error:
+        log.warning("letters not forgotten", error=type(error).__name__)
+        return 0
