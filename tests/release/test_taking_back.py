@@ -66,7 +66,7 @@ async def test_a_corrected_report_leaves_every_channel_at_once_and_comes_back_co
     for channel in (app, portal):
         assert channel.texts == [["A fracture."]]
     assert len(app.told) + len(portal.told) == 2
-    assert [entry["channel"] for entry in await rig.audit("withdrawn")] == ["app", "portal"]
+    assert {str(entry["channel"]) for entry in await rig.audit("withdrawn")} == {"app", "portal"}
 
 
 @pytest.mark.parametrize("said", [Said.WITHDRAWN, Said.TAKEN_BACK, Said.PRELIMINARY])
@@ -155,7 +155,9 @@ async def test_a_hold_says_nothing_of_its_reason_to_the_patient(rig: Rig, app: P
     assert hold == "safeguarding"
 
 
-async def test_a_hold_that_ends_lets_the_report_come_back_without_telling_again(rig: Rig, app: Portal) -> None:
+async def test_a_hold_that_ends_lets_the_report_come_back_without_telling_again(
+    rig: Rig, app: Portal, portal: Portal
+) -> None:
     report_id = await released(rig)
     review_on = (DUE_AT + timedelta(days=7)).date()
     await rig.store.write(
@@ -167,7 +169,7 @@ async def test_a_hold_that_ends_lets_the_report_come_back_without_telling_again(
     await rig.store.write(lambda tx: rig.acts.end_hold(tx, RESPONSIBLE, str(entry["hold"]), "the court has answered"))
     await rig.work()
     assert app.texts == [["No fracture."]]
-    assert len(app.told) == 1
+    assert len(app.told + portal.told) == 1
     assert len(await rig.released(report_id)) == 1
 
 
