@@ -30,6 +30,7 @@ from gateway.release.filing.placing import Statement, doubt, placings
 from gateway.release.naming import message_digest, report_id_of, version_of
 from gateway.release.owners import Owner, owner_made, owner_of
 from policy.parties import TrustId
+from policy.release.withholding import VERSIONS_USUAL_MAX
 from storage.database import Tx
 from storage.registers.state import Author
 from storage.release import content, links, messages, reports
@@ -328,8 +329,8 @@ def _named(message: FeedMessage, secret: bytes) -> FeedMessage:
 
 
 def _count(kept: Put, message: FeedMessage) -> None:
-    """Say so of a report that will soon take nothing any more but what stops it."""
-    if kept.count == reports.VERSIONS_MAX // 2 or kept.count >= reports.VERSIONS_MAX:
+    """Say so of a report that will soon be kept back for its many versions, and again as they grow."""
+    if kept.count == VERSIONS_USUAL_MAX // 2 or kept.count % VERSIONS_USUAL_MAX == 0:
         told = {"report": kept.report_id, "trust": message.trust.code, "feed": message.feed}
         log.error("report has many versions", alarm=True, versions=kept.count, **told)
 

@@ -198,6 +198,7 @@ class Planner:
         circumstances = _circumstances(
             read, report, _known_at(report, told, lifecycle), given, rules.referred(read, report_id)
         )
+        circumstances = replace(circumstances, version_count=len(told))
         chosen = _chosen(read, report)
         if chosen.not_now:
             asked_for = _asked_for(terms, now, rules.calendar)

@@ -91,6 +91,8 @@ class Circumstances:
     """Everything else that counts."""
 
     has_nhs_number: bool = True
+    version_count: int = 1
+    """How many its feeds have sent of it in all."""
     exam_codes: frozenset[str] = frozenset()
     birth_date: date | None = None
     """By the report."""
@@ -190,7 +192,7 @@ class Plan:
     """Versions that the patient can see and may not any more."""
     taken_back_for: TakenBackFor | None = None
     held_for: tuple[str, ...] = ()
-    """Kinds of holds and names of `Problem`, and `deceased`, `child`, `no-nhs-number`, `stopped`.
+    """Kinds of holds and names of `Problem`, and `deceased`, `child`, `no-nhs-number`, `too-many-versions`, `stopped`.
 
     Also `dispatch-not-proven`, where the trust holds for it.
     """

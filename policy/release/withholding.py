@@ -39,7 +39,12 @@ PROTECTING = frozenset(
 """They take back what the patient can see."""
 ADULT_AGE = 16
 OWN_ACCOUNT_AGE = 13
+VERSIONS_USUAL_MAX = 200
+"""A feed that sends more versions of one report has gone wrong: a professional reads what stands before its patient."""
+VERSIONS_MAX = 1_000
+"""A report of so many takes nothing more but what stops it: what is newer may be missing, and nobody is shown it."""
 STOPPED = "stopped"
+TOO_MANY_VERSIONS = "too-many-versions"
 DECEASED = "deceased"
 CHILD = "child"
 ON_THE_DAY = frozenset({HoldKind.IDENTITY.value, DECEASED, Flag.DISPATCH_NOT_PROVEN.value})
@@ -104,6 +109,13 @@ def blocks(
         yield Block(problem.value, _PROBLEMS[problem], takes_back=TakenBackFor.HOLD if is_foreign else None)
     if not circumstances.has_nhs_number:
         yield Block("no-nhs-number", Reason("K13", "it names no NHS number"))
+    stands = {each.version_id for each in lifecycle.texts}
+    if circumstances.version_count >= VERSIONS_MAX:
+        words = f"it has {VERSIONS_MAX} versions and takes no more: a newer one may be missing"
+        yield Block(TOO_MANY_VERSIONS, Reason("REL-31", words), takes_back=TakenBackFor.HOLD)
+    elif circumstances.version_count > VERSIONS_USUAL_MAX and not stands <= circumstances.reviewed_versions:
+        words = f"it has more than {VERSIONS_USUAL_MAX} versions: a professional reviews it first"
+        yield Block(TOO_MANY_VERSIONS, Reason("REL-31", words))
 
 
 def safeguarding(waiting: Collection[str], circumstances: Circumstances, terms: ReleaseTerms) -> Reason | None:

@@ -18,6 +18,7 @@ from gateway.model.faults import faultpoint
 from policy.parties import TrustId
 from policy.release.circumstances import Plan, ReleaseState
 from policy.release.reports import Said, Standing, Verification, Version, ZoneKnown
+from policy.release.withholding import VERSIONS_MAX
 from storage.database import Read, Tx
 from storage.release import links
 from storage.release.tables import IS_LOOKED_AT, LinkKind, report, report_version
@@ -26,10 +27,8 @@ from storage.tables.columns import Instant, Json, TableRow, strings
 from storage.tables.prepared import Prepared
 
 LIST_MAX = 1_000
-VERSIONS_MAX = 200
-"""Versions of one report; a feed that makes more has gone wrong. What may stop the report is taken nevertheless."""
 STOPPING_MAX = 5_000
-"""Versions of one report in all."""
+"""Versions of one report in all: what may stop it is taken past `VERSIONS_MAX` too."""
 _STOPPING = frozenset({Said.CORRECTED, Said.TAKEN_BACK, Said.CANCELLED, Said.WITHDRAWN})
 
 

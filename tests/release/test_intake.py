@@ -19,6 +19,7 @@ from gateway.model.errors import InvalidRequest, KeyClosed, ServiceFault
 from gateway.model.reporting.incoming import Content, ReportSource, Subject
 from gateway.model.reporting.seams import FeedMessage, MessageState, Taken
 from gateway.model.work.transfers import KeyDomain
+from gateway.release import intake
 from gateway.release.intake import Intake
 from gateway.release.letters import Letters
 from gateway.release.naming import report_id_of, version_of
@@ -378,6 +379,7 @@ async def test_a_report_of_too_many_versions_can_still_be_stopped(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
     monkeypatch.setattr(reports, "VERSIONS_MAX", 4)
+    monkeypatch.setattr(intake, "VERSIONS_USUAL_MAX", 4)
     with capture_logs() as logs:
         for nth in range(4):
             each = incoming(content=Content(f"Text {nth}."), stated_at=VERIFIED_AT + timedelta(minutes=nth))

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.model.reporting.channels import Outcome, PatientReport, Receipt, Rendering
+from gateway.model.reporting.incoming import ReportSource
+from gateway.model.reporting.seams import MessageState
+from policy.release import withholding
 from policy.release.circumstances import HoldKind, ReleaseState
 from policy.release.reports import Said
 from storage.database import Tx
-from storage.release import deliveries
+from storage.release import deliveries, reports
 from storage.release.deliveries import DeliveryState, Document
-from tests.release.incoming import OMAR
+from tests.release.incoming import OMAR, message
 from tests.release.portal import FAILED, REFUSED, UNKNOWN, Portal
-from tests.release.release_rig import CLINICIAN, DUE_AT, PHONE, RESPONSIBLE, Rig, opened, verified
+from tests.release.release_rig import CLINICIAN, DUE_AT, MONDAY, PHONE, RESPONSIBLE, Rig, opened, verified
 
 LATER = DUE_AT + timedelta(days=1)
 
@@ -214,3 +218,49 @@ async def test_what_was_tried_is_taken_back_though_its_channel_said_that_it_fail
         await rig.work()
         assert app.shown == {}
         assert [each.state for each in await rig.given(report_id)] == [DeliveryState.WITHDRAWN]
+
+
+@pytest.mark.parametrize("said", list(Said))
+async def test_past_the_usual_number_of_versions_a_stop_and_a_newer_text_still_count(
+    rig: Rig, app: Portal, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    monkeypatch.setattr(withholding, "VERSIONS_USUAL_MAX", 3)
+    told = [verified(MONDAY + timedelta(minutes=nth), f"Text {nth}.") for nth in range(3)]
+    *_, report_id = [await rig.file(each, name=f"m-{nth}") for nth, each in enumerate(told)]
+    later = MONDAY + timedelta(hours=1)
+    await rig.on(later)
+    vouched = {} if said in {Said.VERIFIED, Said.CORRECTED, Said.APPENDED} else {"verification": None}
+    await rig.file(verified(later, "The newest text.", said=said, **vouched), name="m-9")
+    await rig.look(DUE_AT + timedelta(days=2))
+    assert app.texts == []
+    kept = await rig.report(report_id)
+    assert kept.state is not ReleaseState.RELEASED
+    if vouched:
+        assert kept.current_version is None
+        return
+    assert kept.held_for == {"too-many-versions"}
+    texts = [each.version_id for each in (await rig.situation(report_id)).lifecycle.texts]
+    for text in texts:
+        await rig.store.write(
+            partial(rig.acts.review, staff=RESPONSIBLE, report_id=report_id, version_id=text, reason="read")
+        )
+    await rig.look()
+    assert [text for document in app.texts for text in document][-1:] == ["The newest text."]
+
+
+async def test_a_report_that_takes_no_more_versions_leaves_every_channel(
+    rig: Rig, app: Portal, portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_id = await released(rig)
+    states = list[MessageState]()
+    monkeypatch.setattr(withholding, "VERSIONS_MAX", 3)
+    monkeypatch.setattr(reports, "VERSIONS_MAX", 3)
+    for nth in range(4):
+        at = LATER + timedelta(minutes=nth)
+        await rig.on(at)
+        draft = verified(at, f"Draft {nth}.", said=Said.PRELIMINARY, verification=None, source=ReportSource.FHIR)
+        states.append((await rig.intake.take(message(draft, name=f"d-{nth}"))).state)
+    assert states == [MessageState.FILED] * 2 + [MessageState.DEAD] * 2
+    await rig.work()
+    assert [channel.shown for channel in (app, portal)] == [{}, {}]
+    assert (await rig.report(report_id)).held_for == {"too-many-versions"}

@@ -10,6 +10,7 @@ import pytest
 from policy.release.circumstances import Circumstances, Death, Flag, HoldKind, IdentityAgreement, ReleaseState
 from policy.release.reports import Said, Verification, Version
 from policy.release.terms import ReleaseTerms, WithoutDispatch
+from policy.release.withholding import VERSIONS_MAX, VERSIONS_USUAL_MAX
 from tests.policy.release.examples import BEGIN, TERMS, london, version
 from tests.policy.release.situations import DAY, END, FINAL, SECOND, SENT, hold, out, planned, traced_at
 
@@ -64,6 +65,8 @@ KEPT = [
     at_once("verification-time-invalid", version("final", verified_at=BEGIN + 365 * DAY)),
     at_once("patient-changed", version("draft", Said.PRELIMINARY, BEGIN - DAY, patient="nhs:9990000026"), FINAL),
     at_once("no-nhs-number", circumstances=replace(SENT, has_nhs_number=False)),
+    at_once("too-many-versions", circumstances=replace(SENT, version_count=VERSIONS_USUAL_MAX + 1)),
+    at_once("too-many-versions", circumstances=replace(SENT, version_count=VERSIONS_MAX)),
     until_reviewed("child", replace(SENT, birth_date=CHILD)),
     until_reviewed("safeguarding", replace(SENT, exam_codes=frozenset({"XSKEL"})), SAFEGUARDED),
     on_the_day("identity", replace(SENT, traced=traced_at(END, agreement=IdentityAgreement.DISAGREES))),

@@ -24,6 +24,7 @@ from policy.release.terms import (
     UnderThirteen,
     WithoutDispatch,
 )
+from policy.release.withholding import VERSIONS_MAX, VERSIONS_USUAL_MAX
 from tests.policy.release.examples import ADULT, BEGIN, TERMS, london, version
 from tests.policy.release.situations import (
     ADDENDUM,
@@ -105,6 +106,25 @@ def test_safeguarding_exams_wait_for_a_professional_and_excluded_ones_never_go()
     shown = replace(out("final"), exam_codes=frozenset({"XRES"}))
     kept = planned((FINAL, ADDENDUM), JOINT_END, shown, terms)
     assert (kept.state, kept.gives) == (ReleaseState.RELEASED, ("final",))
+
+
+def test_a_report_of_too_many_versions_waits_for_a_professional_and_leaves_what_is_out() -> None:
+    usual = replace(SENT, version_count=VERSIONS_USUAL_MAX)
+    many = replace(SENT, version_count=VERSIONS_USUAL_MAX + 1)
+    assert planned((FINAL,), END, usual).gives == ("final",)
+    assert planned((FINAL,), END, many).held_for == ("too-many-versions",)
+    assert planned((FINAL,), END, replace(many, reviewed_versions=frozenset({"final"}))).gives == ("final",)
+    assert planned((FINAL,), END, replace(many, reviewed_versions=frozenset({"another"}))).gives == ()
+    shown = planned((FINAL,), END + DAY, replace(out("final"), version_count=VERSIONS_USUAL_MAX + 1))
+    assert (shown.gives, shown.takes_back) == (("final",), ())
+
+
+def test_a_report_that_takes_no_more_versions_is_shown_to_nobody() -> None:
+    reviewed = replace(SENT, reviewed_versions=frozenset({"final"}))
+    assert planned((FINAL,), END, replace(reviewed, version_count=VERSIONS_MAX - 1)).gives == ("final",)
+    assert planned((FINAL,), END, replace(reviewed, version_count=VERSIONS_MAX)).held_for == ("too-many-versions",)
+    full = planned((FINAL,), END + DAY, replace(out("final"), version_count=VERSIONS_MAX))
+    assert (full.gives, full.takes_back, full.taken_back_for) == ((), ("final",), TakenBackFor.HOLD)
 
 
 def test_an_addendum_to_a_safeguarding_report_waits_for_a_review_of_its_own() -> None:
