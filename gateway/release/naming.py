@@ -16,7 +16,7 @@ import orjson
 from gateway.model.reporting.incoming import IncomingReport, ReportSource
 from gateway.release.filing.numbers import resources_of
 from policy.parties import TrustId
-from policy.release.lifecycle import order
+from policy.release.ordering.instants import order
 from policy.release.reports import Said, Version
 
 STOPS = frozenset({Said.TAKEN_BACK, Said.CANCELLED, Said.WITHDRAWN})
@@ -45,14 +45,14 @@ def told_elsewhere(version: Version, report_id: str, patient: str) -> Version:
     It stops the text there as strongly as it did in its own, and puts none of its own words in its place.
     """
     if version.said in STOPS or version.said is Said.PRELIMINARY:
-        said, verification = version.said, version.verification
+        said, verification, stated_at = version.said, version.verification, version.stated_at
     else:
-        said, verification = Said.TAKEN_BACK, None
+        said, verification, stated_at = Said.TAKEN_BACK, None, order(version)[0]
     return replace(
         version,
         version_id=elsewhere_id(version.version_id, report_id),
         said=said,
-        stated_at=order(version)[0],
+        stated_at=stated_at,
         verification=verification,
         patient=patient,
         text_digest="",
@@ -88,6 +88,9 @@ def version_of(incoming: IncomingReport, patient: str, secret: bytes) -> Version
         sorted(set(incoming.accessions)),
         *sorted(resources_of(incoming)),
     ]
+    if incoming.sent_at is not None and incoming.said not in {Said.VERIFIED, Said.APPENDED}:
+        # Many a system tells of each later stop and correction with the time of the text that it stops or corrects.
+        statement.append(f"sent {incoming.sent_at.timestamp()}")
     return Version(
         version_id=_digest(statement),
         said=incoming.said,
@@ -103,6 +106,7 @@ def version_of(incoming: IncomingReport, patient: str, secret: bytes) -> Version
         precedence=_PRECEDENCE[incoming.source],
         document=incoming.message_id,
         follows=frozenset(incoming.predecessors),
+        sent_at=incoming.sent_at,
     )
 
 

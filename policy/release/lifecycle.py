@@ -1,12 +1,11 @@
 """What stands of a report once all its versions are known (domain.md A4, A5; REL-30 to 37; SAF-61).
 
 `fold` is a function of the set of versions: neither the order nor the number of times in which they came counts. They
-are told in the order in which they became so: a verified one at its verification, any other when it was stated.
+are told in the order in which they became so (`ordering.instants`).
 - What repeats the text that stands is no version of its own: it restarts no clock and supersedes nothing.
 - What takes a text's place takes the place of its addenda too. Superseded is every version that was verified and
   neither stands nor repeats what stands.
-- A correction became so when it was stated: some systems leave the first verification in it. One that is stated again
-  became so the first time.
+- Whatever is verified without a text of its own confirms what stands.
 - A source that never vouched for this report un-verifies nothing: an unsigned copy beside a signed report is a copy.
   Nor does a document that follows only unsigned ones: measurements that were measured anew.
 """
@@ -15,42 +14,30 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from policy.release import whose
-from policy.release.reports import Lifecycle, Problem, Said, Standing, Version, ZoneKnown
-
-EARLIEST_VERIFICATION = datetime(1970, 1, 1, tzinfo=UTC)
-"""What claims to be older carries no time that can be believed."""
-DAY = timedelta(days=1)
-VOUCHED = frozenset({Said.VERIFIED, Said.CORRECTED, Said.APPENDED})
-_ORDER = (
-    Said.VERIFIED,
-    Said.CORRECTED,
-    Said.APPENDED,
-    Said.PRELIMINARY,
-    Said.TAKEN_BACK,
-    Said.CANCELLED,
-    Said.WITHDRAWN,
+from policy.release.ordering.instants import (
+    VOUCHED,
+    became_so_at,
+    in_order,
+    is_dated,
+    is_of_two,
+    story_order,
+    verified_at,
+    vouched_at,
 )
-"""Of what became so at the same instant: whatever stops a text after whoever vouches for it."""
+from policy.release.reports import Lifecycle, Problem, Said, Standing, Version
 
 
 def fold(versions: Collection[Version], tolerance: timedelta) -> Lifecycle:
     """What stands, by all versions; a verification later than its receipt by more than `tolerance` has no time."""
-    told = sorted(_as_first_stated([_believed(each, tolerance) for each in _distinct(versions)]), key=order)
+    told = in_order(versions, tolerance)
     copies = _copies(told)
     story = _Story(copies, _unsigned(told))
     for each in _preferred(told, copies):
         story.tell(each)
     return story.lifecycle([each for each in told if each.said in VOUCHED], told)
-
-
-def order(version: Version) -> tuple[datetime, tuple[int, bool], datetime, int, str]:
-    """Where a version stands among those of its report: the key to sort by, whatever the order of arrival (REL-31)."""
-    # What vouches for a preliminary text without repeating it comes after that text.
-    rank = _ORDER.index(Said.PRELIMINARY if version.promotes else version.said), version.promotes
-    return _became_so_at(version), rank, version.stated_at, -version.precedence, version.version_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +74,8 @@ class _Story:
     """The newest version with content, verified or not, by the precedence of its source."""
     preliminary: Version | None = None
     first_verified_at: datetime | None = None
+    clock: datetime | None = None
+    """The latest verification so far, withdrawn or not: a correction that keeps it was not verified then."""
     patients: set[str] = field(default_factory=set)
     vouching: set[int] = field(default_factory=set)
     """Precedences of the sources that vouched for it."""
@@ -96,7 +85,7 @@ class _Story:
     withdrawn: frozenset[str] = frozenset()
     has_part_deleted: bool = False
     is_contested: bool = False
-    """Two texts of one source, verified at the same instant: nobody can say which is newer."""
+    """Two texts of one source, verified at what may be the same instant: nobody can say which is newer."""
 
     def tell(self, version: Version) -> None:
         copies = self.copies.get(version.version_id, [])
@@ -110,11 +99,14 @@ class _Story:
             case Said.VERIFIED | Said.CORRECTED:
                 self._vouch(version)
                 self._replace(version)
+                self._remember_clock(version)
             case Said.APPENDED:
                 self._vouch(version)
                 self._append(version)
+                self._remember_clock(version)
             case Said.TAKEN_BACK:
                 self.has_part_deleted |= version.verification is not None
+                self._note(version)
                 self._stop(version)
             case Said.CANCELLED:
                 self._forget(Standing.CANCELLED)
@@ -158,15 +150,17 @@ class _Story:
 
     def _vouch(self, version: Version) -> None:
         self.vouching.update(each.precedence for each in (version, *self.copies.get(version.version_id, [])))
-        at = _verified_at(version)
+        at = verified_at(version)
         if at is not None:
             self.first_verified_at = min(self.first_verified_at or at, at)
 
+    def _remember_clock(self, version: Version) -> None:
+        times = self.clock, verified_at(version), self.stand.clock if self.stand else None
+        self.clock = max(filter(None, times), default=None)
+
     def _replace(self, version: Version) -> None:
         # A status alone vouches for what its own source sent, not for what lies beside it.
-        content = (
-            version if version.has_content else self.readable.get(version.precedence) if version.promotes else None
-        )
+        content = self._content(version)
         self._remember(version, content)
         before = self.stand or (self.stood if version.said is Said.CORRECTED else None)
         self.standing, self.preliminary, self.has_part_deleted = Standing.VERIFIED, None, False
@@ -175,12 +169,23 @@ class _Story:
             self.repeats[version.version_id] = before.version.version_id
             return
         alerts = content.alerts if content else frozenset()
-        self.is_contested = _is_contested(self.stand, version)
-        clock = _restarted(self.stand or self.stood, version)
+        self.is_contested = _is_contested(self.stand or self.stood, version)
+        clock = _restarted(self.clock, version)
         self.stand, self.stood = _Stand(_with_alerts(version, alerts), content, clock), None
         if content:
             self.readable[version.precedence] = content
         self.waiting.clear()
+
+    def _content(self, version: Version) -> Version | None:
+        """What is to be read of what is verified: without a text of its own what it makes final, else what stands."""
+        if version.has_content:
+            return version
+        if version.text_digest:
+            # A part of a report confirms nothing.
+            return None
+        if version.promotes:
+            return self.readable.get(version.precedence)
+        return self.stand.content if self.stand and version.said is Said.VERIFIED else None
 
     def _append(self, version: Version) -> None:
         self._remember(version, version)
@@ -208,15 +213,21 @@ class _Story:
 
     def _with_addendum(self, stand: _Stand, version: Version) -> _Stand:
         for each in stand.addenda:
-            if version.has_content and each.text_digest == version.text_digest and _verified_at(each) is not None:
+            if version.has_content and each.text_digest == version.text_digest and verified_at(each) is not None:
                 self.repeats[version.version_id] = each.version_id
                 more = _with_alerts(each, version.alerts)
                 return replace(stand, addenda=tuple(more if other is each else other for other in stand.addenda))
         return replace(stand, addenda=(*stand.addenda, version))
 
+    def _note(self, version: Version) -> None:
+        """What a status alone makes final from now on; nothing, where a correction was announced without its text."""
+        self.readable.pop(version.precedence, None)
+        if version.has_content:
+            self.readable[version.precedence] = version
+
     def _stop(self, version: Version) -> None:
         if self.stand:
-            self.stopped_at = _became_so_at(version)
+            self.stopped_at = became_so_at(version)
             self.stand, self.stood, self.standing = None, self.stand, Standing.BEING_CORRECTED
 
     def _forget(self, standing: Standing) -> None:
@@ -237,85 +248,15 @@ class _Story:
             yield Problem.PART_DELETED
         if self.stand is None:
             return
-        if self.stand.clock is None or self.is_contested or not all(map(_verified_at, self.stand.addenda)):
+        if self.stand.clock is None or self.is_contested or not all(map(verified_at, self.stand.addenda)):
             yield Problem.VERIFICATION_TIME_INVALID
         if self.stand.content is None or not all(each.has_content for each in self.stand.addenda):
             yield Problem.NO_CONTENT
 
 
-def _distinct(versions: Collection[Version]) -> Iterable[Version]:
-    """Each version once, as it was first heard of."""
-    known: dict[str, Version] = {}
-    for each in sorted(versions, key=lambda version: (version.received_at, repr(version))):
-        known.setdefault(each.version_id, each)
-    return known.values()
-
-
 def _unsigned(told: Iterable[Version]) -> frozenset[str]:
     signed = {each.document for each in told if each.said in VOUCHED}
     return frozenset(each.document for each in told if each.said is Said.PRELIMINARY and each.document not in signed)
-
-
-def _believed(version: Version, tolerance: timedelta) -> Version:
-    """The version, without a verification instant that cannot be one (domain.md A3)."""
-    verification = version.verification
-    if verification is None or verification.at is None:
-        return version
-    end_of_day = DAY if verification.zone is ZoneKnown.DATE_ONLY else timedelta()
-    if EARLIEST_VERIFICATION <= verification.at <= version.received_at + tolerance + end_of_day:
-        return version
-    return replace(version, verification=replace(verification, at=None))
-
-
-def _as_first_stated(told: list[Version]) -> Iterable[Version]:
-    """Each correction as of when its source first stated it: an older one sent again never stands over a newer.
-
-    So what was verified on a day of which no time is known: sent again, it never stands over what stopped it that day.
-    """
-    stated: dict[tuple[object, ...], datetime] = {}
-    heard: dict[tuple[object, ...], datetime] = {}
-    for each in told:
-        what = _statement(each)
-        stated[what] = min(each.stated_at, stated.get(what, each.stated_at))
-        heard[what] = min(each.received_at, heard.get(what, each.received_at))
-    return [
-        replace(each, stated_at=stated[_statement(each)], received_at=heard[_statement(each)])
-        if _is_correction(each) or _is_dated(each)
-        else each
-        for each in told
-    ]
-
-
-def _statement(version: Version) -> tuple[object, ...]:
-    return version.said, _verified_at(version), version.text_digest, version.promotes, version.precedence
-
-
-def _is_correction(version: Version) -> bool:
-    return version.said is Said.CORRECTED and _verified_at(version) is not None
-
-
-def _is_dated(version: Version) -> bool:
-    return version.verification is not None and version.verification.zone is ZoneKnown.DATE_ONLY
-
-
-def _verified_at(version: Version) -> datetime | None:
-    return version.verification.at if version.verification else None
-
-
-def _became_so_at(version: Version) -> datetime:
-    """When it became so: a correction not before it was stated."""
-    at = _vouched_at(version)
-    return max(at, version.stated_at) if version.said is Said.CORRECTED else at
-
-
-def _vouched_at(version: Version) -> datetime:
-    """When it was verified. Of a date alone the time is the end of the day, later than what followed on that day."""
-    at = _verified_at(version)
-    if version.said not in VOUCHED or at is None:
-        return version.stated_at
-    if _is_dated(version):
-        return min(at, version.stated_at)
-    return at
 
 
 def _copies(told: list[Version]) -> dict[str, list[Version]]:
@@ -325,8 +266,8 @@ def _copies(told: list[Version]) -> dict[str, list[Version]]:
     """
     groups: dict[tuple[Said, datetime], list[Version]] = {}
     for each in told:
-        if each.said in VOUCHED and _verified_at(each) is not None:
-            groups.setdefault((each.said, _vouched_at(each).replace(second=0, microsecond=0)), []).append(each)
+        if each.said in VOUCHED and verified_at(each) is not None:
+            groups.setdefault((each.said, vouched_at(each).replace(second=0, microsecond=0)), []).append(each)
     copies: dict[str, list[Version]] = {}
     for group in groups.values():
         preferred = min(group, key=lambda each: (not each.has_content, each.precedence)).precedence
@@ -339,12 +280,12 @@ def _copies(told: list[Version]) -> dict[str, list[Version]]:
 def _preferred(told: list[Version], copies: Mapping[str, list[Version]]) -> list[Version]:
     left_out = {each.version_id for group in copies.values() for each in group}
     one_of_each = [_joined(each, copies.get(each.version_id, [])) for each in told if each.version_id not in left_out]
-    return sorted(one_of_each, key=order)
+    return sorted(one_of_each, key=story_order)
 
 
 def _joined(preferred: Version, copies: list[Version]) -> Version:
     """The version with the latest verification (REL-37) and every alert of its copies."""
-    latest = max((preferred, *copies), key=_vouched_at)
+    latest = max((preferred, *copies), key=vouched_at)
     alerts = frozenset[str]().union(*(each.alerts for each in copies))
     return replace(_with_alerts(preferred, alerts), verification=latest.verification)
 
@@ -353,26 +294,26 @@ def _with_alerts(version: Version, alerts: frozenset[str]) -> Version:
     return version if alerts <= version.alerts else replace(version, alerts=version.alerts | alerts)
 
 
-def _restarted(before: _Stand | None, version: Version) -> datetime | None:
-    """The clock of a text that takes another's place: never that of the text which it replaces.
+def _restarted(before: datetime | None, version: Version) -> datetime | None:
+    """The clock of a text that takes another's place, or comes after one that was withdrawn: never that one's.
 
     Some systems leave the first verification in a changed report: then it counts from when the change was stated, and
     where that is left too from when it was first heard of.
     """
-    at = _verified_at(version)
-    if at is None or before is None or before.clock is None or at > before.clock:
+    at = verified_at(version)
+    if at is None or before is None or at > before:
         return at
     stated_at = max(at, version.stated_at)
-    return stated_at if stated_at > before.clock else max(stated_at, version.received_at)
+    return stated_at if stated_at > before else max(stated_at, version.received_at)
 
 
 def _is_contested(before: _Stand | None, version: Version) -> bool:
-    if before is None or _verified_at(version) is None:
+    if before is None or verified_at(version) is None:
         return False
     other = before.version
-    return (
-        other.said is version.said
-        and other.precedence == version.precedence
-        and _verified_at(other) == _verified_at(version)
-        and (other.stated_at == version.stated_at or _is_dated(version))
-    )
+    if other.precedence != version.precedence:
+        return False
+    if is_of_two(other) and is_of_two(version):
+        return True
+    is_same = other.said is version.said and verified_at(other) == verified_at(version)
+    return is_same and (other.stated_at == version.stated_at or is_dated(version))

@@ -61,7 +61,7 @@ class Version:
     """The same for the same statement, however often and by whatever way it comes (REL-30)."""
     said: Said
     stated_at: datetime
-    """When the feed says that it became so: orders versions (REL-31)."""
+    """Since when it is so, as the feed says: orders versions (REL-31)."""
     received_at: datetime
     """When it was first heard of."""
     verification: Verification | None
@@ -83,6 +83,8 @@ class Version:
     """The message that brought it; a structured report is its own, by SOP instance UID."""
     follows: frozenset[str] = frozenset()
     """The structured reports that it says it amends or is added to."""
+    sent_at: datetime | None = None
+    """When it was sent first; None: its feed tells no such time."""
 
 
 class AlertCategory(StrEnum):

@@ -61,7 +61,7 @@ class Put:
     report_id: str
     version_id: str
     is_new: bool
-    """False: it was there already, and nothing changed."""
+    """It is, or was sent earlier than anybody knew; False: it was there already, and nothing changed."""
     count: int
     """Of the report's versions, with this one."""
 
@@ -145,6 +145,11 @@ _CONTENT = Prepared(
 _EXAM_CODES = Prepared(select(report_version.c.exam_codes).where(report_version.c.report_id == bindparam("of_report")))
 _HOME = Prepared(select(report_version.c.report_id).where(report_version.c.version_id == bindparam("of_version")))
 _ADD_VERSION = Prepared(insert(report_version))
+_SENT = Prepared(
+    update(report_version)
+    .where(report_version.c.version_id == bindparam("of_version"))
+    .values(sent_at=bindparam("sent", type_=Instant))
+)
 _DUE = Prepared(
     select(report.c.report_id)
     .where(IS_LOOKED_AT, report.c.look_at <= bindparam("before", type_=Instant))
@@ -160,7 +165,7 @@ _OF_PATIENT = Prepared(
 
 
 def put(tx: Tx, kept: NewVersion) -> Put:
-    """Keep a version and whatever it names; one that is there already changes nothing.
+    """Keep a version and whatever it names; one that is there already changes no more than when it was sent first.
 
     Holds the report's row until the transaction ends. Raises `InvalidRequest` past `VERSIONS_MAX`, of what
     stops the report past `STOPPING_MAX`.
@@ -168,8 +173,12 @@ def put(tx: Tx, kept: NewVersion) -> Put:
     version = kept.version
     _hold_or_add(tx, kept)
     known = versions(tx, kept.report_id)
-    if any(each.version_id == version.version_id for each in known):
-        return Put(kept.report_id, version.version_id, False, len(known))
+    same = next((each for each in known if each.version_id == version.version_id), None)
+    if same is not None:
+        is_earlier = bool(version.sent_at and same.sent_at and version.sent_at < same.sent_at)
+        if is_earlier:
+            _SENT.run(tx.connection, [{"of_version": version.version_id, "sent": version.sent_at}])
+        return Put(kept.report_id, version.version_id, is_earlier, len(known))
     if len(known) >= (STOPPING_MAX if version.said in _STOPPING else VERSIONS_MAX):
         raise InvalidRequest("the report has too many versions")
     faultpoint("reports.version.before")
@@ -293,6 +302,7 @@ def _row(kept: NewVersion) -> dict[str, object]:
         "report_id": kept.report_id,
         "said": version.said.value,
         "stated_at": version.stated_at,
+        "sent_at": version.sent_at,
         "received_at": version.received_at,
         "verified_at": verification.at if verification else None,
         "zone": verification.zone.value if verification else None,
@@ -332,6 +342,7 @@ def _version(row: TableRow) -> Version:
         precedence=row.precedence,
         document=row.message_id,
         follows=strings(row.follows),
+        sent_at=row.sent_at,
     )
 
 

@@ -74,6 +74,7 @@ report_version = Table(
     Column("report_id", Text, ForeignKey("report.report_id"), nullable=False),
     Column("said", Text, nullable=False),
     Column("stated_at", Instant, nullable=False),
+    Column("sent_at", Instant),
     Column("received_at", Instant, nullable=False),
     Column("verified_at", Instant),
     Column("zone", Text),
@@ -96,7 +97,10 @@ report_version = Table(
     Index("ix_report_version_report", "report_id", "stated_at", "version_id"),
     Index(None, "patient_id"),
 )
-"""What each version says of itself. An empty `zone`: it tells of no verification. Rows are never changed."""
+"""What each version says of itself. An empty `zone`: it tells of no verification.
+
+Rows are never changed, but for `sent_at`: what is heard of again may have been sent earlier.
+"""
 
 report_study = Table(
     "report_study",

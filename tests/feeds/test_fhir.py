@@ -170,10 +170,11 @@ def test_an_instant_without_a_zone_is_no_verification_time(issued: str | None) -
 
 
 @pytest.mark.parametrize("status", ["preliminary", "partial", "cancelled", "entered-in-error"])
-def test_what_stops_a_text_counts_from_when_it_was_changed_and_not_from_the_time_of_that_text(status: str) -> None:
+def test_what_stops_a_text_says_when_it_was_changed_beside_the_time_of_that_text(status: str) -> None:
     meta = {"versionId": "2", "lastUpdated": "2026-06-03T11:00:00Z"}
-    assert only(status=status, meta=meta).stated_at == datetime.fromisoformat("2026-06-03T11:00:00Z")
-    assert only(meta=meta).stated_at == datetime.fromisoformat("2026-06-01T08:15:00Z")
+    for found in (only(status=status, meta=meta), only(meta=meta)):
+        assert found.stated_at == datetime.fromisoformat("2026-06-01T08:15:00Z")
+        assert found.sent_at == datetime.fromisoformat("2026-06-03T11:00:00Z")
 
 
 def test_forms_are_text_or_one_document() -> None:

@@ -23,11 +23,12 @@ from tests.release.rig import Rig
 from tests.storage.keyrings import Place
 
 STREAM = (
-    (result("#", "P", at="20260601080000"), line("Heart size normal.", "P")),
-    (result("#", "F", at="20260601091500"), line("", "U")),
-    (result("#", "C", at="20260601100000"), line("Heart enlarged.", "C")),
-    (result("#", "F", at="20260602100000"), line("Rib fracture.", "B")),
+    ("20260601091602", result("#", "P", at="20260601080000"), line("Heart size normal.", "P")),
+    ("20260601091603", result("#", "F", at="20260601091500"), line("", "U")),
+    ("20260601100100", result("#", "C", at="20260601100000"), line("Heart enlarged.", "C")),
+    ("20260602100100", result("#", "F", at="20260602100000"), line("Rib fracture.", "B")),
 )
+"""When each is sent, and what it says: the draft leaves with the text that it became."""
 
 
 @pytest.fixture
@@ -38,14 +39,14 @@ async def rig(sqlite_url: str, clock: FakeClock, tmp_path: Path) -> AsyncIterato
         yield Rig(store, keys)
 
 
-def sent(number: str, steps: Sequence[int]) -> list[bytes]:
+def sent(number: str, steps: Sequence[int], stream: Sequence[tuple[str, ...]] = STREAM) -> list[bytes]:
     """These messages of the stream, as one report's of this number."""
     return [
         message(
-            *(segment.replace("#", number) for segment in STREAM[step]),
-            header=HEADER.replace("|M1|", f"|{number}-{step}|"),
+            *(segment.replace("#", number) for segment in segments),
+            header=HEADER.replace("|M1|", f"|{number}-{step}|").replace("20260601091600", sent_at),
         )
-        for step in steps
+        for step, (sent_at, *segments) in ((step, stream[step]) for step in steps)
     ]
 
 
@@ -68,10 +69,15 @@ def shown(found: Lifecycle) -> object:
     )
 
 
-async def test_any_order_and_any_repetition_comes_to_the_same_report(rig: Rig) -> None:
+STANDS = (Standing.RECEIVED, *[Standing.VERIFIED] * 3)
+"""What stands once so many of the stream are there."""
+
+
+@pytest.mark.parametrize("count", range(1, len(STREAM) + 1))
+async def test_any_order_and_any_repetition_comes_to_the_same_report(rig: Rig, count: int) -> None:
     speaker = Reports(FEED, rig.intake, rig.store.clock, MemoryFigures(), new_id=new_id)
     found = set()
-    for case, order in enumerate(itertools.permutations(range(len(STREAM)))):
+    for case, order in enumerate(itertools.permutations(range(count))):
         number = f"A{case}"
         for raw in sent(number, [*order, order[0], order[-1]]):
             (answer,) = await speaker.answer(raw)
@@ -79,7 +85,25 @@ async def test_any_order_and_any_repetition_comes_to_the_same_report(rig: Rig) -
         found.add(repr(shown(await outcome(rig, number))))
     assert len(found) == 1
     last = await outcome(rig, "A0")
-    assert last.standing is Standing.VERIFIED
-    assert last.current is not None and last.current.said is Said.CORRECTED
-    assert [each.said for each in last.addenda] == [Said.APPENDED]
+    assert last.standing is STANDS[count - 1]
+    if count == len(STREAM):
+        assert last.current is not None and last.current.said is Said.CORRECTED
+        assert [each.said for each in last.addenda] == [Said.APPENDED]
     assert await rig.store.read(messages.dead_letters) == ()
+
+
+AGAIN = (
+    ("20260601120000", result("#", at="20260601091500"), line("Heart size normal.")),
+    ("20260601100000", result("#", "P", at="20260601091500"), line("Heart size normal.", "P")),
+    ("20260601091602", result("#", at="20260601091500"), line("Heart size normal.")),
+)
+"""A text that is sent again after it was taken back with the time of its verification."""
+
+
+async def test_a_text_that_is_sent_again_counts_from_when_it_was_sent_first_whichever_comes_first(rig: Rig) -> None:
+    speaker = Reports(FEED, rig.intake, rig.store.clock, MemoryFigures(), new_id=new_id)
+    for case, order in enumerate(itertools.permutations(range(len(AGAIN)))):
+        for raw in sent(f"B{case}", order, AGAIN):
+            (answer,) = await speaker.answer(raw)
+            assert b"\rMSA|AA|" in answer
+        assert (await outcome(rig, f"B{case}")).standing is Standing.BEING_CORRECTED

@@ -103,6 +103,11 @@ def _report(
     if said is None:
         raise NotAReport("code-invalid", "the report's status is none of R4")
     issued = instant(text(report, "issued"))
+    sent_at = _sent_at(report, received)
+    stated_at = issued or sent_at
+    if stated_at is None:
+        # Versions are ordered by what they say: the time of arrival would make another version of each repetition.
+        raise NotAReport("required", "neither the report nor the bundle says when (issued, lastUpdated, timestamp)")
     requests = [received.resolve(each, report) for each in items(report, "basedOn")]
     studies = [received.resolve(each, report) for each in items(report, "imagingStudy")]
     interpreter = _named(next(iter(items(report, "resultsInterpreter")), NOTHING), received, report)
@@ -115,7 +120,8 @@ def _report(
         message_id=name,
         report_number=_report_number(report, accessions),
         said=said,
-        stated_at=_stated_at(report, received, said),
+        stated_at=stated_at,
+        sent_at=sent_at,
         verification=Verification(issued, interpreter.name) if said in _FINAL else None,
         subject=_subject(child(report, "subject"), received, report, feed),
         content=content,
@@ -133,18 +139,10 @@ def _report(
     )
 
 
-def _stated_at(report: Resource, received: Received, said: Said) -> datetime:
-    """When the report was issued, else when it was changed or sent.
-
-    What vouches for no text counts from the latest of them: servers keep `issued` in what they un-verify or withdraw,
-    and it would be told before what it stops. A correction likewise: of two that keep it, the later one stands.
-    """
-    times = (text(report, "issued"), text(child(report, "meta"), "lastUpdated"), received.timestamp)
-    stated = [found for each in times if (found := instant(each)) is not None]
-    if not stated:
-        # Versions are ordered by what they say: the time of arrival would make another version of each repetition.
-        raise NotAReport("required", "neither the report nor the bundle says when (issued, lastUpdated, timestamp)")
-    return stated[0] if said in _FINAL and said is not Said.CORRECTED else max(stated)
+def _sent_at(report: Resource, received: Received) -> datetime | None:
+    """When its server changed the report, or sent it: the later."""
+    times = (text(child(report, "meta"), "lastUpdated"), received.timestamp)
+    return max(filter(None, map(instant, times)), default=None)
 
 
 def _subject(reference: Resource, received: Received, report: Resource, feed: Feed) -> Subject:

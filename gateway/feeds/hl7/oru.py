@@ -168,6 +168,7 @@ def _report(group: list[_Result], subject: Subject, received: Received, *, is_on
         report_number=_report_number(group, accessions),
         said=said,
         stated_at=_stated_at(group, received, said),
+        sent_at=_sent_at(received),
         verification=_verification(group, feed.profile.verification_from, interpreter.name) if is_verified else None,
         subject=subject,
         content=content,
@@ -210,17 +211,12 @@ def _report_number(group: list[_Result], accessions: tuple[str, ...]) -> str:
 
 
 def _stated_at(group: list[_Result], received: Received, said: Said) -> datetime:
-    """When the result says that it became so, else when it was sent.
-
-    What vouches for no text counts from when it was sent at the earliest: many a system leaves there the time of the
-    text that it un-verifies or withdraws, and it would be told before what it stops. A correction likewise: of two that
-    keep the first verification there, the later one stands.
-    """
+    """When the result says that it became so, else when it was sent."""
     times = [stamp(each.request.field(22).value) for each in group]
-    sent = stamp(received.message.header.field(7).value)
+    sent = _sent(received)
     if said not in _FINAL:
         times += [stamp(value) for each in group for value in each.values(received.feed.profile.verification_from)]
-    if said not in _FINAL or said is Said.CORRECTED or not any(times):
+    if not any(times):
         times.append(sent)
     stated = [_within_the_day(each, sent, said) for each in times if each is not None]
     if not stated:
@@ -229,14 +225,28 @@ def _stated_at(group: list[_Result], received: Received, said: Said) -> datetime
     return max(stated)
 
 
+def _sent(received: Received) -> Stamp | None:
+    return stamp(received.message.header.field(7).value)
+
+
+def _sent_at(received: Received) -> datetime | None:
+    """When the message was sent at the earliest."""
+    sent = _sent(received)
+    if sent is None:
+        return None
+    if sent.zone is not ZoneKnown.DATE_ONLY:
+        return sent.earliest
+    return sent.at.astimezone(LONDON).replace(hour=0, minute=0, second=0).astimezone(UTC)
+
+
 def _within_the_day(stated: Stamp, sent: Stamp | None, said: Said) -> datetime:
-    """When on its day a date alone is meant: when it was sent on that day.
+    """When on its day a date alone is meant: when it was sent on that day. Of two instants the first, but of a stop.
 
     Where nobody can say, what vouches for a text is told at the beginning of the day, and what stops one at its end.
     """
     begins = stated.at.astimezone(LONDON).replace(hour=0, minute=0, second=0)
     if stated.zone is not ZoneKnown.DATE_ONLY:
-        return stated.at
+        return stated.at if said in {Said.CANCELLED, Said.WITHDRAWN} else stated.earliest
     if sent is not None and sent.zone is not ZoneKnown.DATE_ONLY and begins <= sent.at:
         return min(stated.at, sent.at)
     return begins.astimezone(UTC) if said in _FINAL else stated.at

@@ -27,6 +27,12 @@ class Stamp:
     at: datetime
     zone: ZoneKnown
 
+    @property
+    def earliest(self) -> datetime:
+        """The first of the two instants that a wall time without a zone may mean when London's clocks go back."""
+        is_of_two = self.zone is ZoneKnown.ASSUMED and self.at.astimezone(LONDON).fold
+        return self.at - timedelta(hours=1) if is_of_two else self.at
+
 
 def stamp(value: str) -> Stamp | None:
     """The instant that a time means; None where it is none, or less than a day is known of it."""

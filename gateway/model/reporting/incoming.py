@@ -134,3 +134,5 @@ class IncomingReport:
     interpreter: Practitioner = Practitioner()
     raw: bytes = field(default=b"", repr=False)
     """The message as it came, kept sealed."""
+    sent_at: datetime | None = None
+    """When its sender says that it was sent, whatever it is of."""

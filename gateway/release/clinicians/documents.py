@@ -18,7 +18,8 @@ import orjson
 from gateway.instances.reporting.writing import Document, Form, Marking, every_ref, ref_of
 from gateway.model.reporting.incoming import IncomingReport
 from gateway.model.work.transfers import InstanceRef
-from policy.release.lifecycle import VOUCHED, fold
+from policy.release.lifecycle import fold
+from policy.release.ordering.instants import VOUCHED
 from policy.release.reports import Lifecycle, Said, Standing, Version
 from policy.release.whose import are_one
 

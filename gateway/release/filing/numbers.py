@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from functools import reduce
 
 from gateway.model.reporting.incoming import IncomingReport, ReportSource
-from policy.release.lifecycle import VOUCHED
+from policy.release.ordering.instants import VOUCHED
 from policy.release.reports import Said
 from policy.release.terms import LONDON
 from storage.release.tables import LinkKind

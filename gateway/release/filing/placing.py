@@ -22,7 +22,7 @@ from gateway.release.naming import STOPS, elsewhere_id, report_id_of, told_elsew
 from policy.parties import TrustId
 from policy.release import whose
 from policy.release.circumstances import Hold, HoldKind
-from policy.release.lifecycle import VOUCHED, order
+from policy.release.ordering.instants import VOUCHED, order
 from policy.release.reports import Said, Standing, Version
 from policy.release.terms import LONDON
 from storage.database import Read, Tx

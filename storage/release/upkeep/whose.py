@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, select, update
 
 from policy.release import whose
-from policy.release.lifecycle import order
+from policy.release.ordering.instants import order
 from policy.release.reports import Version
 from storage.database import Tx
 from storage.release import holds

@@ -126,7 +126,8 @@ def test_a_correction_that_keeps_the_first_verification_follows_what_it_ends() -
     assert (life.standing, life.clock_started_at) == (Standing.VERIFIED, at(120))
     assert life.current is not None
     assert life.current.version_id == "new"
-    assert folded(FINAL, left, replace(doubt, stated_at=at(130))).standing is Standing.BEING_CORRECTED
+    again = replace(doubt, stated_at=at(130), received_at=at(130))
+    assert folded(FINAL, left, again).standing is Standing.BEING_CORRECTED
 
 
 def test_an_older_correction_that_is_sent_again_does_not_stand_over_a_newer_one() -> None:
@@ -332,6 +333,35 @@ def test_what_was_withdrawn_is_known_as_such_whatever_follows(forgotten_by: Said
 def test_what_is_verified_before_a_withdrawal_stays_withdrawn_however_late_it_comes() -> None:
     wrong = version("wrong", Said.WITHDRAWN, at(1), text="")
     assert folded(wrong, replace(FINAL, received_at=at(50))).standing is Standing.WITHDRAWN
+
+
+@pytest.mark.parametrize("forgotten_by", [Said.CANCELLED, Said.WITHDRAWN])
+def test_a_correction_that_keeps_the_first_verification_is_given_no_clock_of_what_was_withdrawn(
+    forgotten_by: Said,
+) -> None:
+    corrected = replace(version("right", Said.CORRECTED, at(27 * 24)), verification=FINAL.verification)
+    life = folded(FINAL, version("stop", forgotten_by, at(20 * 24), text=""), corrected)
+    assert (life.standing, life.clock_started_at) == (Standing.VERIFIED, at(27 * 24))
+
+
+@pytest.mark.parametrize("precedence", [0, 1])
+def test_what_is_verified_without_a_text_confirms_what_stands(precedence: int) -> None:
+    addendum = version("more", Said.APPENDED, at(1))
+    life = folded(FINAL, addendum, version("confirmed", at=at(2), text="", precedence=precedence))
+    assert (life.current, life.addenda, life.clock_started_at) == (FINAL, (addendum,), BEGIN)
+    assert (life.problems, dict(life.repeats)) == (frozenset(), {"confirmed": "final"})
+
+
+def test_a_correction_without_a_text_leaves_nothing_to_read() -> None:
+    assert folded(FINAL, version("empty", Said.CORRECTED, at(2), text="")).problems == {Problem.NO_CONTENT}
+
+
+def test_a_status_alone_makes_final_what_a_correction_under_way_says() -> None:
+    status = version("status", at=at(2), text="", promotes=True)
+    life = folded(FINAL, version("doubt", Said.TAKEN_BACK, at(1)), status)
+    assert (life.content_of, life.clock_started_at, life.problems) == ("doubt", at(2), frozenset())
+    silent = folded(FINAL, version("doubt", Said.TAKEN_BACK, at(1), text=""), status)
+    assert (silent.content_of, silent.problems) == ("", frozenset({Problem.NO_CONTENT}))
 
 
 def test_an_addendum_that_came_before_its_report_joins_it() -> None:
