@@ -248,6 +248,15 @@ async def test_a_stop_of_a_report_that_nobody_sent_is_alarmed_and_told_once(
     assert Matter.REPORT in [matter for matter, _ in await ward.chase(NOW + 2 * DAY)]
 
 
+async def test_somebody_is_told_of_a_report_that_was_taken_back_before_anybody_heard_of_it(ward: Ward) -> None:
+    stop = verified(said=Said.PRELIMINARY, verification=None, stated_at=MONDAY + timedelta(minutes=1))
+    report_id = await ward.file(stop)
+    await ward.file(verified(alert_codes=("critical",)), "m-2")
+    assert (await ward.report(report_id)).state is ReleaseState.BEING_CORRECTED
+    told = await ward.chase(MONDAY + 3 * DAY)
+    assert [matter for matter, _ in told] == [Matter.NOT_VERIFIED_AGAIN]
+
+
 async def test_a_withdrawal_of_a_report_that_was_sent_is_no_stop_of_an_unknown_one(ward: Ward) -> None:
     report_id = await ward.file(verified())
     stop = verified(said=Said.WITHDRAWN, verification=None, content=Content(""), stated_at=NOW)

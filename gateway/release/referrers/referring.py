@@ -196,7 +196,7 @@ def _wanted(kept: KeptReferral | None, found: Situation) -> KeptReferral | None:
     flags = plan.flags & _TOLD_OF
     if newest is None:
         if kept is None:
-            return _of_unknown(found, flags)
+            return _of_unread(found, flags)
         is_new = contact_from is not None and kept.referral.contact_from is None
         changed = replace(kept.referral, is_standing=False, contact_from=contact_from, flags=flags, release_at=None)
         return replace(kept, referral=replace(changed, followed_up_at=None) if is_new else changed)
@@ -222,13 +222,20 @@ def _wanted(kept: KeptReferral | None, found: Situation) -> KeptReferral | None:
     return replace(kept, referral=changed)
 
 
-def _of_unknown(found: Situation, flags: frozenset[Flag]) -> KeptReferral | None:
-    """Somebody is told of a report that is stopped before anybody has sent it (REL-36); of any other there is none."""
-    stop = found.stop_of_unknown
-    if stop is None:
+def _of_unread(found: Situation, flags: frozenset[Flag]) -> KeptReferral | None:
+    """Somebody is told of a report that is stopped before anybody has sent it, or taken back before anybody was told.
+
+    Of any other of which nothing stands there is none (REL-35, REL-36).
+    """
+    stop, life = found.stop_of_unknown, found.lifecycle
+    if stop is not None:
+        since, version_id = stop.stated_at, stop.version_id
+    elif life.stopped_at is not None and life.superseded:
+        since, version_id = life.stopped_at, life.superseded[-1]
+    else:
         return None
-    begun = Referral(min(stop.stated_at, found.now), is_standing=False, flags=flags)
-    return KeptReferral(found.report.report_id, stop.version_id, found.report.trust, found.now, begun)
+    begun = Referral(min(since, found.now), is_standing=False, flags=flags)
+    return KeptReferral(found.report.report_id, version_id, found.report.trust, found.now, begun)
 
 
 def _alerts(lifecycle: Lifecycle) -> frozenset[str]:
