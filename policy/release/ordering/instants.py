@@ -68,7 +68,8 @@ def story_order(version: Version) -> Order:
     """Where it stands among those of `in_order`: the key to sort by, whatever the order of arrival (REL-31)."""
     # What vouches for a preliminary text without repeating it comes after that text.
     rank = _ORDER.index(Said.PRELIMINARY if version.promotes else version.said)
-    sent_at = (version.sent_at if version.said in VOUCHED else None) or LONG_AGO
+    # Of two drafts of one minute the one that was sent later is the newer.
+    sent_at = (version.sent_at if version.said in VOUCHED | _DRAFTS else None) or LONG_AGO
     if rank <= _ORDER.index(Said.CORRECTED):
         # A correction follows the text of its instant, unless both say that it was sent before.
         rank, sent_at = 0, AT_LAST if version.said is Said.CORRECTED and version.sent_at is None else sent_at
