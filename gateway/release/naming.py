@@ -28,10 +28,14 @@ def report_id_of(trust: TrustId, report_number: str) -> str:
     return _digest(["report", trust.code, report_number])
 
 
-def stop_of_unknown(told: Iterable[Version]) -> Version | None:
-    """The newest word of a report of which nothing is known but that it is stopped; None: more is known."""
+def word_of_unknown(told: Iterable[Version]) -> Version | None:
+    """The newest word of a report of which nothing is known but that it is stopped, or has an addendum to a text that
+    never came; None: more is known.
+    """
     known = sorted(told, key=order)
-    return known[-1] if known and all(each.said in STOPS for each in known) else None
+    said = {each.said for each in known}
+    is_unknown = said <= STOPS or (Said.APPENDED in said and said.isdisjoint((Said.VERIFIED, Said.CORRECTED)))
+    return known[-1] if known and is_unknown else None
 
 
 def elsewhere_id(version_id: str, report_id: str) -> str:

@@ -26,7 +26,7 @@ from gateway.release.giving.documents import (
     to_drop,
     to_withdraw,
 )
-from gateway.release.naming import stop_of_unknown
+from gateway.release.naming import word_of_unknown
 from gateway.release.owners import as_known
 from policy.parties import TrustId
 from policy.release import withholding
@@ -102,8 +102,8 @@ class Situation:
     """By the trust's switch, or by a hold in force: what stands, stands, and nothing new is given."""
     is_barred: bool
     """By what speaks against any release now: the trace of the day, terms that changed since (REL-44, SAF-66)."""
-    stop_of_unknown: Version | None = None
-    """The newest word of a report that is stopped, and that nobody has sent."""
+    word_of_unknown: Version | None = None
+    """The newest word of a report that nobody has sent: that it is stopped, or has an addendum."""
 
     @property
     def is_waiting(self) -> bool:
@@ -220,9 +220,9 @@ class Planner:
             stands = judged(trace)
             look_at = min((at for at in (plan.look_at, stands.look_at) if at is not None), default=None)
             plan = replace(stands, gives=plan.gives, needs_trace=plan.needs_trace, look_at=look_at)
-        stop = stop_of_unknown(told)
+        stop = word_of_unknown(told)
         if stop is not None:
-            plan = replace(plan, flags=plan.flags | {Flag.STOP_OF_UNKNOWN})
+            plan = replace(plan, flags=plan.flags | {Flag.WORD_OF_UNKNOWN})
         held = tuple(each for each in circumstances.holds if _is_in_force(each, now, rules))
         return Situation(
             report=report,
@@ -237,7 +237,7 @@ class Planner:
             held=held,
             is_stopped=circumstances.is_stopped or bool(held),
             is_barred=_is_barred(lifecycle, circumstances, terms, fresh),
-            stop_of_unknown=stop,
+            word_of_unknown=stop,
         )
 
     def referred(self, read: Read, report_id: str) -> tuple[bool, bool]:

@@ -61,7 +61,7 @@ class Matter(StrEnum):
     HOLD_ENDING = "hold-ending"
     WRONG_PATIENT = "wrong-patient"
     """An incident (REL-36)."""
-    STOP_OF_UNKNOWN = "stop-of-unknown"
+    WORD_OF_UNKNOWN = "word-of-unknown"
     """A withdrawal, or the like, under a number that no report has: somebody finds out which report is meant."""
     DELAY = "delay"
     """Addenda keep a report from its patient for long (SAF-60)."""
@@ -226,9 +226,9 @@ def _flagged(referral: Referral, calendar: Calendar, now: datetime) -> Iterator[
     if Flag.WRONG_PATIENT in referral.flags:
         to = (Recipient.PRIVACY_OFFICER, Recipient.RESULTS_LEAD)
         yield Step(Matter.WRONG_PATIENT.value, Matter.WRONG_PATIENT, to, now)
-    if Flag.STOP_OF_UNKNOWN in referral.flags:
+    if Flag.WORD_OF_UNKNOWN in referral.flags:
         to = (Recipient.SERVICE_MAILBOX, Recipient.RESULTS_LEAD)
-        yield Step(Matter.STOP_OF_UNKNOWN.value, Matter.STOP_OF_UNKNOWN, to, now)
+        yield Step(Matter.WORD_OF_UNKNOWN.value, Matter.WORD_OF_UNKNOWN, to, now)
     if Flag.HOLD_ENDING in referral.flags:
         yield Step(Matter.HOLD_ENDING.value, Matter.HOLD_ENDING, (*_first_told(referral), Recipient.RESULTS_LEAD), now)
     if Flag.NOT_VERIFIED_AGAIN in referral.flags:

@@ -163,8 +163,10 @@ class Flag(StrEnum):
     ADDENDUM_AFTER_RELEASE = "addendum-after-release"
     WRONG_PATIENT = "wrong-patient"
     """It was withdrawn as wrong, is held as somebody else's, or names more than one patient: an incident (REL-36)."""
-    STOP_OF_UNKNOWN = "stop-of-unknown"
-    """It was withdrawn, cancelled or taken back, and nobody has sent the report itself: another may be meant."""
+    WORD_OF_UNKNOWN = "word-of-unknown"
+    """It was withdrawn, cancelled, taken back or added to, and nobody has sent the report itself: it was lost on its
+    way, or another one is meant.
+    """
     ZONE_ASSUMED = "zone-assumed"
 
 

@@ -236,16 +236,27 @@ async def test_a_stop_of_a_report_that_nobody_sent_is_alarmed_and_told_once(
     stop = verified(said=said, verification=None, content=Content(""), stated_at=MONDAY + timedelta(minutes=1))
     with capture_logs() as logs:
         report_id = await ward.file(stop)
-    assert [each["event"] for each in logs if each.get("alarm")] == ["unknown report stopped"]
-    assert Flag.STOP_OF_UNKNOWN in await ward.flags(report_id)
+    assert [each["event"] for each in logs if each.get("alarm")] == ["word of an unknown report"]
+    assert Flag.WORD_OF_UNKNOWN in await ward.flags(report_id)
     told = await ward.chase(NOW)
-    assert Matter.STOP_OF_UNKNOWN in [matter for matter, _ in told]
+    assert Matter.WORD_OF_UNKNOWN in [matter for matter, _ in told]
     assert {each for _, addresses in told for each in addresses} == to
     assert await ward.chase(NOW + DAY) == []
     await ward.file(verified(), "m-2")
-    assert Flag.STOP_OF_UNKNOWN not in await ward.flags(report_id)
+    assert Flag.WORD_OF_UNKNOWN not in await ward.flags(report_id)
     await ward.file(verified(MONDAY + 2 * DAY, "Another text."), "m-3")
     assert Matter.REPORT in [matter for matter, _ in await ward.chase(NOW + 2 * DAY)]
+
+
+async def test_an_addendum_to_a_text_that_never_came_is_alarmed_and_told(ward: Ward) -> None:
+    with capture_logs() as logs:
+        report_id = await ward.file(verified(said=Said.APPENDED, text="It is broken.", alert_codes=("critical",)))
+    assert [each["event"] for each in logs if each.get("alarm")] == ["word of an unknown report"]
+    told = await ward.chase(NOW)
+    assert [matter for matter, _ in told] == [Matter.WORD_OF_UNKNOWN]
+    await ward.file(verified(MONDAY - timedelta(hours=1)), "m-2")
+    assert Flag.WORD_OF_UNKNOWN not in await ward.flags(report_id)
+    assert {Matter.REPORT, Matter.ALERT} <= {matter for matter, _ in await ward.chase(NOW)}
 
 
 async def test_somebody_is_told_of_a_report_that_was_taken_back_before_anybody_heard_of_it(ward: Ward) -> None:
@@ -263,7 +274,7 @@ async def test_a_withdrawal_of_a_report_that_was_sent_is_no_stop_of_an_unknown_o
     with capture_logs() as logs:
         await ward.file(stop, "m-2")
     assert [each["event"] for each in logs if each.get("alarm")] == []
-    assert Flag.STOP_OF_UNKNOWN not in await ward.flags(report_id)
+    assert Flag.WORD_OF_UNKNOWN not in await ward.flags(report_id)
 
 
 async def test_alerts_are_not_acknowledged_in_bulk(ward: Ward) -> None:

@@ -40,7 +40,7 @@ _TOLD_OF = frozenset(
         Flag.DELAY_ALARM,
         Flag.NOT_VERIFIED_AGAIN,
         Flag.WRONG_PATIENT,
-        Flag.STOP_OF_UNKNOWN,
+        Flag.WORD_OF_UNKNOWN,
     }
 )
 _TOLD_AGAIN = frozenset({Flag.HELD_BY_RULE, Flag.HOLD_OVERDUE})
@@ -100,9 +100,9 @@ class Referring:
             return False
         is_same = kept is not None and kept.version_id == wanted.version_id
         self._keep(tx, wanted, instead_of=None if is_same else kept, is_new=kept is None)
-        if kept is None and found.stop_of_unknown is not None:
-            told = {"report": wanted.report_id, "trust": wanted.trust.code, "said": found.stop_of_unknown.said.value}
-            log.error("unknown report stopped", alarm=True, **told)
+        if kept is None and found.word_of_unknown is not None:
+            told = {"report": wanted.report_id, "trust": wanted.trust.code, "said": found.word_of_unknown.said.value}
+            log.error("word of an unknown report", alarm=True, **told)
         return not is_same and kept is not None
 
     def referred(self, read: Read, report_id: str) -> tuple[bool, bool]:
@@ -223,11 +223,12 @@ def _wanted(kept: KeptReferral | None, found: Situation) -> KeptReferral | None:
 
 
 def _of_unread(found: Situation, flags: frozenset[Flag]) -> KeptReferral | None:
-    """Somebody is told of a report that is stopped before anybody has sent it, or taken back before anybody was told.
+    """Somebody is told of a report that is stopped or added to before anybody has sent it, or taken back before
+    anybody was told.
 
     Of any other of which nothing stands there is none (REL-35, REL-36).
     """
-    stop, life = found.stop_of_unknown, found.lifecycle
+    stop, life = found.word_of_unknown, found.lifecycle
     if stop is not None:
         since, version_id = stop.stated_at, stop.version_id
     elif life.stopped_at is not None and life.superseded:
