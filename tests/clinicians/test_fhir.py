@@ -19,7 +19,7 @@ from sqlalchemy import update
 from dicomweb.problem import problem_of
 from gateway.model.errors import AuditUnavailable, GatewayError
 from gateway.model.imaging import JsonValue
-from gateway.model.reporting.incoming import Content, Exam, ReportSource
+from gateway.model.reporting.incoming import Content, Exam, IncomingReport, ReportSource
 from gateway.model.wording import SENTENCE
 from gateway.web.fhir.parameters import NHS_NUMBER_SYSTEM
 from gateway.web.fhir.service import Behind, Told, routes
@@ -256,6 +256,51 @@ async def test_pages_are_asked_for_without_a_number_in_the_address(clinic: Clini
     second = Bundle.model_validate(body)
     assert (status, second.total, len(second.entry or [])) == (200, 3, 2)
     assert (await clinic.get(path, by="RZ3", _page=token))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("between", "pages"),
+    [
+        (reported("Corrected.", report_number="R1", said=Said.CORRECTED, at=LATER), ["3", "Corrected.", "2"]),
+        (reported("Corrected.", report_number="R3", said=Said.CORRECTED, at=LATER), ["3", "Corrected.", "2", "1"]),
+        (reported("New.", report_number="R4", at=LATER), ["3", "New.", "2", "1"]),
+    ],
+)
+async def test_no_page_misses_what_changed_or_came_since_the_first(
+    clinic: Clinic, between: IncomingReport, pages: list[str]
+) -> None:
+    for n in (1, 2, 3):
+        await clinic.ward.file(
+            reported(str(n), report_number=f"R{n}", at=VERIFIED_AT + timedelta(minutes=n), accessions=())
+        )
+    status, body = await clinic.search(_count="1")
+    seen = []
+    while status == 200:
+        bundle = Bundle.model_validate(body)
+        found = [each.resource for each in bundle.entry or [] if isinstance(each.resource, DiagnosticReport)]
+        seen += [text for each in found for text in texts(each)]
+        if len(seen) == 1:
+            await clinic.ward.file(between)
+        following = links(bundle).get("next")
+        if following is None:
+            break
+        path, _, token = following.removeprefix("https://gateway.test").partition("?_page=")
+        status, body = await clinic.get(path, _page=token)
+    assert seen == pages
+
+
+async def test_no_page_misses_a_report_where_another_went_out_of_sight(clinic: Clinic) -> None:
+    for n in (1, 2, 3):
+        await clinic.ward.file(
+            reported(str(n), report_number=f"R{n}", at=VERIFIED_AT + timedelta(minutes=n), accessions=())
+        )
+    _, body = await clinic.search(_count="1", status="final")
+    await clinic.ward.file(reported("", report_number="R3", said=Said.WITHDRAWN, at=LATER))
+    _, _, token = links(Bundle.model_validate(body))["next"].partition("?_page=")
+    _, body = await clinic.get("/fhir/DiagnosticReport", _page=token)
+    [found, _] = Bundle.model_validate(body).entry or []
+    assert isinstance(found.resource, DiagnosticReport)
+    assert texts(found.resource) == ["2"]
 
 
 async def test_reading_is_recorded_before_it_is_answered(clinic: Clinic) -> None:

@@ -2,7 +2,8 @@
 
 Who asks is proved by certificate as at every door there, and what may be read is decided behind `ReadsReports`; nothing
 is looked up or filtered for permission here. Found by id, unknown and withheld leave by the same lines of code. An
-address never repeats a patient's number: further pages are asked for by a token that names the question.
+address never repeats a patient's number: further pages are asked for by a token that names the question, and hold what
+no page before told as it now stands.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,13 +69,17 @@ class Behind:
     clock: Clock
 
 
+_AsItStood = tuple[str, str]
+"""A report as a page told it: its id, and how it stood. Once corrected it is told anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A question, and where its next page begins."""
+    """A question, and what its pages told so far."""
 
     subject: str
     search: Search
-    offset: int
+    told: Set[_AsItStood]
     kept_at: float
 
 
@@ -85,10 +90,10 @@ class Pages:
         self._clock = clock
         self._kept: OrderedDict[str, _Page] = OrderedDict()
 
-    def keep(self, caller: Caller, search: Search, offset: int) -> str:
-        """A token for the page from here."""
+    def keep(self, caller: Caller, search: Search, told: Set[_AsItStood]) -> str:
+        """A token for the page after what was told."""
         token = secrets.token_urlsafe(24)
-        self._kept[token] = _Page(caller.principal.subject, search, offset, self._clock.monotonic())
+        self._kept[token] = _Page(caller.principal.subject, search, told, self._clock.monotonic())
         if len(self._kept) > PAGES_MAX:
             self._kept.popitem(last=False)
         return token
@@ -146,8 +151,8 @@ class _Service:
             token = request.query.get("_page")
             if token is not None:
                 page = self._pages.find(caller, token)
-                return await self._found(caller, page.search, page.offset)
-            return await self._found(caller, parse(request.query.items()), 0)
+                return await self._found(caller, page.search, page.told)
+            return await self._found(caller, parse(request.query.items()))
         except GatewayError as error:
             return self._refused(error)
 
@@ -160,17 +165,19 @@ class _Service:
                 raise InvalidRequest("a search is posted as application/x-www-form-urlencoded")
             form = await request.post()
             pairs = [*request.query.items(), *((name, value) for name, value in form.items() if isinstance(value, str))]
-            return await self._found(caller, parse(pairs), 0)
+            return await self._found(caller, parse(pairs))
         except GatewayError as error:
             return self._refused(error)
 
-    async def _found(self, caller: Caller, search: Search, offset: int) -> web.Response:
+    async def _found(self, caller: Caller, search: Search, told: Set[_AsItStood] = frozenset()) -> web.Response:
         desk = self._behind.reports()
         reports = await desk.of_patient(caller, search.patient)
         wanted = [each for each in reports.found if _is_wanted(each, search)]
-        page = wanted[offset : offset + search.count]
-        following = offset + len(page)
-        token = self._pages.keep(caller, search, following) if page and following < len(wanted) else ""
+        # Told by what was given, not by a place in the list: a correction moves its report to the front of it.
+        to_tell = [each for each in wanted if (each.report_id, each.standing) not in told]
+        page = to_tell[: search.count]
+        told = told | {(each.report_id, each.standing) for each in page}
+        token = self._pages.keep(caller, search, told) if len(to_tell) > len(page) else ""
         notes = [f"not known here and ignored: {name[:40]}" for name in search.ignored]
         if reports.is_cut:
             notes.append("Some reports could not be read at this moment.")
