@@ -77,9 +77,18 @@ def in_states(
     return _listed(read, statement.order_by(report.c.due_at.is_(None), report.c.due_at, report.c.created_at), limit)
 
 
-def due_until(read: Read, until: datetime, trust: TrustId | None = None, limit: int = LIST_MAX) -> Sequence[KeptReport]:
-    """Reports that go out by themselves before an instant, the first due first."""
+def due_until(
+    read: Read,
+    until: datetime,
+    trust: TrustId | None = None,
+    limit: int = LIST_MAX,
+    *,
+    state: ReleaseState | None = None,
+) -> Sequence[KeptReport]:
+    """Reports that go out by themselves before an instant, the first due first; only those in a state, if named."""
     waiting = _of(trust).where(report.c.state.in_(_WAITING), report.c.due_at < until)
+    if state is not None:
+        waiting = waiting.where(report.c.state == state.value)
     return _listed(read, waiting.order_by(report.c.due_at), limit)
 
 
@@ -167,4 +176,5 @@ def _names(column: ColumnElement[object], words: Collection[str]) -> ColumnEleme
 
 
 def _listed(read: Read, statement: Select[*tuple[object, ...]], limit: int) -> Sequence[KeptReport]:
-    return [kept_of(row) for row in read.connection.execute(statement.limit(min(limit, LIST_MAX)))]
+    # One more than a list may hold, so that whoever asks for the longest one learns that it is cut.
+    return [kept_of(row) for row in read.connection.execute(statement.limit(min(limit, LIST_MAX + 1)))]

@@ -105,6 +105,11 @@ _DEAD = Prepared(
     .order_by(feed_message.c.received_at, feed_message.c.row_id)
     .limit(bindparam("count_max", type_=Integer))
 )
+_DEAD_OF_TRUST = Prepared(
+    _SHOWN.where(IS_DEAD, unindexed(feed_message.c.trust) == bindparam("of_trust"))
+    .order_by(feed_message.c.received_at, feed_message.c.row_id)
+    .limit(bindparam("count_max", type_=Integer))
+)
 _DEAD_COUNT = Prepared(
     select(func.count().label("dead")).where(IS_DEAD, unindexed(feed_message.c.trust) == bindparam("of_trust"))
 )
@@ -185,9 +190,12 @@ def settle(tx: Tx, dead: KeptMessage, state: MessageState, *, by: str, reason: s
     _FILE_DEAD.run(tx.connection, [values])
 
 
-def dead_letters(read: Read, limit: int = LIST_MAX) -> tuple[KeptMessage, ...]:
-    """Messages that wait for a person, the oldest first."""
-    return tuple(_message(row) for row in _DEAD.rows(read.connection, {"count_max": min(limit, LIST_MAX)}))
+def dead_letters(read: Read, trust: TrustId | None = None) -> tuple[KeptMessage, ...]:
+    """Messages of a trust (None: of all) that wait for a person, the oldest first; at most `LIST_MAX`."""
+    of = {"count_max": LIST_MAX}
+    if trust is None:
+        return tuple(_message(row) for row in _DEAD.rows(read.connection, of))
+    return tuple(_message(row) for row in _DEAD_OF_TRUST.rows(read.connection, {**of, "of_trust": trust.code}))
 
 
 def dead_count(read: Read, trust: TrustId) -> int:

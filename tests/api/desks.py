@@ -113,7 +113,7 @@ class OneReport:
         return Named(REPORT, "v1")
 
     async def dead_letters(self, staff: Caller) -> DeadLetters:
-        return DeadLetters((DeadLetterLine("m1", "RZ1", "ris", "ORU^R01", "no report number", NOON),))
+        return DeadLetters((DeadLetterLine("m1", "RZ1", "ris", "ORU^R01", "no report number", NOON),), is_whole=True)
 
     async def hold(self, staff: Caller, report_id: str, body: NewHold) -> Done:
         return self._done("hold", staff, report_id, body)

@@ -39,9 +39,10 @@ from policy.parties import Caller, Principal, PrincipalKind, PurposeOfUse, Trust
 from policy.release.circumstances import HoldKind, ReleaseState
 from policy.release.reports import Said
 from policy.release.terms import Calendar
+from storage.release import listing, messages
 from storage.store import new_id
 from storage.work import jobs
-from tests.release.incoming import NORTH, OMAR, SARAH
+from tests.release.incoming import NORTH, OMAR, SARAH, message
 from tests.release.portal import UNKNOWN, Portal
 from tests.release.release_rig import DUE_AT, GO_LIVE, MONDAY, Rig, opened, verified
 
@@ -174,6 +175,44 @@ async def test_the_board_and_the_lists_count_the_callers_trust(rig: Rig, desk: R
     assert (len(some.reports), some.is_whole) == (1, False)
     assert (await desk.reports(OFFICER, Asked(days=7))).reports == ()
     assert [each.report_number for each in (await desk.reports(OFFICER, Asked(days=29))).reports] == ["R-2"]
+
+
+async def test_a_list_of_what_is_due_is_chosen_by_state_before_it_is_cut(rig: Rig, desk: ReleaseDesk) -> None:
+    for name in ("R-1", "R-3"):
+        await rig.file(verified(report_number=name), name)
+    await rig.on(DUE_AT)
+    await rig.looking.look()
+    await rig.file(verified(DUE_AT - timedelta(days=1), report_number="R-2"), "m-2")
+    *due, waiting = (await desk.reports(OFFICER, Asked(days=60))).reports
+    assert {each.state for each in due} == {ReleaseState.DUE}
+    found = await desk.reports(OFFICER, Asked(ReleaseState.EMBARGOED, days=60, limit=1))
+    assert (found.reports, found.is_whole) == ((waiting,), True)
+    nothing = await desk.reports(OFFICER, Asked(ReleaseState.HELD, days=60, limit=1))
+    assert (nothing.reports, nothing.is_whole) == ((), True)
+
+
+async def test_the_longest_list_that_may_be_asked_for_says_that_there_is_more(
+    rig: Rig, desk: ReleaseDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "LIST_MAX", 2)
+    for n in range(3):
+        await rig.file(verified(report_number=f"R-{n}"), f"m-{n}")
+    for asked in (Asked(limit=2), Asked(days=60, limit=2)):
+        found = await desk.reports(OFFICER, asked)
+        assert (len(found.reports), found.is_whole) == (2, False)
+
+
+async def test_one_trusts_dead_letters_hide_no_other_trusts(
+    rig: Rig, desk: ReleaseDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "LIST_MAX", 2)
+    for n in range(3):
+        await rig.intake.take(replace(message(name=f"east-{n}"), trust=EAST, problem="unread", raw=b"MSH"))
+    await rig.clock.advance(60)
+    await rig.intake.take(replace(message(name="own"), problem="unread", raw=b"MSH", received_at=rig.clock.now()))
+    own, theirs = await desk.dead_letters(OFFICER), await desk.dead_letters(STRANGER)
+    assert ([each.trust for each in own.messages], own.is_whole) == (["RZ1"], True)
+    assert ([each.trust for each in theirs.messages], theirs.is_whole) == (["RZ2", "RZ2"], False)
 
 
 async def test_released_reports_give_a_median_from_due_to_released(rig: Rig, desk: ReleaseDesk) -> None:

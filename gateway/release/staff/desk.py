@@ -46,7 +46,7 @@ from gateway.web.api.desk import (
 )
 from policy.parties import Caller, PrincipalKind
 from storage.database import Read, Tx
-from storage.release import holds, listing, reports
+from storage.release import holds, listing, messages, reports
 from storage.store import SqlStore
 
 T = TypeVar("T")
@@ -99,8 +99,8 @@ class ReleaseDesk:
 
         def body(read: Read) -> Reports:
             if asked.days is not None:
-                found = listing.due_until(read, now + timedelta(days=asked.days), trust, asked.limit + 1)
-                found = [each for each in found if asked.state in (None, each.state)]
+                until = now + timedelta(days=asked.days)
+                found = listing.due_until(read, until, trust, asked.limit + 1, state=asked.state)
             else:
                 states = () if asked.state is None else (asked.state,)
                 found = listing.in_states(read, states, trust, asked.limit + 1)
@@ -128,7 +128,12 @@ class ReleaseDesk:
     async def dead_letters(self, staff: Caller) -> DeadLetters:
         """Messages of the trust's feeds that wait for a person."""
         trust = staff.principal.trust
-        return DeadLetters(await self._store.read(lambda read: views.dead_letters(read, trust)))
+
+        def body(read: Read) -> DeadLetters:
+            found = views.dead_letters(read, trust)
+            return DeadLetters(found, is_whole=messages.dead_count(read, trust) == len(found))
+
+        return await self._store.read(body)
 
     async def hold(self, staff: Caller, report_id: str, body: NewHold) -> Done:
         """Keep a report back."""

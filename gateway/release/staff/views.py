@@ -154,8 +154,7 @@ def dead_letters(read: Read, trust: TrustId | None) -> tuple[DeadLetterLine, ...
     """Messages that wait for a person, the oldest first."""
     return tuple(
         DeadLetterLine(each.row_id, each.trust.code, each.feed, each.kind, each.problem, each.received_at)
-        for each in messages.dead_letters(read)
-        if trust is None or each.trust == trust
+        for each in messages.dead_letters(read, trust)
     )
 
 

@@ -222,6 +222,8 @@ class DeadLetters:
     """Messages that could not be read or filed."""
 
     messages: tuple[DeadLetterLine, ...]
+    is_whole: bool
+    """False: there are more, which come once some of these are settled."""
 
 
 class Desk(Protocol):
