@@ -73,6 +73,16 @@ def verified(at: datetime = YESTERDAY, **otherwise: object) -> IncomingReport:
     return incoming(stated_at=at, received_at=at, verification=Verification(at, "Dr A Roentgen"), **otherwise)
 
 
+def test_a_list_that_is_cut_says_so(gateway: Commands, brought: File) -> None:
+    unordered = partial(verified, accessions=(), placer_numbers=(), study_uids=())
+    brought(*(message(unordered(report_number=f"R-{n}"), name=f"m-{n}") for n in range(3)))
+    for asked in (("release", "list"), ("release", "due", "--days", "60"), ("reports", "unmatched")):
+        assert len(gateway.json(*asked, "--limit", "2")) == 2
+        assert "these are the first 2: there are more" in gateway.errors, asked
+        assert len(gateway.json(*asked, "--limit", "3")) == 3
+        assert "there are more" not in gateway.errors, asked
+
+
 def test_a_report_under_embargo_is_explained_with_its_rules(gateway: Commands, brought: File) -> None:
     brought(message(verified()))
     told = gateway.json("release", "explain", REPORT)

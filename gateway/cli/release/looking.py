@@ -54,9 +54,9 @@ def due(
     async def work(release: Release) -> None:
         until, of = release.planner.now() + timedelta(days=days), trust_or_all(trust)
         found = await release.opened.store.read(
-            lambda read: views.lines_of(read, listing.due_until(read, until, of, limit))
+            lambda read: views.lines_of(read, listing.due_until(read, until, of, limit + 1))
         )
-        show_lines(found, as_json=as_json, empty=f"nothing is due within {days} days")
+        show_lines(found, limit, as_json=as_json, empty=f"nothing is due within {days} days")
 
     acting.run(config, work)
 
@@ -73,9 +73,9 @@ def list_(
     async def work(release: Release) -> None:
         states, of = (() if state is None else (state,)), trust_or_all(trust)
         found = await release.opened.store.read(
-            lambda read: views.lines_of(read, listing.in_states(read, states, of, limit))
+            lambda read: views.lines_of(read, listing.in_states(read, states, of, limit + 1))
         )
-        show_lines(found, as_json=as_json, empty="no report")
+        show_lines(found, limit, as_json=as_json, empty="no report")
 
     acting.run(config, work)
 
@@ -99,8 +99,11 @@ def trust_or_all(code: str) -> TrustId | None:
     return trust_of(code) if code else None
 
 
-def show_lines(lines: Sequence[ReportLine], *, as_json: bool, empty: str) -> None:
-    """Print reports, one to a line."""
+def show_lines(found: Sequence[ReportLine], limit: int, *, as_json: bool, empty: str) -> None:
+    """Print at most so many reports, one to a line, and say where more were found."""
+    lines = found[:limit]
+    if len(found) > limit:
+        console.complain(f"these are the first {limit:,}: there are more")
     if as_json:
         console.show_json([json_of(each) for each in lines])
         return

@@ -69,8 +69,10 @@ def unmatched(
 
     async def work(release: Release) -> None:
         of = looking.trust_or_all(trust)
-        found = await release.opened.store.read(lambda read: views.lines_of(read, listing.unmatched(read, of, limit)))
-        looking.show_lines(found, as_json=as_json, empty="every report is matched")
+        found = await release.opened.store.read(
+            lambda read: views.lines_of(read, listing.unmatched(read, of, limit + 1))
+        )
+        looking.show_lines(found, limit, as_json=as_json, empty="every report is matched")
 
     acting.run(config, work)
 
