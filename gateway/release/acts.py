@@ -267,7 +267,10 @@ class Acts:
         """Pause the access to the patient's page of a report's patient, or let it go on (REL-22, REL-55)."""
         report = _own(tx, staff, report_id)
         _clinical(staff, "to pause a patient's access")
-        if report.patient_id is None or not patients.pause(tx, report.patient_id, is_paused=is_paused):
+        # The account may lie under another number of theirs, and one of several that is paused pauses them all.
+        rows = registered.person(tx, report.patient_id).joined if report.patient_id is not None else ()
+        changed = [patients.pause(tx, row, is_paused=is_paused) for row in sorted(rows)]
+        if report.patient_id is None or not any(changed):
             raise InvalidRequest("the patient has no account at the patient's page")
         self._look_at_person(tx, report.patient_id)
         act = "pause-access" if is_paused else "resume-access"

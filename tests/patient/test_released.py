@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -15,9 +16,13 @@ from gateway.model.imaging import JsonValue
 from gateway.release.giving.composing import TrustCard
 from gateway.release.giving.page import PageChannel
 from gateway.release.giving.reading import PageReading
+from policy.parties import NhsNumber
 from policy.release.circumstances import ReleaseState
 from policy.release.reports import Said
-from storage.database import Read
+from storage.database import Read, Tx
+from storage.registers import merges, patients
+from storage.registers.merges import MergeBasis
+from storage.registers.state import Author
 from storage.tables.chain import audit_record
 from tests.patient.memory_reading import MemoryAudit, MemoryReading
 from tests.patient.provider import Claims, NhsLogin, running
@@ -34,6 +39,8 @@ SARAH: Claims = {
     "birthdate": "1980-02-29",
     "family_name": "O'Shea",
 }
+
+RECORDS = Author("clerk", "", "superseded")
 
 
 @dataclass
@@ -261,3 +268,28 @@ async def test_what_a_proxy_signed_in_for_is_no_account_of_the_childs_own_at_13(
     async with whole.signed_in(birthdate=born.isoformat()) as browser:
         assert (await whole.release.report(report_id)).state is ReleaseState.RELEASED
         assert "No fracture." in (await browser.get(f"/reports/{await whole.key(report_id)}")).text
+
+
+async def test_access_is_paused_under_every_number_that_is_the_patients(whole: Whole) -> None:
+    async with whole.signed_in():
+        pass
+    await whole.release.file(verified())
+    await whole.release.look(DUE_AT)
+    successor = NhsNumber("9990000026")
+
+    def supersede(tx: Tx) -> None:
+        former = patients.find(tx, patients.nhs(NhsNumber("9990000018")))
+        assert former is not None
+        row = patients.ensure(tx, patients.nhs(successor), RECORDS, source="pds")
+        merges.merge(tx, former, row, MergeBasis.PDS_SUPERSESSION, RECORDS)
+
+    await whole.release.store.write(supersede)
+    subject = replace(verified().subject, nhs_number=successor, local=())
+    later = await whole.release.file(verified(DUE_AT, report_number="R-2", subject=subject), "m-2")
+    acts, shown = whole.release.acts, []
+    for is_paused in (True, False):
+        paused = partial(acts.pause_access, staff=CLINICIAN, report_id=later, reason="concern", is_paused=is_paused)
+        await whole.release.store.write(paused)
+        async with whole.signed_in() as browser:
+            shown.append("Available since" in (await browser.get("/reports")).text)
+    assert shown == [False, True]
