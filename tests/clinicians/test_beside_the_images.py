@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import update
@@ -315,3 +316,17 @@ async def test_what_was_superseded_since_it_was_listed_is_asked_of_nobody(ward: 
     assert second.keys() < first.keys()
     assert not any(b"No fracture." in body for body in second.values())
     assert await ward.region.quality() == []
+
+
+@pytest.mark.parametrize("labelled", [STUDY, MR_STUDY])
+async def test_a_report_of_several_studies_is_read_by_nobody_to_whom_one_of_them_is_not_shown(
+    ward: Ward, labelled: str
+) -> None:
+    of_mr(ward)
+    report_id = await ward.file(reported("Of both.", study_uids=(STUDY, MR_STUDY)))
+    await ward.region.prepare()
+    asking = partial(ward.reading.of_id, ward.region.caller("RZ1"), report_id)
+    read = await asking()
+    assert read is not None and read.documents[0].content.content.text == "Of both."
+    await ward.region.label(ANNE, "RZ2", labelled)
+    assert await ward.travels.clock.run(asking(), is_busy=ward.region.store.is_busy) is None

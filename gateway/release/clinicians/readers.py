@@ -59,9 +59,9 @@ class Readers:
             if any(not kept.former(study_uid).isdisjoint(uids) for study_uid in studies.intersection(kept.ever_under)):
                 moved(tx, report_id)
 
-    async def study_of(self, report_id: str) -> str:
-        """The study that a report stands under; of one that is unknown, a study that does not exist."""
-        return (await self._store.read(lambda read: finding.studies_of(read, report_id)))[0]
+    async def studies_of(self, report_id: str) -> tuple[str, ...]:
+        """The studies that a report stands under; of one that is unknown, a study that does not exist."""
+        return await self._store.read(lambda read: finding.studies_of(read, report_id))
 
     def _held(self, tx: Tx, report_id: str) -> KeptVersions:
         report = kept_reports.hold(tx, report_id)
@@ -70,7 +70,7 @@ class Readers:
 
 def kept_for_reading(book: Book, written: Readers) -> Kept:
     """Where reports are, for whoever asks for them as reports."""
-    return Kept(book, written.given, written.study_of)
+    return Kept(book, written.given, written.studies_of)
 
 
 def _told(caller: Caller, reports: Sequence[ReadReport]) -> dict[str, JsonValue]:

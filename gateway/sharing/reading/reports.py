@@ -63,8 +63,8 @@ class Kept:
 
     book: ReportBook
     given: Given
-    study_of: Callable[[str], Awaitable[str]]
-    """The study that a report stands under, by its id; of one that is unknown, a study that does not exist."""
+    studies_of: Callable[[str], Awaitable[tuple[str, ...]]]
+    """The studies that a report stands under, by its id; of one that is unknown, a study that does not exist."""
 
 
 class Counts(Protocol):
@@ -115,7 +115,8 @@ class ReportReading:
 
     async def of_id(self, caller: Caller, report_id: str) -> ReadReport | None:
         """The report, if there is one that this caller may have; raises as `of_patient`."""
-        query = Query(Level.IMAGE, (Key((STUDY_UID,), "UI", (await self._kept.study_of(report_id),)),))
+        # All of them: it is shown only where it may be seen with each of its studies.
+        query = Query(Level.IMAGE, (Key((STUDY_UID,), "UI", await self._kept.studies_of(report_id)),))
         reports = await self._asked(caller, query, {"report": report_id}, report_id)
         return reports.found[0] if reports.found else None
 
