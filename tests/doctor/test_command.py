@@ -70,7 +70,7 @@ async def test_what_was_found_is_said_trust_by_trust_and_stays_said_when_stopped
                 open_ones.enter_context((await asyncio.get_running_loop().sock_accept(silent))[0])
             doctor.send_signal(signal.SIGINT)
             said, complained = await doctor.communicate()
-    assert doctor.returncode == 130
+    assert doctor.returncode == 130, (said, complained)
     assert "RZ1: cannot be asked until what failed is mended" in said.decode()
     assert "stopped: RZ2" in complained.decode() and "Traceback" not in complained.decode()
 
