@@ -96,8 +96,8 @@ def stories(draw: st.DrawFn, keeps: bool, is_exact: bool) -> list[Step]:
         text = f"Text {number}."
         if kind in "FC" and not keeps and draw(st.booleans()):
             text = story.text or (story.before[0] if story.before else text)
-        # Within the minute of any of these nobody can say what came after it.
-        is_short = is_exact or not {kind, *(each.kind for each in steps[-1:])} & set("XWUBM")
+        # Within the minute of any of these nobody can say what came after it (docs/hazards.md, R-24).
+        is_short = is_exact or not {kind, *(each.kind for each in steps[-1:])} & set("XWUBMC")
         gaps = (20, 40, 70, 600, 86_400) if is_short else (70, 600, 86_400)
         at += timedelta(seconds=draw(st.sampled_from(gaps)))
         queued = timedelta(seconds=draw(st.sampled_from((1, 5, 200, 7_200))))
